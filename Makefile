@@ -1,0 +1,42 @@
+# Everything runs inside .venv, which `make setup` fills from requirements.lock.
+# Paths may contain spaces: nothing here uses the checkout's absolute path.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+SHELL := /bin/sh
+PYTHON ?= python3
+PY := .venv/bin/python
+
+.PHONY: help setup run test check format lock bench clean
+
+help: ## Show what can be done here
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile
+
+setup: .venv/ready ## Make .venv from requirements.lock (the other targets do this by themselves)
+
+.venv/ready: requirements.lock requirements-setup.lock pyproject.toml tools/setup.sh
+	@PYTHON="$(PYTHON)" sh tools/setup.sh
+
+run: .venv/ready ## Start the whole thing here: PostgreSQL, a real model, auth and the chat API
+	@exec $(PY) -m chat_api.cli up
+
+test: .venv/ready ## Run all tests, on a real PostgreSQL and real sockets
+	@$(PY) -m pytest
+
+check: .venv/ready ## Check format, lint, types and the direction of imports
+	@$(PY) -m ruff format --check --diff .
+	@$(PY) -m ruff check .
+	@$(PY) -m mypy
+	@.venv/bin/lint-imports --no-logo
+
+format: .venv/ready ## Put the code into the project's format
+	@$(PY) -m ruff format .
+	@$(PY) -m ruff check --fix .
+
+lock: .venv/ready ## Resolve the dependencies anew into the lock files
+	@sh tools/lock.sh
+
+bench: .venv/ready ## Measure (see bench/README.md)
+	@$(PY) bench/first_token.py
+
+clean: ## Remove .venv and caches; the local stack's data stays
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

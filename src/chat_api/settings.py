@@ -1,0 +1,195 @@
+"""Every variable that the chat API reads, validated once at start and passed in.
+
+The README's table names each of them; a test compares the two.
+"""
+
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+# What the inference service accepts (its contract, not a choice of ours).
+INFERENCE_MESSAGE_CHARS = 8_000
+INFERENCE_REQUEST_CHARS = 32_000
+
+Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
+
+
+class SettingsError(ValueError):
+    """The environment does not describe a service that can start; the text says what to do."""
+
+
+class Settings(BaseSettings):
+    """The service's configuration. Field `database_url` is the variable `DATABASE_URL`, and so on.
+
+    Times are in seconds, sizes in bytes, texts in characters.
+    """
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    database_url: Annotated[
+        str, Field(description="PostgreSQL")
+    ] = "postgresql+asyncpg://localhost/samosachaat"
+    auth_service_url: Annotated[str, Field(description="the auth service")] = "http://auth:8001"
+    inference_service_url: Annotated[str, Field(description="the inference service")] = (
+        "http://inference:8000"
+    )
+    internal_api_key: Annotated[
+        SecretStr,
+        Field(min_length=1, description="the key shared between the services; no default"),
+    ]
+
+    max_conversation_history: Annotated[
+        int, Field(ge=1, le=1000, description="most messages in one inference call")
+    ] = 50
+    max_token_budget: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=10_000_000,
+            description="most characters in one inference call; the newest message always goes",
+        ),
+    ] = 6000
+    system_prompt: Annotated[
+        str, Field(max_length=4000, description="goes in front of the first user message")
+    ] = ""
+    thinking_prompt: Annotated[
+        str,
+        Field(max_length=3900, description="likewise, for a message sent with `thinking_mode`"),
+    ] = "Think step by step before you answer."
+
+    frontend_url: Annotated[
+        str, Field(description="the origins that CORS allows, separated by commas")
+    ] = "http://localhost:3000"
+    log_level: Annotated[LogLevel, Field(description="log level")] = "INFO"
+
+    database_pool_size: Annotated[
+        int, Field(ge=1, le=1000, description="most database connections of one process")
+    ] = 10
+    database_timeout_seconds: Annotated[
+        Seconds, Field(description="how long a statement, or waiting for a connection, may take")
+    ] = 10
+    migrate_on_start: Annotated[bool, Field(description="bring the schema up to date at start")] = (
+        True
+    )
+
+    auth_timeout_seconds: Annotated[
+        Seconds, Field(description="how long the auth service may take")
+    ] = 5
+    auth_cache_size: Annotated[
+        int, Field(ge=1, le=10_000_000, description="most validated tokens remembered")
+    ] = 10_000
+
+    connect_timeout_seconds: Annotated[
+        Seconds, Field(description="how long connecting to the inference service may take")
+    ] = 5
+    first_token_timeout_seconds: Annotated[
+        Seconds, Field(description="how long an answer's first token may take")
+    ] = 120
+    token_timeout_seconds: Annotated[
+        Seconds, Field(description="how long the silence between two tokens may be")
+    ] = 60
+    answer_timeout_seconds: Annotated[
+        Seconds, Field(description="how long one answer may take in all")
+    ] = 1800
+    max_answer_chars: Annotated[
+        int, Field(ge=1, le=10_000_000, description="most characters of one answer")
+    ] = 200_000
+    max_event_bytes: Annotated[
+        int,
+        Field(ge=1024, le=100_000_000, description="most bytes of one event of the inference"),
+    ] = 1_000_000
+    swap_timeout_seconds: Annotated[
+        Seconds, Field(description="how long swapping the model may take")
+    ] = 600
+
+    max_body_bytes: Annotated[
+        int, Field(ge=1024, le=100_000_000, description="most bytes of a request's body")
+    ] = 262_144
+    heartbeat_seconds: Annotated[
+        Seconds, Field(description="a comment after so much silence on a stream")
+    ] = 15
+    slow_reader_seconds: Annotated[
+        Seconds, Field(description="a reader that takes nothing for so long is dropped")
+    ] = 30
+
+    log_flush_seconds: Annotated[
+        float,
+        Field(ge=0.01, le=5, description="how often running answers are written to the log"),
+    ] = 0.15
+    log_retention_seconds: Annotated[
+        Seconds, Field(description="how long an ended answer's log is kept for late readers")
+    ] = 300
+    lease_seconds: Annotated[
+        float,
+        Field(ge=1, le=300, description="a replica silent for so long has lost its answers"),
+    ] = 8
+    on_crash: Annotated[
+        Literal["rerun", "interrupt"],
+        Field(description="what becomes of a dead replica's answers: `rerun` or `interrupt`"),
+    ] = "rerun"
+    drain_seconds: Annotated[
+        float,
+        Field(ge=0, le=3600, description="how long running answers get after SIGTERM"),
+    ] = 20
+
+    @field_validator("auth_service_url", "inference_service_url")
+    @classmethod
+    def _is_http_address(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise ValueError("must be an address such as http://host:8000")
+        return value.rstrip("/")
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_postgresql_address(cls, value: str) -> str:
+        if urlsplit(value).scheme not in {"postgresql+asyncpg", "postgresql", "postgres"}:
+            raise ValueError("must be an address such as postgresql+asyncpg://host/database")
+        return value
+
+    @field_validator("internal_api_key")
+    @classmethod
+    def _fits_a_header(cls, value: SecretStr) -> SecretStr:
+        key = value.get_secret_value()
+        if not key.isascii() or not key.isprintable() or key != key.strip():
+            raise ValueError("must be printable ASCII without blanks around it")
+        return value
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _in_capitals(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _prompts_fit_a_message(self) -> Self:
+        if len(self.system_prompt) + len(self.thinking_prompt) + 2 > INFERENCE_MESSAGE_CHARS // 2:
+            raise ValueError("SYSTEM_PROMPT and THINKING_PROMPT together exceed 3,998 characters")
+        return self
+
+    @property
+    def origins(self) -> list[str]:
+        """The origins of `FRONTEND_URL`, each without a trailing slash."""
+        return [
+            origin for part in self.frontend_url.split(",") if (origin := part.strip().rstrip("/"))
+        ]
+
+
+def load_settings() -> Settings:
+    """Read the settings from the environment.
+
+    Raises SettingsError with one line per wrong variable; values are not repeated in it.
+    """
+    try:
+        return Settings()  # type: ignore[call-arg]  # the fields come from the environment
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors(include_input=False, include_url=False):
+            name = ".".join(str(part) for part in problem["loc"]).upper()
+            if problem["type"] == "missing":
+                lines.append(f"{name} is not set. Set it to the key that the services share.")
+            else:
+                lines.append(f"{name}: {problem['msg']}" if name else problem["msg"])
+        raise SettingsError("\n".join(lines)) from None
