@@ -1,0 +1,3 @@
+"""The chat API of samosaChaat."""
+
+__version__ = "0.1.0"

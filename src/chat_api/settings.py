@@ -29,9 +29,9 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
-    database_url: Annotated[
-        str, Field(description="PostgreSQL")
-    ] = "postgresql+asyncpg://localhost/samosachaat"
+    database_url: Annotated[str, Field(description="PostgreSQL")] = (
+        "postgresql+asyncpg://localhost/samosachaat"
+    )
     auth_service_url: Annotated[str, Field(description="the auth service")] = "http://auth:8001"
     inference_service_url: Annotated[str, Field(description="the inference service")] = (
         "http://inference:8000"

@@ -1,0 +1,79 @@
+"""Reading a request's body: bounded, JSON only, and every refusal with its own status."""
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import NoReturn, TypeVar
+
+from fastapi import Request as HttpRequest
+from pydantic import ValidationError
+
+from chat_api.api.schemas import Request
+from chat_api.api.services import services_of
+from chat_api.errors import BadRequest, Invalid, PayloadTooLarge, UnsupportedMediaType
+
+_Model = TypeVar("_Model", bound=Request)
+
+
+def json_body(
+    model: type[_Model], *, empty: bool = False
+) -> Callable[[HttpRequest], Awaitable[_Model]]:
+    """A dependency that reads the body as `model`; with `empty`, no body counts as `{}`."""
+
+    async def read(request: HttpRequest) -> _Model:
+        limit = services_of(request).settings.max_body_bytes
+        document = _parse(await _read(request, limit), request, empty=empty)
+        try:
+            return model.model_validate(document)
+        except ValidationError as error:
+            raise Invalid(errors_of(error)) from None
+
+    return read
+
+
+def errors_of(error: ValidationError) -> list[tuple[str, str]]:
+    """The fields that a model refused, each with the reason; without their values."""
+    return [
+        (".".join(str(part) for part in problem["loc"]) or "body", _reason(problem["msg"]))
+        for problem in error.errors(include_url=False, include_input=False, include_context=False)
+    ]
+
+
+def _reason(message: str) -> str:
+    return message.removeprefix("Value error, ")
+
+
+async def _read(request: HttpRequest, limit: int) -> bytes:
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise UnsupportedMediaType
+    declared = request.headers.get("content-length", "0")
+    if declared.isdecimal() and int(declared[:20]) > limit:
+        raise PayloadTooLarge(f"The request's body is larger than {limit} bytes.")
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            raise PayloadTooLarge(f"The request's body is larger than {limit} bytes.")
+    return bytes(body)
+
+
+def _parse(body: bytes, request: HttpRequest, *, empty: bool) -> object:
+    if not body.strip():
+        if empty:
+            return {}
+        raise BadRequest("The request needs a JSON body.")
+    media_type = request.headers.get("content-type", "application/json").split(";")[0]
+    media_type = media_type.strip().lower()
+    if media_type != "application/json" and not (
+        media_type.startswith("application/") and media_type.endswith("+json")
+    ):
+        raise UnsupportedMediaType
+    try:
+        # Python's own parser: it lets NaN and lone surrogates through to the models, which answer
+        # 422 and name the field. A number of thousands of digits is a ValueError to it.
+        return json.loads(body.decode())
+    except (ValueError, RecursionError):
+        _refuse()
+
+
+def _refuse() -> NoReturn:
+    raise BadRequest("The request's body is not JSON.") from None

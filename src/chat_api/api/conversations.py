@@ -1,0 +1,224 @@
+"""Conversations: list, create, open, change, delete."""
+
+import base64
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import orjson
+from fastapi import APIRouter, Depends, Query
+from starlette.responses import Response
+from uuid_utils.compat import uuid7
+
+from chat_api.api.bodies import json_body
+from chat_api.api.responses import problems, written_json
+from chat_api.api.schemas import (
+    Conversation,
+    ConversationChange,
+    ConversationPage,
+    ConversationWithMessages,
+    NewConversation,
+    Rename,
+    request_body,
+)
+from chat_api.api.services import ConversationId, CurrentUser, ServicesOf, checked_id
+from chat_api.db import queries
+from chat_api.db.queries import ListedConversation, ListedMessage
+from chat_api.errors import Invalid, NotFound
+from chat_api.generation.answers import Answers
+
+router = APIRouter(prefix="/api/conversations", tags=["conversations"])
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_CURSOR = re.compile(r"(\d{1,18})_([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})")
+
+
+@router.get("", response_model=ConversationPage, responses=problems(422))
+async def list_conversations(
+    services: ServicesOf,
+    user: CurrentUser,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    cursor: Annotated[
+        str | None, Query(max_length=200, description="`next_cursor` of the page before")
+    ] = None,
+    offset: Annotated[
+        int, Query(ge=0, le=1_000_000_000, description="without a cursor: how many to skip")
+    ] = 0,
+    tz: Annotated[str, Query(max_length=100, description="an IANA time zone")] = "UTC",
+) -> Response:
+    """The user's conversations, newest activity first, and again grouped by day."""
+    zone = _zone(tz)
+    after = None if cursor is None else _read_cursor(cursor)
+    found = await queries.list_conversations(
+        services.db, user.id, limit=limit + 1, offset=offset, after=after
+    )
+    page = found[:limit]
+    next_cursor = _cursor(page[-1]) if len(found) > limit else None
+    grouped = ",".join(f'"{day}":[{",".join(items)}]' for day, items in _by_day(page, zone).items())
+    return written_json(
+        f'{{"items":[{",".join(item.json for item in page)}],"grouped":{{{grouped}}},'
+        f'"limit":{limit},"offset":{offset},"next_cursor":{orjson.dumps(next_cursor).decode()}}}'
+    )
+
+
+def _zone(name: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise Invalid([("tz", "is not an IANA time zone")]) from None
+
+
+def _cursor(last: ListedConversation) -> str:
+    microseconds = (last.updated_at - _EPOCH) // timedelta(microseconds=1)
+    return base64.urlsafe_b64encode(f"{microseconds}_{last.id}".encode()).decode().rstrip("=")
+
+
+def _read_cursor(text: str) -> tuple[datetime, str]:
+    try:
+        padded = text.encode("ascii") + b"=" * (-len(text) % 4)
+        found = _CURSOR.fullmatch(base64.b64decode(padded, b"-_", validate=True).decode("ascii"))
+        if found is not None:
+            return _EPOCH + timedelta(microseconds=int(found[1])), found[2]
+    except (ValueError, OverflowError):
+        pass
+    raise Invalid([("cursor", "is not a cursor of this list")])
+
+
+def _by_day(page: Iterable[ListedConversation], zone: ZoneInfo) -> dict[str, list[str]]:
+    """The items by date in the zone, in the order of the page: newest first."""
+    days: dict[str, list[str]] = {}
+    for item in page:
+        try:
+            local = item.updated_at.astimezone(zone)
+        except OverflowError:  # the first and the last day of the calendar
+            local = item.updated_at
+        days.setdefault(local.date().isoformat(), []).append(item.json)
+    return days
+
+
+@router.post(
+    "",
+    status_code=201,
+    response_model=Conversation,
+    responses=problems(400, 413, 415, 422),
+    openapi_extra=request_body(NewConversation, required=False),
+)
+async def create_conversation(
+    services: ServicesOf,
+    user: CurrentUser,
+    body: Annotated[NewConversation, Depends(json_body(NewConversation, empty=True))],
+) -> Response:
+    """A new conversation; without a title, its first message gives it one."""
+    conversation_id = str(uuid7())
+    created = await queries.create_conversation(
+        services.db, user.id, conversation_id, body.title, body.model_tag or "default"
+    )
+    return written_json(created, 201, location=f"/api/conversations/{conversation_id}")
+
+
+@router.get(
+    "/{conversation_id}",
+    response_model=ConversationWithMessages,
+    responses=problems(404, 422),
+)
+async def open_conversation(
+    services: ServicesOf,
+    user: CurrentUser,
+    conversation_id: ConversationId,
+    limit: Annotated[
+        int | None, Query(ge=1, le=1000, description="at most so many, the newest ones")
+    ] = None,
+    before: Annotated[
+        str | None, Query(max_length=100, description="those before the message of this id")
+    ] = None,
+) -> Response:
+    """The conversation with its messages, oldest first; a running answer with its text so far."""
+    conversation = await queries.read_conversation(services.db, user.id, conversation_id)
+    if conversation is None:
+        raise NotFound
+    messages = await queries.list_messages(
+        services.db,
+        user.id,
+        conversation_id,
+        limit=None if limit is None else limit + 1,
+        before=None if before is None else checked_id(before),
+    )
+    if messages is None:
+        raise NotFound
+    next_before: str | None = None
+    if limit is not None and len(messages) > limit:
+        messages = messages[-limit:]
+        next_before = messages[0].id
+    written = [await _with_text(services.answers, message) for message in messages]
+    return written_json(
+        f'{conversation[:-1]}, "messages":[{",".join(written)}],'
+        f'"next_before":{orjson.dumps(next_before).decode()}}}'
+    )
+
+
+async def _with_text(answers: Answers, message: ListedMessage) -> str:
+    """The message as JSON; of a running answer, with what has been written so far."""
+    if not message.generating:
+        return message.json
+    so_far = await answers.written_so_far(message.id)
+    document = orjson.loads(message.json)
+    document |= {"content": so_far.text, "token_count": so_far.token_count}
+    return orjson.dumps(document).decode()
+
+
+@router.put(
+    "/{conversation_id}",
+    response_model=Conversation,
+    responses=problems(400, 404, 413, 415, 422),
+    openapi_extra=request_body(Rename, required=True),
+)
+async def rename_conversation(
+    services: ServicesOf,
+    user: CurrentUser,
+    conversation_id: ConversationId,
+    body: Annotated[Rename, Depends(json_body(Rename))],
+) -> Response:
+    """Give the conversation a title."""
+    changed = await queries.update_conversation(
+        services.db, user.id, conversation_id, title=body.title
+    )
+    if changed is None:
+        raise NotFound
+    return written_json(changed)
+
+
+@router.patch(
+    "/{conversation_id}",
+    response_model=Conversation,
+    responses=problems(400, 404, 413, 415, 422),
+    openapi_extra=request_body(ConversationChange, required=True),
+)
+async def change_conversation(
+    services: ServicesOf,
+    user: CurrentUser,
+    conversation_id: ConversationId,
+    body: Annotated[ConversationChange, Depends(json_body(ConversationChange))],
+) -> Response:
+    """Change the fields that are given."""
+    changed = await queries.update_conversation(
+        services.db,
+        user.id,
+        conversation_id,
+        title=body.title,
+        model_tag=body.model_tag,
+        is_favorited=body.is_favorited,
+    )
+    if changed is None:
+        raise NotFound
+    return written_json(changed)
+
+
+@router.delete("/{conversation_id}", status_code=204, responses=problems(404))
+async def delete_conversation(
+    services: ServicesOf, user: CurrentUser, conversation_id: ConversationId
+) -> Response:
+    """Delete the conversation with its messages; a running answer is stopped."""
+    await services.answers.delete_conversation(user.id, conversation_id)
+    return Response(status_code=204)

@@ -1,0 +1,63 @@
+"""Is it alive, is it ready, what does it count."""
+
+import asyncio
+import os
+
+from fastapi import APIRouter, Request
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+from starlette.responses import Response
+
+from chat_api.api.responses import problems
+from chat_api.api.schemas import Health, Ready
+from chat_api.api.services import Services, services_of
+from chat_api.db.migrate import Schema, schema_of
+from chat_api.errors import DatabaseUnavailable, NotReady
+
+router = APIRouter(tags=["operations"])
+_CHECK_SECONDS = 2.0
+
+
+@router.get("/api/health", response_model=Health)
+async def health() -> dict[str, object]:
+    """Liveness: the process answers. No authentication, no I/O."""
+    return {"status": "ok", "ready": True, "service": "chat-api"}
+
+
+@router.get("/api/ready", response_model=Ready, responses=problems())
+async def ready(request: Request) -> dict[str, object]:
+    """Readiness: the database answers, its schema is not behind, this replica is not leaving."""
+    checks = await _checks(services_of(request))
+    failed = [name for name, state in checks.items() if state != "ok"]
+    if failed:
+        raise NotReady(f"Not ready: {', '.join(failed)}.", fields={"checks": checks})
+    return {"status": "ok", "checks": checks}
+
+
+async def _checks(services: Services) -> dict[str, str]:
+    checks = {
+        "draining": "draining" if services.answers.draining else "ok",
+        "database": "ok",
+        "migrations": "ok",
+    }
+    try:
+        async with asyncio.timeout(_CHECK_SECONDS), services.db.connection() as connection:
+            read_only = await connection.fetchval("SELECT current_setting('transaction_read_only')")
+            if read_only == "on":
+                checks["database"] = "read-only"
+            if await schema_of(connection) is Schema.BEHIND:
+                checks["migrations"] = "behind"
+    except (DatabaseUnavailable, TimeoutError):
+        checks["database"] = "unavailable"
+        checks["migrations"] = "unknown"
+    return checks
+
+
+@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+async def metrics() -> Response:
+    """Prometheus metrics; with several workers, of all of them together."""
+    registry: CollectorRegistry = REGISTRY
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return Response(generate_latest(registry), headers={"content-type": CONTENT_TYPE_LATEST})

@@ -1,0 +1,138 @@
+"""Messages: send one and stream its answer, or have it answered anew."""
+
+import re
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+from starlette.responses import Response
+
+from chat_api.api.bodies import json_body
+from chat_api.api.responses import EventStream, problems, read_to_end, written_json
+from chat_api.api.schemas import AnswerOptions, NewMessage, request_body
+from chat_api.api.services import ConversationId, CurrentUser, Services, ServicesOf
+from chat_api.auth import User
+from chat_api.db import queries
+from chat_api.errors import NotFound, Superseded, inference_failure
+from chat_api.generation.options import Options
+
+router = APIRouter(prefix="/api/conversations/{conversation_id}", tags=["messages"])
+
+TITLE_CHARS = 80
+_EXAMPLE = (
+    "retry: 1000\n\n"
+    'id: 0a3a3e1fb0a1.1.0\ndata: {"start":{"conversation_id":"…","message_id":"…",'
+    '"user_message_id":"…","attempt":1}}\n\n'
+    'id: 0a3a3e1fb0a1.1.1\ndata: {"token":"Paris","gpu":0}\n\n'
+    'id: 0a3a3e1fb0a1.1.2\ndata: {"done":true,"message_id":"…","status":"complete",'
+    '"token_count":1,"inference_time_ms":312}\n\n'
+)
+_ANSWER: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The answer as it is written; with `Accept: application/json`, when it has "
+        "been written",
+        "content": {
+            "text/event-stream": {"schema": {"type": "string"}, "example": _EXAMPLE},
+            "application/json": {"schema": {"$ref": "#/components/schemas/Message"}},
+        },
+    },
+    **problems(400, 404, 409, 413, 415, 422, 502, 504),
+}
+
+
+@router.post(
+    "/messages",
+    response_class=Response,
+    responses=_ANSWER,
+    openapi_extra=request_body(NewMessage, required=True),
+)
+async def send_message(
+    request: Request,
+    services: ServicesOf,
+    user: CurrentUser,
+    conversation_id: ConversationId,
+    body: Annotated[NewMessage, Depends(json_body(NewMessage))],
+) -> Response:
+    """Keep the message, and stream its answer.
+
+    The answer belongs to the conversation: it is written to its end and saved even where the client
+    goes away. `done` is sent after it has been saved.
+    """
+    return await _answer(request, services, user, conversation_id, body, content=body.content)
+
+
+@router.post(
+    "/regenerate",
+    response_class=Response,
+    responses=_ANSWER,
+    openapi_extra=request_body(AnswerOptions, required=False),
+)
+async def regenerate(
+    request: Request,
+    services: ServicesOf,
+    user: CurrentUser,
+    conversation_id: ConversationId,
+    body: Annotated[AnswerOptions, Depends(json_body(AnswerOptions, empty=True))],
+) -> Response:
+    """Answer the last message anew. The old answer is replaced when the new one is complete."""
+    return await _answer(request, services, user, conversation_id, body, content=None)
+
+
+async def _answer(
+    request: Request,
+    services: Services,
+    user: User,
+    conversation_id: str,
+    body: AnswerOptions,
+    *,
+    content: str | None,
+) -> Response:
+    only_result = _wants_json(request.headers.get("accept", ""))
+    reader = await services.answers.begin(
+        user.id,
+        conversation_id,
+        content=content,
+        title=None if content is None else _title_of(content),
+        options=Options(
+            temperature=body.temperature,
+            max_tokens=body.max_tokens,
+            top_k=body.top_k,
+            thinking_mode=body.thinking_mode is True,
+            force_web_search=body.force_web_search,
+        ),
+        one_attempt=not only_result,
+    )
+    if not only_result:
+        return EventStream(reader)
+    await read_to_end(reader, request.receive)
+    return await _result(services, user, conversation_id, reader.message_id)
+
+
+async def _result(
+    services: Services, user: User, conversation_id: str, message_id: str
+) -> Response:
+    """The answer as saved. Raises what made it fail, with its `message_id`."""
+    ended = await services.answers.ended(message_id)
+    if ended is None:
+        if await queries.read_conversation(services.db, user.id, conversation_id) is None:
+            raise NotFound
+        raise Superseded(fields={"message_id": message_id})
+    if ended.status == "failed":
+        raise inference_failure(ended.error)(fields={"message_id": message_id})
+    # Of a regeneration that was stopped or cut off, the old answer is what there is.
+    message = await queries.read_message(
+        services.db, user.id, conversation_id, message_id
+    ) or await queries.read_last_answer(services.db, user.id, conversation_id)
+    if message is None:
+        raise NotFound
+    return written_json(message)
+
+
+def _wants_json(accept: str) -> bool:
+    """Whether a result is asked for, and not a stream."""
+    kinds = {part.split(";")[0].strip().lower() for part in accept.split(",")}
+    return "application/json" in kinds and "text/event-stream" not in kinds
+
+
+def _title_of(content: str) -> str:
+    """The first line that says something, at most 80 characters."""
+    return re.split(r"[\r\n]", content.strip(), maxsplit=1)[0].strip()[:TITLE_CHARS].strip()

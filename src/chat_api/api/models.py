@@ -1,0 +1,54 @@
+"""The models that the inference service has; swapping them is an administrator's business."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends
+from starlette.responses import Response
+
+from chat_api.api.bodies import json_body
+from chat_api.api.responses import problems, written_json
+from chat_api.api.schemas import Swap, request_body
+from chat_api.api.services import CurrentUser, ServicesOf, current_user
+from chat_api.auth import User
+from chat_api.errors import Forbidden, InferenceRefused, ModelRefused
+from chat_api.telemetry import log, trace_id_var
+
+router = APIRouter(prefix="/api/models", tags=["models"])
+_JSON: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/json": {"schema": {"type": "object"}}}}
+}
+
+
+async def administrator(user: Annotated[User, Depends(current_user)]) -> User:
+    """Raises Forbidden, before the body is looked at."""
+    if not user.is_admin:
+        raise Forbidden
+    return user
+
+
+@router.get("", response_class=Response, responses=_JSON | problems(502, 504))
+async def list_models(services: ServicesOf, _user: CurrentUser) -> Response:
+    """What the inference service says of its models, as it is."""
+    reply = await services.inference.models(trace_id_var.get())
+    if reply.status != 200:
+        raise InferenceRefused
+    return written_json(reply.body)
+
+
+@router.post(
+    "/swap",
+    response_class=Response,
+    responses=_JSON | problems(400, 403, 404, 409, 413, 415, 422, 502, 504),
+    openapi_extra=request_body(Swap, required=True),
+)
+async def swap_model(
+    services: ServicesOf,
+    user: Annotated[User, Depends(administrator)],
+    body: Annotated[Swap, Depends(json_body(Swap))],
+) -> Response:
+    """Have the inference service load another model. May take minutes."""
+    log.info("model_swap", user_id=user.id)
+    reply = await services.inference.swap(body.model_tag, trace_id_var.get())
+    if reply.status >= 400:
+        raise ModelRefused(reply.status)
+    return written_json(reply.body, reply.status)

@@ -1,0 +1,106 @@
+"""Responses that routes share: JSON that is already written, and event streams."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from chat_api import sse
+from chat_api.errors import ApiError
+from chat_api.generation.reader import Reader
+from chat_api.telemetry import OPEN_STREAMS, log
+
+# An ASGI extension of our server (chat_api.server): cut the connection without flushing it.
+ABORT_EXTENSION = "samosachaat.abort"
+
+
+def written_json(text: str | bytes, status: int = 200, **headers: str) -> Response:
+    """A response of JSON that is already written."""
+    return Response(text, status, headers=headers, media_type="application/json")
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The OpenAPI description of the errors that a route may answer with."""
+    return {
+        status: {
+            "description": "A problem document (RFC 9457)",
+            "content": {
+                "application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}
+            },
+        }
+        for status in sorted({401, 503, *statuses})
+    }
+
+
+class EventStream(Response):
+    """Sends a reader's events until the answer ends or the client goes away.
+
+    A client that takes nothing for too long is cut off; its answer goes on.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(self, reader: Reader) -> None:
+        self.reader = reader
+        self.status_code = 200
+        self.background = None
+        self.body = b""
+        self.init_headers(sse.HEADERS)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        reader = self.reader
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101  # ASGI applications run in tasks
+        dropped = False
+
+        def drop() -> None:
+            nonlocal dropped
+            dropped = True
+            abort: Callable[[], None] | None = scope.get("extensions", {}).get(ABORT_EXTENSION)
+            if abort is not None:
+                abort()
+            task.cancel()
+
+        reader.drop = drop
+        watch = asyncio.create_task(_watch(receive, reader), name="watch-client")
+        OPEN_STREAMS.inc()
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            try:
+                async for chunk in reader.chunks():
+                    reader.sending_since = time.monotonic()
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                    reader.last_sent = time.monotonic()
+                    reader.sending_since = None
+            except ApiError as error:
+                # Too late for a status. Without `done`, the client knows that it may come back.
+                log.warning("stream_ended_early", error=error.code)
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        except asyncio.CancelledError:
+            if not dropped:
+                raise
+        finally:
+            reader.sending_since = None
+            OPEN_STREAMS.dec()
+            watch.cancel()
+            reader.close()
+
+
+async def read_to_end(reader: Reader, receive: Receive) -> None:
+    """Follow an answer to its end for a client that wants only the result."""
+    watch = asyncio.create_task(_watch(receive, reader), name="watch-client")
+    try:
+        async for _ in reader.chunks():
+            reader.last_sent = time.monotonic()
+    finally:
+        watch.cancel()
+        reader.close()
+
+
+async def _watch(receive: Receive, reader: Reader) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    reader.leave()

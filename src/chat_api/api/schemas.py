@@ -1,0 +1,145 @@
+"""What goes in and out over HTTP, as the OpenAPI description shows it.
+
+Requests are validated by these models. Responses are written by PostgreSQL or by hand; a test holds
+them against the models.
+"""
+
+import re
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+_NOT_STORABLE = re.compile("[\0\ud800-\udfff]")
+
+
+def _is_storable(text: str) -> str:
+    if _NOT_STORABLE.search(text):
+        raise ValueError("holds a character (NUL or a lone surrogate) that cannot be stored")
+    return text
+
+
+def _says_something(text: str) -> str:
+    if not text.strip():
+        raise ValueError("is blank")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_is_storable), AfterValidator(_says_something)]
+Title = Annotated[Text, Field(min_length=1, max_length=500, examples=["Samosas for a party"])]
+ModelTag = Annotated[Text, Field(min_length=1, max_length=100, examples=["default"])]
+
+
+class Request(BaseModel):
+    """Base of the request bodies: strict types, unknown fields ignored, null means absent."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", hide_input_in_errors=True)
+
+
+class NewConversation(Request):
+    title: Title | None = None
+    model_tag: ModelTag | None = None
+
+
+class Rename(Request):
+    title: Title
+
+
+class ConversationChange(Request):
+    title: Title | None = None
+    model_tag: ModelTag | None = None
+    is_favorited: bool | None = None
+
+
+class AnswerOptions(Request):
+    temperature: Annotated[float | None, Field(ge=0, le=2, allow_inf_nan=False)] = None
+    max_tokens: Annotated[int | None, Field(ge=1, le=4096)] = None
+    top_k: Annotated[int | None, Field(ge=0, le=200)] = None
+    thinking_mode: bool | None = None
+    force_web_search: bool | None = None
+
+
+class NewMessage(AnswerOptions):
+    content: Annotated[
+        Text,
+        Field(min_length=1, max_length=8000, examples=["What is the capital of France?"]),
+    ]
+
+
+class Swap(Request):
+    model_tag: ModelTag
+
+
+class Conversation(BaseModel):
+    id: str = Field(examples=["019aab5c-7d0e-7c39-9f6e-0a3a3e1fb0a1"])
+    user_id: str
+    title: str
+    model_tag: str
+    is_favorited: bool
+    created_at: datetime
+    updated_at: datetime
+
+
+class Message(BaseModel):
+    id: str
+    conversation_id: str
+    role: Literal["user", "assistant", "system"]
+    content: str
+    status: Literal["generating", "complete", "stopped", "interrupted", "failed"]
+    token_count: int
+    model_tag: str
+    inference_time_ms: int
+    created_at: datetime
+
+
+class ConversationWithMessages(Conversation):
+    messages: list[Message]
+    next_before: str | None = Field(description="pass it as `before` for the messages before these")
+
+
+class ConversationPage(BaseModel):
+    items: list[Conversation]
+    grouped: dict[str, list[Conversation]] = Field(
+        description="the same, by the date of `updated_at` in the time zone asked for"
+    )
+    limit: int
+    offset: int
+    next_cursor: str | None = Field(description="pass it as `cursor` for the next page")
+
+
+class Health(BaseModel):
+    status: Literal["ok"] = "ok"
+    ready: Literal[True] = True
+    service: Literal["chat-api"] = "chat-api"
+
+
+class Ready(BaseModel):
+    status: Literal["ok"] = "ok"
+    checks: dict[str, str]
+
+
+class FieldError(BaseModel):
+    field: str
+    reason: str
+
+
+class Problem(BaseModel):
+    """A problem document (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    trace_id: str
+    errors: list[FieldError] | None = None
+
+
+def request_body(model: type[Request], *, required: bool) -> dict[str, Any]:
+    """The OpenAPI description of a body that `api.bodies` reads."""
+    schema = model.model_json_schema()
+    return {
+        "requestBody": {
+            "required": required,
+            "content": {"application/json": {"schema": schema}},
+        }
+    }

@@ -1,0 +1,66 @@
+"""What the routes work with, and the dependencies that find it for them."""
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, cast
+
+from fastapi import Depends, Path, Request, Security
+from fastapi.security import HTTPBearer
+
+from chat_api.auth import Authenticator, User
+from chat_api.db.engine import Database
+from chat_api.errors import NotFound
+from chat_api.generation.answers import Answers
+from chat_api.inference.client import InferenceClient
+from chat_api.settings import Settings
+from chat_api.telemetry import user_id_var
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Made once by `app.create_app`, and found again by every request."""
+
+    settings: Settings
+    db: Database
+    authenticator: Authenticator
+    inference: InferenceClient
+    answers: Answers
+
+
+def services_of(request: Request) -> Services:
+    return cast("Services", request.app.state.services)
+
+
+# For the OpenAPI description only: the authenticator reads the header itself.
+_bearer = HTTPBearer(auto_error=False, description="A token of the auth service")
+
+
+async def current_user(request: Request, _described: Annotated[object, Security(_bearer)]) -> User:
+    """The user of the request's token. Raises NotAuthenticated or AuthUnavailable."""
+    user = await services_of(request).authenticator.user(request.headers.get("authorization"))
+    user_id_var.set(user.id)
+    request.scope["user_id"] = user.id
+    return user
+
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def checked_id(text: str) -> str:
+    """The id in lower case. Raises NotFound for what is none, as for an id that is not there."""
+    lowered = text.lower()
+    if _UUID.fullmatch(lowered) is None:
+        raise NotFound
+    return lowered
+
+
+def conversation_id(
+    _user: Annotated[User, Depends(current_user)],  # who is asking comes before what for
+    conversation_id: Annotated[str, Path(json_schema_extra={"format": "uuid"})],
+) -> str:
+    return checked_id(conversation_id)
+
+
+ServicesOf = Annotated[Services, Depends(services_of)]
+CurrentUser = Annotated[User, Depends(current_user)]
+ConversationId = Annotated[str, Depends(conversation_id)]

@@ -1,0 +1,181 @@
+"""The only wiring: settings in, an ASGI application out."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import aiohttp
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
+
+from chat_api import __version__
+from chat_api.api import conversations, health, messages, models
+from chat_api.api.openapi import describe
+from chat_api.api.services import Services
+from chat_api.auth import Authenticator
+from chat_api.db.engine import UNAVAILABLE, Database
+from chat_api.db.migrate import Schema, migrate, schema_of
+from chat_api.errors import (
+    ApiError,
+    BadRequest,
+    DatabaseUnavailable,
+    Invalid,
+    MethodNotAllowed,
+    NotFound,
+    problem,
+)
+from chat_api.generation.answers import Answers
+from chat_api.generation.background import Background
+from chat_api.inference.client import InferenceClient
+from chat_api.middleware import CatchAll, Trace
+from chat_api.settings import Settings, load_settings
+from chat_api.shutdown import drained_before_exit
+from chat_api.telemetry import configure_logging, log, trace_id_var
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The chat API. Without settings they are read from the environment (SettingsError)."""
+    settings = settings or load_settings()
+    configure_logging(settings.log_level)
+    app = FastAPI(
+        title="samosaChaat Chat API",
+        version=__version__,
+        lifespan=_lifespan(settings),
+        redirect_slashes=False,
+        redoc_url=None,
+    )
+    # The last added is the outermost.
+    app.add_middleware(CatchAll)
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=settings.origins,
+        allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+        allow_headers=[
+            "Authorization",
+            "Content-Type",
+            "Idempotency-Key",
+            "Last-Event-ID",
+            "traceparent",
+            "x-trace-id",
+        ],
+        allow_credentials=True,
+        expose_headers=["Location", "Retry-After", "x-trace-id"],
+        max_age=600,
+    )
+    app.add_middleware(Trace)
+    app.add_exception_handler(ApiError, _answer_api_error)
+    app.add_exception_handler(HTTPException, _answer_http_exception)
+    app.add_exception_handler(RequestValidationError, _answer_validation_error)
+    for part in (health, conversations, messages, models):
+        app.include_router(part.router)
+    describe(app)
+    return app
+
+
+async def _answer_api_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)  # noqa: S101  # what the handler is registered for
+    return problem(error, trace_id_var.get())
+
+
+async def _answer_http_exception(_request: Request, error: Exception) -> Response:
+    """The framework's own refusals: unknown paths and methods, unreadable requests."""
+    status = error.status_code if isinstance(error, HTTPException) else 400
+    ours: ApiError
+    if status == 404:
+        ours = NotFound()
+    elif status == 405:
+        ours = MethodNotAllowed(headers=dict(getattr(error, "headers", None) or {}))
+    else:
+        ours = BadRequest()
+    return problem(ours, trace_id_var.get())
+
+
+async def _answer_validation_error(_request: Request, error: Exception) -> Response:
+    """Query parameters; bodies are read by api.bodies."""
+    assert isinstance(error, RequestValidationError)  # noqa: S101
+    problems = [(str(e["loc"][-1]), str(e["msg"])) for e in error.errors()]
+    return problem(Invalid(problems), trace_id_var.get())
+
+
+def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        key = settings.internal_api_key.get_secret_value()
+        db = Database(
+            settings.database_url,
+            size=settings.database_pool_size,
+            timeout_seconds=settings.database_timeout_seconds,
+        )
+        await db.open()
+        # A connection each, so that no request is lost on one that the neighbour is just closing;
+        # and no limit to their number: that is the business of whoever opens streams.
+        connector = aiohttp.TCPConnector(limit=0, force_close=True)
+        async with aiohttp.ClientSession(
+            connector=connector,
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+        ) as http:
+            inference = InferenceClient(
+                http,
+                url=settings.inference_service_url,
+                internal_api_key=key,
+                connect_timeout_seconds=settings.connect_timeout_seconds,
+                swap_timeout_seconds=settings.swap_timeout_seconds,
+                max_event_bytes=settings.max_event_bytes,
+            )
+            answers = Answers(db, inference, settings)
+            app.state.services = Services(
+                settings=settings,
+                db=db,
+                authenticator=Authenticator(
+                    http,
+                    url=settings.auth_service_url,
+                    internal_api_key=key,
+                    timeout_seconds=settings.auth_timeout_seconds,
+                    cache_size=settings.auth_cache_size,
+                ),
+                inference=inference,
+                answers=answers,
+            )
+            starting = Background("start", _Starter(settings, db, answers).step)
+            try:
+                async with starting:
+                    with drained_before_exit(answers.drain):
+                        yield
+            finally:
+                await answers.stop()
+                await db.close()
+
+    return lifespan
+
+
+class _Starter:
+    """Begins the work on answers once the schema is there; waits for the database until then."""
+
+    def __init__(self, settings: Settings, db: Database, answers: Answers) -> None:
+        self._settings = settings
+        self._db = db
+        self._answers = answers
+
+    async def step(self) -> None:
+        async with self._db.connection() as connection:
+            schema = await schema_of(connection)
+        if schema is Schema.BEHIND:
+            if not self._settings.migrate_on_start:
+                log.warning("schema_behind", hint="run `samosachaat migrate`")
+                await asyncio.sleep(1)
+                return
+            await self._migrate()
+        self._answers.start()
+        log.info("started", process=self._answers.process, schema=schema.value)
+        await asyncio.Event().wait()  # nothing more to do
+
+    async def _migrate(self) -> None:
+        try:
+            await migrate(self._settings.database_url)
+        except UNAVAILABLE as error:
+            raise DatabaseUnavailable from error
+        log.info("migrated")

@@ -1,0 +1,50 @@
+"""What the model sees: the history cut to the budgets. Pure."""
+
+from collections.abc import Sequence
+
+from chat_api.db.answers import Turn
+from chat_api.settings import INFERENCE_MESSAGE_CHARS, INFERENCE_REQUEST_CHARS
+
+_BETWEEN = "\n\n"
+
+
+def build_context(
+    history: Sequence[Turn], *, prompt: str, most_messages: int, most_chars: int
+) -> list[dict[str, str]]:
+    """The messages of one inference call, oldest first, ending with the newest of `history`.
+
+    The newest message always goes; older ones as long as there are at most `most_messages` of them
+    and `most_chars` characters in all. Roles alternate and the first is the user's: neighbours of
+    one role are joined by a blank line, an answer without its question is left out. `prompt` goes
+    in front of the first user message. A message that exceeds what the inference service takes
+    keeps its end, where the newest text is.
+    """
+    budget = min(most_chars, INFERENCE_REQUEST_CHARS)
+    room = budget - (len(prompt) + len(_BETWEEN) if prompt else 0)
+    chosen: list[Turn] = []
+    for turn in reversed(history):
+        if turn.role not in {"user", "assistant"} or not turn.content.strip():
+            continue
+        content = turn.content[-INFERENCE_MESSAGE_CHARS:]
+        # Joined or not, count the blank line: a budget is an upper limit.
+        room -= len(content) + (len(_BETWEEN) if chosen else 0)
+        if chosen and (room < 0 or len(chosen) == most_messages):
+            break
+        chosen.append(Turn(turn.role, content))
+    chosen.reverse()
+    while chosen and chosen[0].role == "assistant":
+        chosen.pop(0)
+
+    joined: list[Turn] = []
+    for turn in chosen:
+        if joined and joined[-1].role == turn.role:
+            before = joined.pop()
+            turn = Turn(turn.role, before.content + _BETWEEN + turn.content)
+        joined.append(turn)
+
+    messages = []
+    for index, turn in enumerate(joined):
+        front = prompt + _BETWEEN if prompt and index == 0 else ""
+        kept = turn.content[-(INFERENCE_MESSAGE_CHARS - len(front)) :]
+        messages.append({"role": turn.role, "content": front + kept})
+    return messages

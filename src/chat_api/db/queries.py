@@ -1,0 +1,232 @@
+"""What users read and change: every statement on conversations and messages.
+
+The owner stands inside each statement, so that no caller can forget it: a foreign id finds nothing.
+PostgreSQL makes the JSON of what is only passed on. Ids are strings that hold a UUID.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from chat_api.db.engine import Connection, Database
+
+_CONVERSATION = """json_build_object(
+    'id', c.id, 'user_id', c.user_id, 'title', c.title, 'model_tag', c.model_tag,
+    'is_favorited', c.is_favorited, 'created_at', c.created_at, 'updated_at', c.updated_at)::text
+"""
+_MESSAGE = """json_build_object(
+    'id', m.id, 'conversation_id', m.conversation_id, 'role', m.role, 'content', m.content,
+    'status', m.status, 'token_count', m.token_count, 'model_tag', m.model_tag,
+    'inference_time_ms', m.inference_time_ms, 'created_at', m.created_at)::text
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ListedConversation:
+    """A conversation as JSON, and where it stands in the list."""
+
+    json: str
+    id: str
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ListedMessage:
+    """A message as JSON, and what a reader of the list needs to know of it."""
+
+    json: str
+    id: str
+    generating: bool
+
+
+async def create_conversation(
+    db: Database, user_id: str, conversation_id: str, title: str | None, model_tag: str
+) -> str:
+    """The new conversation as JSON."""
+    row = await db.fetchrow(
+        f"""
+        WITH c AS (
+            INSERT INTO conversations (id, user_id, title, title_given, model_tag)
+            VALUES ($1, $2, coalesce($3::text, 'New conversation'), $3::text IS NOT NULL, $4)
+            RETURNING *)
+        SELECT {_CONVERSATION} AS json FROM c
+        """,  # noqa: S608  # the inserted text is ours
+        conversation_id,
+        user_id,
+        title,
+        model_tag,
+    )
+    assert row is not None  # noqa: S101  # an INSERT … RETURNING gives its row
+    return str(row["json"])
+
+
+async def list_conversations(
+    db: Database,
+    user_id: str,
+    *,
+    limit: int,
+    offset: int = 0,
+    after: tuple[datetime, str] | None = None,
+) -> list[ListedConversation]:
+    """At most `limit` conversations, newest activity first, from the place `after` on."""
+    arguments: list[Any] = [user_id, limit]
+    if after is None:
+        place, window = "", "OFFSET $3"
+        arguments.append(offset)
+    else:
+        place, window = "AND (c.updated_at, c.id) < ($3, $4::uuid)", ""
+        arguments.extend(after)
+    rows = await db.fetch(
+        f"""
+        SELECT {_CONVERSATION} AS json, c.id::text AS id, c.updated_at
+        FROM conversations c WHERE c.user_id = $1 {place}
+        ORDER BY c.updated_at DESC, c.id DESC LIMIT $2 {window}
+        """,  # noqa: S608  # the inserted text is ours
+        *arguments,
+    )
+    return [ListedConversation(row["json"], row["id"], row["updated_at"]) for row in rows]
+
+
+async def read_conversation(db: Database, user_id: str, conversation_id: str) -> str | None:
+    """The conversation as JSON; None where the user has no such conversation."""
+    row = await db.fetchrow(
+        f"SELECT {_CONVERSATION} AS json FROM conversations c "  # noqa: S608  # ours
+        "WHERE c.user_id = $1 AND c.id = $2",
+        user_id,
+        conversation_id,
+    )
+    return None if row is None else str(row["json"])
+
+
+async def list_messages(
+    db: Database,
+    user_id: str,
+    conversation_id: str,
+    *,
+    limit: int | None,
+    before: str | None,
+) -> list[ListedMessage] | None:
+    """The newest `limit` messages (all with None) before message `before`, oldest first.
+
+    A regeneration is not among them until it is complete. None where `before` is not one of them.
+    """
+    if before is not None:
+        known = await db.fetchrow(
+            """
+            SELECT m.position FROM messages m JOIN conversations c ON c.id = m.conversation_id
+            WHERE c.user_id = $1 AND c.id = $2 AND m.id = $3 AND m.replaces IS NULL
+            """,
+            user_id,
+            conversation_id,
+            before,
+        )
+        if known is None:
+            return None
+        position = int(known["position"])
+    else:
+        position = 2**31 - 1
+    rows = await db.fetch(
+        f"""
+        SELECT {_MESSAGE} AS json, m.id::text AS id, m.status = 'generating' AS generating
+        FROM messages m JOIN conversations c ON c.id = m.conversation_id
+        WHERE c.user_id = $1 AND c.id = $2 AND m.replaces IS NULL AND m.position < $3
+        ORDER BY m.position DESC LIMIT $4
+        """,  # noqa: S608  # the inserted text is ours
+        user_id,
+        conversation_id,
+        position,
+        limit,
+    )
+    return [ListedMessage(row["json"], row["id"], row["generating"]) for row in reversed(rows)]
+
+
+async def read_message(
+    db: Database, user_id: str, conversation_id: str, message_id: str
+) -> str | None:
+    """One message as JSON; None where the user has no such message."""
+    row = await db.fetchrow(
+        f"""
+        SELECT {_MESSAGE} AS json
+        FROM messages m JOIN conversations c ON c.id = m.conversation_id
+        WHERE c.user_id = $1 AND c.id = $2 AND m.id = $3
+        """,  # noqa: S608  # the inserted text is ours
+        user_id,
+        conversation_id,
+        message_id,
+    )
+    return None if row is None else str(row["json"])
+
+
+async def read_last_answer(db: Database, user_id: str, conversation_id: str) -> str | None:
+    """The conversation's last answer as JSON; a regeneration counts once it is complete."""
+    row = await db.fetchrow(
+        f"""
+        SELECT {_MESSAGE} AS json
+        FROM messages m JOIN conversations c ON c.id = m.conversation_id
+        WHERE c.user_id = $1 AND c.id = $2 AND m.role = 'assistant' AND m.replaces IS NULL
+        ORDER BY m.position DESC LIMIT 1
+        """,  # noqa: S608  # the inserted text is ours
+        user_id,
+        conversation_id,
+    )
+    return None if row is None else str(row["json"])
+
+
+async def update_conversation(
+    db: Database,
+    user_id: str,
+    conversation_id: str,
+    *,
+    title: str | None = None,
+    model_tag: str | None = None,
+    is_favorited: bool | None = None,
+) -> str | None:
+    """Change what is not None; the conversation as JSON, None where there is none.
+
+    Its place in the list stays: only messages move it.
+    """
+    row = await db.fetchrow(
+        f"""
+        UPDATE conversations c SET
+            title = coalesce($3::text, title),
+            title_given = title_given OR $3::text IS NOT NULL,
+            model_tag = coalesce($4::text, model_tag),
+            is_favorited = coalesce($5::boolean, is_favorited)
+        WHERE c.user_id = $1 AND c.id = $2
+        RETURNING {_CONVERSATION} AS json
+        """,  # noqa: S608  # the inserted text is ours
+        user_id,
+        conversation_id,
+        title,
+        model_tag,
+        is_favorited,
+    )
+    return None if row is None else str(row["json"])
+
+
+async def delete_conversation(
+    connection: Connection, user_id: str, conversation_id: str
+) -> list[str] | None:
+    """Delete the conversation with all that hangs on it; the ids of the answers still running.
+
+    None where there is no such conversation. To be run in a transaction.
+    """
+    locked = await connection.fetchval(
+        "SELECT 1 FROM conversations WHERE user_id = $1 AND id = $2 FOR UPDATE",
+        user_id,
+        conversation_id,
+    )
+    if locked is None:
+        return None
+    rows = await connection.fetch(
+        """
+        WITH answers AS (
+            SELECT message_id, ended_at FROM generations WHERE conversation_id = $1),
+        log AS (DELETE FROM answer_log l USING answers a WHERE l.message_id = a.message_id),
+        ears AS (DELETE FROM listeners l USING answers a WHERE l.message_id = a.message_id)
+        SELECT message_id::text AS id FROM answers WHERE ended_at IS NULL
+        """,
+        conversation_id,
+    )
+    await connection.execute("DELETE FROM conversations WHERE id = $1", conversation_id)
+    return [row["id"] for row in rows]

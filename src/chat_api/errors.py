@@ -1,0 +1,270 @@
+"""What can go wrong, as one tree, and the one place that turns it into a response.
+
+    ApiError
+    ├── BadRequest                 400  cannot be read
+    ├── NothingToAnswer            400  regenerate without a question
+    ├── NotAuthenticated           401  who is asking?
+    ├── Forbidden                  403
+    ├── NotFound                   404  missing, malformed or somebody else's: never told apart
+    ├── MethodNotAllowed           405
+    ├── ConversationBusy           409  an answer is running and somebody listens to it
+    ├── AnswerGone                 409  an idempotent repeat of what has been deleted or replaced
+    ├── PayloadTooLarge            413
+    ├── UnsupportedMediaType       415
+    ├── Invalid                    422  can be read, breaks a rule; names each field
+    ├── IdempotencyKeyReused       422
+    ├── ModelRefused               4xx  the inference service's own refusal of a model
+    ├── InternalError              500  a defect of ours
+    ├── Unavailable                503  try again later
+    │   ├── DatabaseUnavailable
+    │   ├── AuthUnavailable
+    │   ├── NotReady
+    │   ├── Draining
+    │   └── Superseded                  an answer has moved to another replica
+    └── InferenceFailed            502  the engine behind us
+        ├── InferenceRefused       502
+        ├── InferenceProtocol      502
+        ├── InferenceIncomplete    502
+        ├── InferenceUnavailable   503
+        └── InferenceTimeout       504
+
+The class's `code` is the last part of the problem's `type` and the name in a stream's `error`
+event. `detail` is for a person: it never holds a token, a message's text or what a neighbour sent.
+"""
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, ClassVar
+
+import orjson
+from starlette.responses import Response
+
+PROBLEM_JSON = "application/problem+json"
+TYPE_PREFIX = "urn:samosachaat:problem:"
+
+
+class ApiError(Exception):
+    """Base of every expected failure.
+
+    `fields` are added to the problem document, `headers` to the response.
+    """
+
+    status: int = 500
+    code: ClassVar[str] = "internal_error"
+    detail: str = "Something went wrong on our side."
+
+    def __init__(
+        self,
+        detail: str | None = None,
+        *,
+        fields: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self.detail = detail or type(self).detail
+        self.fields = dict(fields or {})
+        self.headers = dict(headers or {})
+        super().__init__(self.detail)
+
+
+class BadRequest(ApiError):
+    status = 400
+    code = "bad_request"
+    detail = "The request could not be read."
+
+
+class NothingToAnswer(ApiError):
+    status = 400
+    code = "nothing_to_answer"
+    detail = "The conversation has no user message to answer."
+
+
+class NotAuthenticated(ApiError):
+    """RFC 6750, section 3: a challenge names an error only where credentials were sent."""
+
+    status = 401
+    code = "not_authenticated"
+    detail = "Send an access token as 'Authorization: Bearer <token>'."
+
+    def __init__(self, detail: str | None = None, *, invalid_token: bool = False) -> None:
+        challenge = 'Bearer error="invalid_token"' if invalid_token else "Bearer"
+        super().__init__(detail, headers={"WWW-Authenticate": challenge})
+
+
+class Forbidden(ApiError):
+    status = 403
+    code = "forbidden"
+    detail = "Only an administrator may do this."
+
+
+class NotFound(ApiError):
+    status = 404
+    code = "not_found"
+    detail = "There is nothing here under this id or path."
+
+
+class MethodNotAllowed(ApiError):
+    status = 405
+    code = "method_not_allowed"
+    detail = "This path does not know that method."
+
+
+class ConversationBusy(ApiError):
+    status = 409
+    code = "conversation_busy"
+    detail = "An answer is being written in this conversation. Stop it, or wait for its end."
+
+    def __init__(self, message_id: str) -> None:
+        super().__init__(fields={"message_id": message_id})
+
+
+class AnswerGone(ApiError):
+    status = 409
+    code = "answer_gone"
+    detail = "The answer that this Idempotency-Key stands for has been deleted or replaced."
+
+
+class PayloadTooLarge(ApiError):
+    status = 413
+    code = "payload_too_large"
+    detail = "The request's body is too large."
+
+
+class UnsupportedMediaType(ApiError):
+    status = 415
+    code = "unsupported_media_type"
+    detail = "Send JSON, uncompressed, as 'Content-Type: application/json'."
+
+
+class Invalid(ApiError):
+    """`errors` are pairs of a field's name and the reason why its value is refused."""
+
+    status = 422
+    code = "invalid"
+    detail = "Some fields are not valid."
+
+    def __init__(self, errors: Sequence[tuple[str, str]]) -> None:
+        listed = [{"field": field, "reason": reason} for field, reason in errors]
+        super().__init__(fields={"errors": listed})
+
+
+class IdempotencyKeyReused(ApiError):
+    status = 422
+    code = "idempotency_key_reused"
+    detail = "This Idempotency-Key was used with another request."
+
+    def __init__(self) -> None:
+        reason = {"field": "Idempotency-Key", "reason": "was used with another request"}
+        super().__init__(fields={"errors": [reason]})
+
+
+class ModelRefused(ApiError):
+    """Carries the status (400, 404, 409 or 422) that the inference service answered with."""
+
+    code = "model_refused"
+    detail = "The inference service refused this model."
+
+    def __init__(self, status: int) -> None:
+        super().__init__()
+        self.status = status
+
+
+class InternalError(ApiError):
+    """A defect of ours; the log has it."""
+
+
+class Unavailable(ApiError):
+    status = 503
+    code = "unavailable"
+    detail = "The service cannot do this right now. Try again in a moment."
+    retry_after_seconds: ClassVar[int] = 2
+
+    def __init__(
+        self, detail: str | None = None, *, fields: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__(
+            detail, fields=fields, headers={"Retry-After": str(self.retry_after_seconds)}
+        )
+
+
+class DatabaseUnavailable(Unavailable):
+    code = "database_unavailable"
+    detail = "The database cannot be reached. Nothing was changed; try again in a moment."
+
+
+class AuthUnavailable(Unavailable):
+    code = "auth_unavailable"
+    detail = "The token cannot be checked right now. Try again in a moment."
+
+
+class NotReady(Unavailable):
+    code = "not_ready"
+    detail = "The service is not ready."
+
+
+class Draining(Unavailable):
+    code = "draining"
+    detail = "This replica is shutting down. Try again: another one will answer."
+    retry_after_seconds = 1
+
+
+class Superseded(Unavailable):
+    code = "superseded"
+    detail = "The answer goes on elsewhere. Join it with GET /api/conversations/{id}/stream."
+    retry_after_seconds = 1
+
+
+class InferenceFailed(ApiError):
+    status = 502
+    code = "inference_error"
+    detail = "The inference service failed."
+
+
+class InferenceRefused(InferenceFailed):
+    code = "inference_refused"
+    detail = "The inference service refused the request."
+
+
+class InferenceProtocol(InferenceFailed):
+    code = "inference_protocol"
+    detail = "The inference service sent something that is not an answer."
+
+
+class InferenceIncomplete(InferenceFailed):
+    code = "inference_incomplete"
+    detail = "The inference service stopped before the answer's end."
+
+
+class InferenceUnavailable(InferenceFailed):
+    status = 503
+    code = "inference_unavailable"
+    detail = "The inference service cannot be reached."
+
+
+class InferenceTimeout(InferenceFailed):
+    status = 504
+    code = "inference_timeout"
+    detail = "The inference service was silent for too long."
+
+
+def inference_failure(code: str | None) -> type[InferenceFailed]:
+    """The class of a stored failure's `code`; InferenceFailed where the code is not known."""
+    kinds: list[type[InferenceFailed]] = [InferenceFailed, *InferenceFailed.__subclasses__()]
+    return next((kind for kind in kinds if kind.code == code), InferenceFailed)
+
+
+def problem(error: ApiError, trace_id: str) -> Response:
+    """The response for an error: a problem document (RFC 9457)."""
+    document = {
+        "type": TYPE_PREFIX + error.code,
+        "title": HTTPStatus(error.status).phrase,
+        "status": error.status,
+        "detail": error.detail,
+        "trace_id": trace_id,
+        **error.fields,
+    }
+    return Response(
+        orjson.dumps(document),
+        status_code=error.status,
+        media_type=PROBLEM_JSON,
+        headers=error.headers,
+    )

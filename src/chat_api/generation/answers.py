@@ -1,0 +1,465 @@
+"""Everything that is done to answers: begin, join, stop, delete, take up, hand over.
+
+An answer's way: `begin` keeps the question and starts a task; the task (`writer`) reads the
+inference service, publishes events and saves the end; readers (`reader`) join and leave as they
+like. A process that dies loses nothing but time: another one finds the answer (`recovery`) and
+writes it again.
+"""
+
+import asyncio
+import time
+from collections.abc import Coroutine, Sequence
+from contextlib import suppress
+from typing import Any, TypeVar
+from uuid import uuid4
+
+from uuid_utils.compat import uuid7
+
+from chat_api.context import build_context
+from chat_api.db import answers as db_answers
+from chat_api.db import queries
+from chat_api.db.answers import Begun, Draft, Lease, Running, Turn
+from chat_api.db.engine import Connection, Database
+from chat_api.errors import (
+    ApiError,
+    ConversationBusy,
+    DatabaseUnavailable,
+    Draining,
+    NotFound,
+    NothingToAnswer,
+)
+from chat_api.generation import events
+from chat_api.generation.answer import RunningAnswer, StopReason
+from chat_api.generation.background import Background
+from chat_api.generation.events import Cursor, Written
+from chat_api.generation.log import Follower, LogWriter
+from chat_api.generation.options import Options
+from chat_api.generation.reader import Reader
+from chat_api.generation.recovery import Recovery
+from chat_api.generation.writer import AnswerWriter, until_there
+from chat_api.inference.client import InferenceClient
+from chat_api.settings import INFERENCE_MESSAGE_CHARS, Settings
+from chat_api.telemetry import log, trace_id_var
+
+MOST_CRASHES = 3
+# How long a send waits for a busy answer's listeners to go, and a stop for the answer's owner.
+PATIENCE_SECONDS = 1.0
+# The last part of the drain, for handing over what is left.
+HANDOVER_SECONDS = 3.0
+_POLL_SECONDS = 0.05
+_TICK_SECONDS = 0.25
+
+_T = TypeVar("_T")
+
+
+class Answers:
+    """The answers of this process, and its way to those of others."""
+
+    def __init__(self, db: Database, inference: InferenceClient, settings: Settings) -> None:
+        self.process = str(uuid4())
+        self.draining = False
+        self._db = db
+        self._settings = settings
+        self._running: dict[str, RunningAnswer] = {}
+        self._readers: set[Reader] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._log = LogWriter(
+            db, self.process, self._running, every_seconds=settings.log_flush_seconds
+        )
+        self._follower = Follower(db, every_seconds=settings.log_flush_seconds)
+        self._writer = AnswerWriter(
+            db,
+            inference,
+            self._running,
+            self._log,
+            max_answer_chars=settings.max_answer_chars,
+        )
+        self._recovery = Recovery(
+            db,
+            self.process,
+            self._running,
+            lambda: {reader.message_id for reader in self._readers},
+            lambda lease: self._own(self._take_up(lease), f"take-up-{lease.message_id}"),
+            lease_seconds=settings.lease_seconds,
+            log_retention_seconds=settings.log_retention_seconds,
+        )
+        self._background = (
+            Background("write-log", self._log.step),
+            Background("follow-log", self._follower.step),
+            Background("watch-clocks", self._watch_clocks, every_seconds=_TICK_SECONDS),
+            *self._recovery.tasks(),
+        )
+
+    def start(self) -> None:
+        for task in self._background:
+            task.start()
+
+    async def stop(self) -> None:
+        """End every task. What still runs is left to another process."""
+        self.draining = True
+        for task in self._background:
+            await task.stop()
+        await self._hand_over()
+        for reader in list(self._readers):
+            reader.leave()
+        for left in list(self._tasks):
+            left.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # --- what the API asks for -------------------------------------------------------------------
+
+    async def begin(
+        self,
+        user_id: str,
+        conversation_id: str,
+        *,
+        content: str | None,
+        title: str | None,
+        options: Options,
+        one_attempt: bool,
+    ) -> Reader:
+        """Keep the question (none: regenerate) and start its answer; a reader from its start.
+
+        An answer that runs in the conversation is stopped if nobody listens to it. Raises
+        NotFound, NothingToAnswer, ConversationBusy, Draining, DatabaseUnavailable.
+        """
+        draft = Draft(
+            message_id=str(uuid7()),
+            question_id=str(uuid7()),
+            content=content,
+            title=title,
+            options=options.as_json(),
+            trace_id=trace_id_var.get(),
+        )
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        first_found: str | None = None
+        while True:
+            if self.draining:
+                raise Draining
+            accepting = self._own(
+                self._accept(user_id, conversation_id, draft, options, one_attempt), "accept"
+            )
+            try:
+                accepted = await asyncio.shield(accepting)
+            except asyncio.CancelledError:
+                accepting.add_done_callback(_close_reader)
+                raise
+            if isinstance(accepted, Reader):
+                return accepted
+            if first_found not in (None, accepted.message_id):
+                raise ConversationBusy(accepted.message_id)
+            first_found = accepted.message_id
+            if accepted.listened:
+                await self._until_nobody_listens(conversation_id, first_found, deadline)
+            await self._halt(first_found)
+
+    async def join(
+        self, user_id: str, conversation_id: str, cursor: Cursor | None
+    ) -> Reader | None:
+        """A reader from the cursor on, or from the start of the answer that runs.
+
+        None where nothing runs and there is no rest to give. Raises NotFound, Draining.
+        """
+        if self.draining:
+            raise Draining
+        found = await db_answers.read_joinable(
+            self._db, user_id, conversation_id, None if cursor is None else cursor.tag
+        )
+        if found is None:
+            raise NotFound
+        if cursor is not None and (named := found.named) is not None:
+            at_end = named.ended and (cursor.attempt, cursor.number) == (
+                named.attempt,
+                named.last_event,
+            )
+            if not at_end:
+                return await self._listen(named.message_id, cursor.attempt, cursor.number)
+        if found.running is not None:
+            return await self._listen(found.running.message_id, found.running.attempt, -1)
+        return None
+
+    async def stop_answer(self, user_id: str, conversation_id: str) -> str:
+        """Stop what runs in the conversation; its last answer, as saved, as JSON.
+
+        Raises NotFound where there never was an answer.
+        """
+        found = await db_answers.read_joinable(self._db, user_id, conversation_id, None)
+        if found is None:
+            raise NotFound
+        if found.running is not None:
+            await self._halt(found.running.message_id)
+        message = await queries.read_last_answer(self._db, user_id, conversation_id)
+        if message is None:
+            raise NotFound("No answer was ever written in this conversation.")
+        return message
+
+    async def delete_conversation(self, user_id: str, conversation_id: str) -> None:
+        """Delete a conversation and all in it; a running answer ends. Raises NotFound."""
+        deleting = self._own(self._delete(user_id, conversation_id), "delete-conversation")
+        running = await asyncio.shield(deleting)
+        if running is None:
+            raise NotFound
+        for message_id in running:
+            if (answer := self._running.get(message_id)) is not None:
+                answer.stop_writing(StopReason.NOT_OURS)
+
+    async def written_so_far(self, message_id: str) -> Written:
+        """A running answer's text, wherever it is being written."""
+        answer = self._running.get(message_id)
+        if answer is not None:
+            return answer.written
+        rows = await db_answers.read_log(self._db, message_id)
+        newest = max((row.attempt for row in rows), default=0)
+        return events.written(row for row in rows if row.attempt == newest)
+
+    async def ended(self, message_id: str) -> Begun | None:
+        """How an answer ended; None where it has not, or is gone with its conversation."""
+        begun = await db_answers.read_begun(self._db, message_id)
+        return begun if begun is not None and begun.ended else None
+
+    # --- beginning -------------------------------------------------------------------------------
+
+    async def _accept(
+        self,
+        user_id: str,
+        conversation_id: str,
+        draft: Draft,
+        options: Options,
+        one_attempt: bool,
+    ) -> Reader | Running:
+        try:
+            async with self._db.transaction() as connection:
+                begun = await db_answers.begin(
+                    connection,
+                    user_id,
+                    conversation_id,
+                    draft,
+                    process=self.process,
+                    lease_seconds=self._settings.lease_seconds,
+                )
+                if begun is None:
+                    raise NotFound
+                if isinstance(begun, Running):
+                    return begun
+                history = await self._history(connection, begun)
+        except db_answers.NoQuestion:
+            raise NothingToAnswer from None
+        # Nothing is awaited between the commit and the task's start: a row of ours without a task
+        # would wait for its lease to run out.
+        self._launch(begun, history, options)
+        return self._reader(begun.message_id, begun.attempt, -1, one_attempt=one_attempt)
+
+    async def _history(self, connection: Connection, lease: Lease) -> list[Turn]:
+        return await db_answers.history(
+            connection,
+            lease.conversation_id,
+            lease.question_id,
+            limit=self._settings.max_conversation_history,
+            chars=INFERENCE_MESSAGE_CHARS,
+        )
+
+    def _launch(self, lease: Lease, history: Sequence[Turn], options: Options) -> None:
+        prompts = [self._settings.system_prompt]
+        if options.thinking_mode:
+            prompts.append(self._settings.thinking_prompt)
+        context = build_context(
+            history,
+            prompt="\n\n".join(prompt for prompt in prompts if prompt),
+            most_messages=self._settings.max_conversation_history,
+            most_chars=self._settings.max_token_budget,
+        )
+        self._own(self._writer.write(lease, context, options), f"answer-{lease.message_id}")
+
+    async def _until_nobody_listens(
+        self, conversation_id: str, message_id: str, deadline: float
+    ) -> None:
+        """Wait, holding no connection. Raises ConversationBusy where somebody goes on listening."""
+        while time.monotonic() < deadline:
+            await asyncio.sleep(_POLL_SECONDS)
+            async with self._db.connection() as connection:
+                running = await db_answers.running_answer(connection, conversation_id)
+            if running is None or running.message_id != message_id:
+                break
+            if not running.listened:
+                return
+        raise ConversationBusy(message_id)
+
+    async def _delete(self, user_id: str, conversation_id: str) -> list[str] | None:
+        async with self._db.transaction() as connection:
+            return await queries.delete_conversation(connection, user_id, conversation_id)
+
+    # --- stopping and taking up ------------------------------------------------------------------
+
+    async def _halt(self, message_id: str) -> None:
+        """Stop a running answer wherever it is written; returns once it has ended.
+
+        Raises DatabaseUnavailable where that cannot be saved in time.
+        """
+        answer = self._running.get(message_id)
+        if answer is not None:
+            answer.stop_writing(StopReason.STOPPED)
+            try:
+                async with asyncio.timeout(self._settings.database_timeout_seconds):
+                    await answer.finished.wait()
+            except TimeoutError:
+                raise DatabaseUnavailable from None
+            if answer.saved:
+                return
+        await db_answers.request_stop(self._db, message_id)
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < deadline:
+            begun = await db_answers.read_begun(self._db, message_id)
+            if begun is None or begun.ended:
+                return
+            await asyncio.sleep(_POLL_SECONDS)
+        await asyncio.shield(self._own(self._fence(message_id), "fence"))
+
+    async def _fence(self, message_id: str) -> None:
+        """Take an answer from an owner that does not react, and end it from the log."""
+        lease = await db_answers.take(
+            self._db, message_id, self.process, self._settings.lease_seconds
+        )
+        if lease is not None:
+            log.warning("answer_fenced", message_id=message_id, attempt=lease.attempt)
+            await self._writer.close_from_log(lease, "stopped")
+
+    async def _take_up(self, lease: Lease) -> None:
+        """Go on with an answer whose process died or handed it over."""
+        if lease.stop_requested:
+            await self._writer.close_from_log(lease, "stopped")
+        elif self._settings.on_crash == "interrupt" or lease.crashes >= MOST_CRASHES:
+            await self._writer.close_from_log(lease, "interrupted")
+        else:
+
+            async def read() -> list[Turn]:
+                async with self._db.connection() as connection:
+                    return await self._history(connection, lease)
+
+            self._launch(lease, await until_there(read), Options.from_json(lease.options))
+
+    # --- readers ---------------------------------------------------------------------------------
+
+    def _reader(self, message_id: str, attempt: int, number: int, *, one_attempt: bool) -> Reader:
+        reader = Reader(
+            self._db,
+            self._follower,
+            self._running,
+            message_id,
+            attempt=attempt,
+            number=number,
+            one_attempt=one_attempt,
+            on_close=self._reader_left,
+        )
+        self._readers.add(reader)
+        return reader
+
+    async def _listen(self, message_id: str, attempt: int, number: int) -> Reader:
+        """A reader that others know of; it follows the answer through its attempts."""
+        reader = self._reader(message_id, attempt, number, one_attempt=False)
+        try:
+            await db_answers.listen(
+                self._db, self.process, [message_id], self._settings.lease_seconds
+            )
+        except BaseException:
+            reader.close()
+            raise
+        return reader
+
+    def _reader_left(self, reader: Reader) -> None:
+        self._readers.discard(reader)
+        message_id = reader.message_id
+        if any(other.message_id == message_id for other in self._readers):
+            return
+        answer = self._running.get(message_id)
+        if answer is not None and answer.ending:
+            return  # the end takes the listeners away itself
+        self._own(self._stop_listening(message_id), "stop-listening")
+
+    async def _stop_listening(self, message_id: str) -> None:
+        # Where this fails, the row runs out by itself.
+        with suppress(DatabaseUnavailable):
+            await db_answers.stop_listening(self._db, self.process, [message_id])
+
+    async def _watch_clocks(self) -> None:
+        """Silent upstreams, slow readers, heartbeats: one look at all instead of a timer each."""
+        now = time.monotonic()
+        settings = self._settings
+        for answer in list(self._running.values()):
+            silence = now - answer.heard
+            if silence > (
+                settings.token_timeout_seconds
+                if answer.token_count
+                else settings.first_token_timeout_seconds
+            ) or (now - answer.began > settings.answer_timeout_seconds):
+                answer.stop_writing(StopReason.SILENT)
+        for reader in list(self._readers):
+            if reader.sending_since is not None:
+                if now - reader.sending_since > settings.slow_reader_seconds:
+                    log.info("slow_reader_dropped", message_id=reader.message_id)
+                    reader.drop()
+            elif now - reader.last_sent > settings.heartbeat_seconds:
+                reader.beat()
+
+    # --- leaving ---------------------------------------------------------------------------------
+
+    async def drain(self) -> None:
+        """Let running answers end, within `DRAIN_SECONDS`; hand over what is left then.
+
+        From here on nothing new is begun or taken up.
+        """
+        self.draining = True
+        self._recovery.paused = True
+        log.info("draining", running=len(self._running), readers=len(self._readers))
+        for reader in list(self._readers):
+            if reader.message_id not in self._running:
+                reader.leave()  # its answer is written elsewhere; so can it be read
+        deadline = time.monotonic() + max(0.0, self._settings.drain_seconds - HANDOVER_SECONDS)
+        while self._running and time.monotonic() < deadline:  # noqa: ASYNC110  # rare, and short
+            await asyncio.sleep(_POLL_SECONDS)
+        await self._hand_over()
+        for reader in list(self._readers):
+            reader.leave()
+        log.info("drained")
+
+    async def _hand_over(self) -> None:
+        """Give every running answer back, with its log up to date, for another process."""
+        left = [answer for answer in self._running.values() if not answer.ending]
+        if not left:
+            return
+        log.info("handing_over", answers=len(left))
+        # Where the database is away, the leases run out by themselves.
+        with suppress(DatabaseUnavailable, TimeoutError):
+            async with asyncio.timeout(HANDOVER_SECONDS / 2):
+                await self._log.flush()
+        for answer in left:
+            answer.stop_writing(StopReason.NOT_OURS)
+        with suppress(DatabaseUnavailable, TimeoutError):
+            async with asyncio.timeout(HANDOVER_SECONDS / 2):
+                await db_answers.release(
+                    self._db, [(a.message_id, a.attempt) for a in left], self.process
+                )
+
+    # --- tasks -----------------------------------------------------------------------------------
+
+    def _own(self, work: Coroutine[Any, Any, _T], name: str) -> asyncio.Task[_T]:
+        """A task that no request owns. It is referenced until its end, and a defect is logged."""
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._owned_ended)
+        return task
+
+    def _owned_ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is not None and not isinstance(error, ApiError):
+            log.critical("task_failed", task=task.get_name(), exc_info=error)
+
+
+def _close_reader(task: "asyncio.Task[Reader | Running]") -> None:
+    """For a request that went away while its message was being accepted."""
+    if not task.cancelled() and task.exception() is None:
+        accepted = task.result()
+        if isinstance(accepted, Reader):
+            accepted.close()

@@ -1,0 +1,151 @@
+"""The events of an answer: how they are numbered, named and written as JSON.
+
+An event's place is its attempt and its number in it, from 0, which is the attempt's `start`. Its id
+on the wire, `<answer>.<attempt>.<number>`, names the answer too (by the last 12 hex digits of its
+id, which are random), so that a cursor of another answer is recognised as such.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import orjson
+
+from chat_api.db.answers import LogRow
+from chat_api.errors import BadRequest
+
+_CURSOR = re.compile(r"([0-9a-f]{12})\.([1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})")
+_SNAPSHOT = b'{"snapshot":'
+
+
+def tag_of(message_id: str) -> str:
+    """The part of an event's id that stands for the answer."""
+    return message_id[-12:]
+
+
+def event_id(message_id: str, attempt: int, number: int) -> str:
+    return f"{message_id[-12:]}.{attempt}.{number}"
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """The last event that a client has seen."""
+
+    tag: str
+    attempt: int
+    number: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Cursor":
+        """Raises BadRequest for what no event's id of ours looks like."""
+        found = _CURSOR.fullmatch(text)
+        if found is None:
+            raise BadRequest("The cursor is not an id of an event of this service.")
+        return cls(found[1], int(found[2]), int(found[3]))
+
+
+def start(conversation_id: str, message_id: str, question_id: str, attempt: int) -> bytes:
+    return orjson.dumps(
+        {
+            "start": {
+                "conversation_id": conversation_id,
+                "message_id": message_id,
+                "user_message_id": question_id,
+                "attempt": attempt,
+            }
+        }
+    )
+
+
+def reset(attempt: int) -> bytes:
+    return orjson.dumps({"reset": {"attempt": attempt}})
+
+
+def snapshot(content: str) -> bytes:
+    return orjson.dumps({"snapshot": {"content": content}})
+
+
+def token(text: str) -> bytes:
+    return orjson.dumps({"token": text})
+
+
+def error(code: str, detail: str) -> bytes:
+    return orjson.dumps({"error": code, "detail": detail})
+
+
+def done(
+    message_id: str,
+    status: str,
+    token_count: int,
+    inference_time_ms: int,
+    kept_message_id: str | None = None,
+) -> bytes:
+    """The last event. `kept_message_id` is the old answer that an undone regeneration leaves."""
+    event: dict[str, object] = {
+        "done": True,
+        "message_id": message_id,
+        "status": status,
+        "token_count": token_count,
+        "inference_time_ms": inference_time_ms,
+    }
+    if kept_message_id is not None:
+        event["kept_message_id"] = kept_message_id
+    return orjson.dumps(event)
+
+
+def snapshot_content(data: bytes) -> str | None:
+    """The text of a `snapshot` event; None for any other event."""
+    if not data.startswith(_SNAPSHOT):
+        return None
+    return str(orjson.loads(data)["snapshot"]["content"])
+
+
+@dataclass(frozen=True, slots=True)
+class Numbered:
+    """An event from the log. A snapshot may stand for all events up to its number."""
+
+    number: int
+    data: bytes
+
+
+def unpack(rows: Iterable[LogRow], after: int) -> Iterator[Numbered]:
+    """The events of one attempt's rows that follow event `after`, without a gap.
+
+    Rows may overlap (a batch written again after a lost connection); what follows a hole waits
+    until the hole is filled.
+    """
+    for row in rows:
+        if row.last_event <= after:
+            continue
+        if row.first_event > after + 1:
+            return
+        lines = row.events.encode().split(b"\n")
+        if len(lines) != row.last_event - row.first_event + 1:
+            yield Numbered(row.last_event, lines[0])
+        else:
+            for number, line in enumerate(lines, row.first_event):
+                if number > after:
+                    yield Numbered(number, line)
+        after = row.last_event
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What has been written of an answer."""
+
+    text: str
+    token_count: int
+
+
+def written(rows: Iterable[LogRow]) -> Written:
+    """What one attempt's rows add up to."""
+    pieces: list[str] = []
+    count = 0
+    for event in unpack(rows, -1):
+        document = orjson.loads(event.data)
+        if isinstance(piece := document.get("token"), str):
+            pieces.append(piece)
+            count += bool(piece)
+        elif (content := snapshot_content(event.data)) is not None:
+            pieces = [content]
+    return Written("".join(pieces), count)

@@ -1,0 +1,131 @@
+"""The log of running answers: written for all of a process's answers together, read likewise.
+
+The writer takes what its answers have published since the last time, every 150 ms, into one
+statement. The follower reads for every reader that memory cannot serve: those of answers that
+another process writes, those that come late, and those that fell behind.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Protocol
+
+from chat_api.db import answers as db_answers
+from chat_api.db.answers import Page
+from chat_api.db.engine import Database
+from chat_api.errors import DatabaseUnavailable
+from chat_api.generation.answer import RunningAnswer, StopReason
+from chat_api.telemetry import LOG_ROWS, log
+
+
+class LogWriter:
+    """Writes what `running` has published, and hears from the database what becomes of it."""
+
+    def __init__(
+        self,
+        db: Database,
+        process: str,
+        running: Mapping[str, RunningAnswer],
+        *,
+        every_seconds: float,
+    ) -> None:
+        self._db = db
+        self._process = process
+        self._running = running
+        self._every = every_seconds
+        self._work = asyncio.Event()
+        # After a lost connection the log may end earlier than it had confirmed.
+        self.doubtful = False
+
+    def notice(self) -> None:
+        """An answer has begun."""
+        self._work.set()
+
+    async def step(self) -> None:
+        if not self._running:
+            self._work.clear()
+            await self._work.wait()
+        await asyncio.sleep(self._every)
+        await self.flush()
+
+    async def flush(self) -> None:
+        """Write what is new. Raises DatabaseUnavailable; nothing is forgotten then."""
+        running = [answer for answer in self._running.values() if not answer.ending]
+        if not running:
+            return
+        try:
+            if self.doubtful:
+                await self.compare(running)
+                self.doubtful = False
+            rows = [row for answer in running if (row := answer.unlogged()) is not None]
+            held = await db_answers.append_log(self._db, self._process, rows)
+        except DatabaseUnavailable:
+            self.doubtful = True
+            raise
+        LOG_ROWS.inc(len(rows))
+        written = {row.message_id: row.last_event for row in rows}
+        for answer in running:
+            state = held.get(answer.message_id)
+            if state is not None and state.attempt == answer.attempt:
+                if answer.message_id in written:
+                    answer.confirm(written[answer.message_id])
+                if state.stop_requested:
+                    answer.stop_writing(StopReason.STOPPED)
+            elif not answer.ending:
+                # Another process has taken it, or it was deleted with its conversation.
+                log.warning("answer_lost", message_id=answer.message_id, attempt=answer.attempt)
+                answer.stop_writing(StopReason.NOT_OURS)
+
+    async def compare(self, running: list[RunningAnswer]) -> None:
+        """Go back to where the log really ends."""
+        ends = await db_answers.log_ends(
+            self._db, [(answer.message_id, answer.attempt) for answer in running]
+        )
+        for answer in running:
+            answer.log_lost(ends[answer.message_id])
+
+
+class Waiting(Protocol):
+    """A reader that waits for the log."""
+
+    @property
+    def place(self) -> tuple[str, int, int]: ...
+
+    def take(self, page: Page) -> None: ...
+
+
+class Follower:
+    """Asks the log for every waiting reader in one statement."""
+
+    def __init__(self, db: Database, *, every_seconds: float) -> None:
+        self._db = db
+        self._every = every_seconds
+        self._waiting: set[Waiting] = set()
+        self._asked = asyncio.Event()
+
+    def ask(self, reader: Waiting, *, urgent: bool) -> None:
+        """The reader's `take` will be called when there is something new at its place.
+
+        `urgent` for one that has something to catch up with: it is looked up at once.
+        """
+        self._waiting.add(reader)
+        if urgent or len(self._waiting) == 1:
+            self._asked.set()
+
+    def forget(self, reader: Waiting) -> None:
+        self._waiting.discard(reader)
+
+    async def step(self) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._asked.wait(), self._every if self._waiting else None)
+        self._asked.clear()
+        readers = list(self._waiting)
+        if not readers:
+            return
+        places = [reader.place for reader in readers]
+        pages = await db_answers.read_pages(self._db, places)
+        for index, page in pages.items():
+            reader = readers[index]
+            if reader in self._waiting and reader.place == places[index]:
+                self._waiting.discard(reader)
+                reader.take(page)

@@ -1,0 +1,208 @@
+"""One client's way through an answer, wherever it is written."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+
+from chat_api import sse
+from chat_api.db import answers as db_answers
+from chat_api.db.answers import Page
+from chat_api.db.engine import Database
+from chat_api.errors import inference_failure
+from chat_api.generation import events
+from chat_api.generation.answer import RunningAnswer
+from chat_api.generation.log import Follower
+
+_FULL_PAGE = 100
+
+
+class Reader:
+    """Delivers an answer's events from a place on, each once and in order, until its end.
+
+    Events come from the memory of the process that writes the answer where this is it and they are
+    still there, else from the log. With `one_attempt` (the response to a POST) an answer that
+    begins again ends the reading without `done`; otherwise the client is told `reset`.
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        follower: Follower,
+        running: Mapping[str, RunningAnswer],
+        message_id: str,
+        *,
+        attempt: int,
+        number: int = -1,
+        one_attempt: bool,
+        on_close: Callable[["Reader"], None],
+    ) -> None:
+        self._db = db
+        self._follower = follower
+        self._running = running
+        self.message_id = message_id
+        self._attempt = attempt
+        self._number = number
+        self._one_attempt = one_attempt
+        self._on_close = on_close
+        self._answer: RunningAnswer | None = None
+        self._page: Page | None = None
+        self._alarm: asyncio.Future[None] | None = None
+        self._leaving = False
+        self._beat = False
+        self._urgent = True
+        self.last_sent = time.monotonic()
+        # Set by whoever sends: since when it has been waiting for the client to take bytes.
+        self.sending_since: float | None = None
+        self.drop: Callable[[], None] = self.leave
+
+    @property
+    def place(self) -> tuple[str, int, int]:
+        return self.message_id, self._attempt, self._number
+
+    # --- what wakes it ---
+
+    def wake(self) -> None:
+        if self._alarm is not None and not self._alarm.done():
+            self._alarm.set_result(None)
+
+    def take(self, page: Page) -> None:
+        self._page = page
+        self.wake()
+
+    def leave(self) -> None:
+        """End the reading at the next event: the client has gone, or is to reconnect."""
+        self._leaving = True
+        self.wake()
+
+    def beat(self) -> None:
+        """Send a heartbeat."""
+        self._beat = True
+        self.wake()
+
+    def close(self) -> None:
+        """Must be called when the reading has ended, however it did."""
+        if self._answer is not None:
+            self._answer.readers.discard(self)
+        self._follower.forget(self)
+        self._on_close(self)
+
+    async def _sleep(self) -> None:
+        self._alarm = asyncio.get_running_loop().create_future()
+        await self._alarm
+        self._alarm = None
+
+    # --- the reading ---
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Event-stream bytes; the end of the iteration is the end of the response."""
+        yield sse.RETRY
+        while not self._leaving:
+            if self._beat:
+                self._beat = False
+                yield sse.HEARTBEAT
+            answer = self._local()
+            chunk = None if answer is None else answer.after(self._number)
+            if answer is None or chunk is None:
+                page = await self._next_page()
+                if page is None:
+                    continue
+                frames, more = self._read_page(page)
+                if frames:
+                    yield frames
+                if more == "stored":
+                    stored = await self._stored()
+                    if stored:
+                        yield stored
+                if more != "more":
+                    return
+            elif chunk:
+                self._number = answer.last_event
+                yield chunk
+            elif not answer.closed:
+                await self._sleep()
+            elif answer.saved and self._number > answer.last_event:
+                # A cursor from the future: only the saved answer can help.
+                self._answer = None
+                answer.readers.discard(self)
+            else:
+                return
+
+    def _local(self) -> RunningAnswer | None:
+        """The answer in this process's memory, where it has this reader's attempt."""
+        if self._answer is None:
+            answer = self._running.get(self.message_id)
+            if answer is not None and answer.attempt == self._attempt:
+                answer.readers.add(self)
+                self._answer = answer
+        return self._answer
+
+    async def _next_page(self) -> Page | None:
+        """What the log has for this place; None where something else woke the reader."""
+        self._follower.ask(self, urgent=self._urgent)
+        await self._sleep()
+        self._follower.forget(self)
+        page, self._page = self._page, None
+        if page is not None:
+            self._urgent = len(page.rows) >= _FULL_PAGE
+        return page
+
+    def _read_page(self, page: Page) -> tuple[bytes, str]:
+        """A page's frames, and how it goes on: "more", "end", or "stored"."""
+        if page.gone:
+            return b"", "end"
+        frames: list[bytes] = []
+        if page.attempt != self._attempt:
+            if self._one_attempt:
+                return b"", "end"
+            if self._answer is not None:
+                self._answer.readers.discard(self)
+                self._answer = None
+            self._attempt, self._number = page.attempt, 0
+            frames.append(self._frame(0, events.reset(page.attempt)))
+        for event in events.unpack(page.rows, self._number):
+            data = event.data
+            if self._one_attempt and (content := events.snapshot_content(data)) is not None:
+                if self._number > 0:
+                    return b"".join(frames), "end"
+                data = events.token(content)
+            frames.append(self._frame(event.number, data))
+            self._number = event.number
+        if not page.ended or (frames and self._number != page.last_event):
+            return b"".join(frames), "more"
+        if self._number == page.last_event:
+            return b"".join(frames), "end"
+        return b"", "stored"
+
+    def _frame(self, number: int, data: bytes) -> bytes:
+        return sse.encode(events.event_id(self.message_id, self._attempt, number), data)
+
+    async def _stored(self) -> bytes | None:
+        """The ended answer from the database, where its events are gone."""
+        begun = await db_answers.read_begun(self._db, self.message_id)
+        if begun is None or begun.last_event is None or begun.done is None:
+            return None
+        content = await db_answers.read_content(self._db, self.message_id)
+        frames: list[bytes] = []
+        last = begun.last_event - 1
+        failure: bytes | None = None
+        if begun.error is not None:
+            failure = self._frame(
+                last, events.error(begun.error, inference_failure(begun.error).detail)
+            )
+            last -= 1
+        if self._one_attempt:
+            if self._number > 0:
+                return None
+            if self._number < 0:
+                start = events.start(
+                    begun.conversation_id, begun.message_id, begun.question_id, begun.attempt
+                )
+                frames.append(self._frame(0, start))
+            if content:
+                frames.append(self._frame(last, events.token(content)))
+        elif content is not None:
+            frames.append(self._frame(last, events.snapshot(content)))
+        if failure is not None:
+            frames.append(failure)
+        frames.append(self._frame(begun.last_event, begun.done.encode()))
+        return b"".join(frames)

@@ -1,0 +1,104 @@
+"""Keeping this process's answers, and taking up those of processes that died or left.
+
+A lease is a time in the database, by its own clock. Who writes an answer renews it; whose lease has
+run out has lost the answer to the first who claims it, with the next attempt's number.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Set as AbstractSet
+
+from chat_api.db import answers as db_answers
+from chat_api.db.answers import Lease
+from chat_api.db.engine import Database
+from chat_api.errors import DatabaseUnavailable
+from chat_api.generation.answer import RunningAnswer
+from chat_api.generation.background import Background
+from chat_api.telemetry import TAKEOVERS, log
+
+_SCAN_SECONDS = 1.0
+_SWEEP_SECONDS = 30.0
+_CLAIMED_AT_ONCE = 20
+
+
+class Recovery:
+    """Renews leases, claims abandoned answers for `take_up`, sweeps what is no longer needed."""
+
+    def __init__(
+        self,
+        db: Database,
+        process: str,
+        running: Mapping[str, RunningAnswer],
+        listened: Callable[[], AbstractSet[str]],
+        take_up: Callable[[Lease], object],
+        *,
+        lease_seconds: float,
+        log_retention_seconds: float,
+    ) -> None:
+        self._db = db
+        self._process = process
+        self._running = running
+        self._listened = listened
+        self._take_up = take_up
+        self._lease_seconds = lease_seconds
+        self._log_retention_seconds = log_retention_seconds
+        self._contact_since: float | None = None
+        self._last_scan = time.monotonic()
+        self.paused = False
+
+    def tasks(self) -> tuple[Background, ...]:
+        def background(
+            name: str, step: Callable[[], Awaitable[None]], every_seconds: float
+        ) -> Background:
+            return Background(name, step, every_seconds=every_seconds)
+
+        return (
+            background("renew-leases", self._renew, self._lease_seconds / 4),
+            background("recover-answers", self._scan, _SCAN_SECONDS),
+            background("sweep", self._sweep, _SWEEP_SECONDS),
+        )
+
+    async def _renew(self) -> None:
+        held = [(answer.message_id, answer.attempt) for answer in self._running.values()]
+        listened = list(self._listened())
+        await db_answers.renew(self._db, self._process, held, listened, self._lease_seconds)
+
+    async def _scan(self) -> None:
+        """Claim what is abandoned.
+
+        An outage of the database is no crash of its clients: those that live need one lease of
+        unbroken contact to show it. Answers handed over need no such patience.
+        """
+        now = time.monotonic()
+        if now - self._last_scan > self._lease_seconds / 2:
+            self._contact_since = None  # this process was frozen, or the database was away
+        self._last_scan = now
+        if self.paused:
+            return
+        since = self._contact_since
+        try:
+            leases = await db_answers.claim_abandoned(
+                self._db,
+                self._process,
+                self._lease_seconds,
+                limit=_CLAIMED_AT_ONCE,
+                only_released=since is None or now - since < self._lease_seconds,
+            )
+        except DatabaseUnavailable:
+            self._contact_since = None
+            raise
+        if since is None:
+            self._contact_since = now
+        for lease in leases:
+            TAKEOVERS.inc()
+            log.warning(
+                "answer_taken_up",
+                message_id=lease.message_id,
+                trace_id=lease.trace_id,
+                attempt=lease.attempt,
+                crashes=lease.crashes,
+            )
+            self._take_up(lease)
+
+    async def _sweep(self) -> None:
+        await db_answers.sweep(self._db, self._log_retention_seconds)

@@ -1,0 +1,233 @@
+"""Writing an answer: from the inference service's first byte to the database's commit."""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
+from typing import Any, TypeVar
+
+from chat_api.db import answers as db_answers
+from chat_api.db.answers import Ending, Lease, Outcome
+from chat_api.db.engine import Database
+from chat_api.errors import (
+    ApiError,
+    DatabaseUnavailable,
+    InferenceFailed,
+    InferenceIncomplete,
+    InferenceTimeout,
+    InternalError,
+)
+from chat_api.generation import events
+from chat_api.generation.answer import RunningAnswer, StopReason
+from chat_api.generation.events import Written
+from chat_api.generation.log import LogWriter
+from chat_api.generation.options import Options
+from chat_api.inference.client import InferenceClient
+from chat_api.telemetry import (
+    ANSWERS,
+    FIRST_TOKEN_SECONDS,
+    INFERENCE_FAILURES,
+    RUNNING_ANSWERS,
+    TOKENS,
+    log,
+)
+
+_RETRY_SECONDS = 0.05
+_MOST_RETRY_SECONDS = 1.0
+
+_T = TypeVar("_T")
+
+
+class AnswerWriter:
+    """Writes answers; `running` holds those under way, by message id.
+
+    Each is registered in the moment its lease is there, and leaves when nothing more will be done
+    for it here: its end is saved, or it belongs to somebody else.
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        inference: InferenceClient,
+        running: dict[str, RunningAnswer],
+        log_writer: LogWriter,
+        *,
+        max_answer_chars: int,
+    ) -> None:
+        self._db = db
+        self._inference = inference
+        self._running = running
+        self._log = log_writer
+        self._max_chars = max_answer_chars
+
+    @contextmanager
+    def _registered(self, lease: Lease) -> Iterator[RunningAnswer]:
+        """The answer, known to readers, log and lease renewal while inside."""
+        answer = RunningAnswer(lease)
+        self._running[lease.message_id] = answer
+        RUNNING_ANSWERS.set(len(self._running))
+        self._log.notice()
+        try:
+            yield answer
+        finally:
+            if self._running.get(lease.message_id) is answer:
+                del self._running[lease.message_id]
+            RUNNING_ANSWERS.set(len(self._running))
+            answer.close()
+
+    async def write(
+        self, lease: Lease, messages: Sequence[Mapping[str, str]], options: Options
+    ) -> None:
+        """Have the answer written, and save it: every way out leads through here.
+
+        A stop does not cancel this; it cancels the pump, and the answer ends in order.
+        """
+        with self._registered(lease) as answer:
+            answer.pump = asyncio.create_task(
+                self._pump(answer, messages, options), name=f"upstream-{answer.message_id}"
+            )
+            try:
+                await asyncio.wait({answer.pump})
+            finally:
+                answer.pump.cancel()
+            reason = answer.stop_reason if answer.pump.cancelled() else None
+            if reason is StopReason.NOT_OURS:
+                return
+            if reason is StopReason.STOPPED:
+                await self._end(answer, "stopped")
+                return
+            failure = (
+                InferenceTimeout() if reason is StopReason.SILENT else _failure_of(answer.pump)
+            )
+            if failure is None:
+                await self._end(answer, "complete")
+                return
+            INFERENCE_FAILURES.labels(failure.code).inc()
+            cut_off = answer.token_count > 0 or isinstance(failure, InferenceIncomplete)
+            await self._end(answer, "interrupted" if cut_off else "failed", failure)
+
+    async def _pump(
+        self, answer: RunningAnswer, messages: Sequence[Mapping[str, str]], options: Options
+    ) -> None:
+        """Publish what the inference service sends, as it comes: the hot path."""
+        upstream = self._inference.generate(
+            messages, options.for_inference(), answer.lease.trace_id
+        )
+        async with aclosing(upstream) as arrivals:
+            async for arrived in arrivals:
+                answer.heard = time.monotonic()
+                if answer.token_count == 0:
+                    FIRST_TOKEN_SECONDS.observe(answer.heard - answer.began)
+                for event in arrived:
+                    if event.text:
+                        answer.add_text(event.text)
+                    answer.publish(event.data)
+                if answer.chars > self._max_chars:
+                    raise InferenceIncomplete(
+                        f"The answer was cut off at its limit of {self._max_chars} characters."
+                    )
+
+    async def close_from_log(self, lease: Lease, status: str) -> None:
+        """End an answer, that another process wrote, with what its log holds."""
+        with self._registered(lease) as answer:
+            written = await until_there(lambda: self._longest_logged(lease.message_id))
+            answer.replace_text(written)
+            if written.text:
+                answer.publish(events.snapshot(written.text))
+            await self._end(answer, status)
+
+    async def _end(
+        self, answer: RunningAnswer, status: str, failure: ApiError | None = None
+    ) -> None:
+        """Save the answer, then tell its readers; they hear nothing where it is no longer ours."""
+        answer.ending = True
+        lease = answer.lease
+        if failure is not None:
+            answer.publish(events.error(failure.code, failure.detail))
+        if failure is not None and lease.attempt > 1:
+            older = await until_there(lambda: self._longest_logged(lease.message_id))
+            if len(older.text) > answer.chars:
+                # Writing it again must not make it worse.
+                status = "interrupted"
+                answer.replace_text(older)
+                answer.publish(events.snapshot(older.text))
+        took_ms = max(1, round((time.monotonic() - answer.began) * 1000))
+        written = answer.written
+        undone = lease.replaces is not None and status != "complete"
+        ending = Ending(
+            status=status,
+            content=written.text,
+            token_count=written.token_count,
+            inference_time_ms=took_ms,
+            error=None if failure is None else failure.code,
+            done=events.done(
+                lease.message_id,
+                status,
+                written.token_count,
+                took_ms,
+                kept_message_id=lease.replaces if undone else None,
+            ).decode(),
+            last_event=answer.last_event + 1,
+        )
+        outcome = await self._save(answer, ending)
+        if outcome is not Outcome.SAVED:
+            log.warning("answer_not_ours", message_id=lease.message_id, outcome=outcome.value)
+            return
+        answer.publish(ending.done.encode())
+        answer.saved = True
+        TOKENS.inc(written.token_count)
+        ANSWERS.labels(status).inc()
+        log.info(
+            "answer_ended",
+            message_id=lease.message_id,
+            trace_id=lease.trace_id,
+            status=status,
+            error=ending.error,
+            attempt=lease.attempt,
+            tokens=written.token_count,
+            took_ms=took_ms,
+        )
+
+    async def _save(self, answer: RunningAnswer, ending: Ending) -> Outcome:
+        doubtful = self._log.doubtful
+
+        async def save() -> Outcome:
+            nonlocal doubtful
+            if doubtful:
+                await self._log.compare([answer])
+            doubtful = True  # should this try fail, the database may have lost its last moments
+            async with self._db.transaction() as connection:
+                tail = answer.unlogged(ending.done.encode())
+                return await db_answers.end(connection, answer.lease, ending, tail)
+
+        return await until_there(save)
+
+    async def _longest_logged(self, message_id: str) -> Written:
+        rows = await db_answers.read_log(self._db, message_id)
+        by_attempt = [
+            events.written(row for row in rows if row.attempt == attempt)
+            for attempt in {row.attempt for row in rows}
+        ]
+        return max(by_attempt, key=lambda written: len(written.text), default=Written("", 0))
+
+
+async def until_there(action: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
+    """The action's result, tried again while the database is away."""
+    delay = _RETRY_SECONDS
+    while True:
+        try:
+            return await action()
+        except DatabaseUnavailable:
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, _MOST_RETRY_SECONDS)
+
+
+def _failure_of(pump: asyncio.Task[None]) -> ApiError | None:
+    """Why the pump ended early, if it did."""
+    if pump.cancelled():
+        return InternalError()
+    error = pump.exception()
+    if error is None or isinstance(error, InferenceFailed):
+        return error
+    log.critical("task_failed", task=pump.get_name(), exc_info=error)
+    return InternalError()

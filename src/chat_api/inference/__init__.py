@@ -1,0 +1,1 @@
+"""The engine's client: one request in, an iterator of events out."""

@@ -1,0 +1,56 @@
+"""Leaving in order: the drain comes before the server closes anything."""
+
+import asyncio
+import signal
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+Handler = Callable[[int, FrameType | None], Any]
+
+
+@contextmanager
+def drained_before_exit(drain: Callable[[], Coroutine[Any, Any, None]]) -> Iterator[None]:
+    """While inside, SIGTERM and SIGINT first run `drain`, then do what they did before.
+
+    Servers close their listening socket, and wait for open responses, as soon as the signal comes;
+    readiness could not fail first, and running answers would get no time. A second SIGINT (Ctrl-C
+    pressed again) does not wait. Signals reach only the main thread: elsewhere nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    before: dict[int, Any] = {number: signal.getsignal(number) for number in _SIGNALS}
+    draining: list[asyncio.Task[None]] = []
+
+    def pass_on(number: int) -> None:
+        handler = before[number]
+        if callable(handler):
+            handler(number, None)
+        else:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+
+    def begin(number: int) -> None:
+        if not draining:
+            task = loop.create_task(drain(), name="drain")
+            draining.append(task)
+            task.add_done_callback(lambda _: pass_on(number))
+        elif number == signal.SIGINT:
+            draining[0].cancel()
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(begin, number)
+
+    for number in _SIGNALS:
+        signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number in _SIGNALS:
+            if signal.getsignal(number) is handle:
+                signal.signal(number, before[number])

@@ -1,0 +1,89 @@
+"""Server-sent events, both ways (WHATWG HTML, section 9.2 "Server-sent events").
+
+What we send, decided here once: unnamed events of an `id` line and one `data` line of JSON; a
+`retry` of one second first, so that a browser's EventSource comes back quickly; a comment as
+heartbeat. JSON has no raw line ends, so one `data` line always suffices.
+"""
+
+from collections.abc import Iterator
+
+RETRY = b"retry: 1000\n\n"
+HEARTBEAT = b": still here\n\n"
+HEADERS = {
+    "content-type": "text/event-stream; charset=utf-8",
+    "cache-control": "no-cache, no-transform",
+    "x-accel-buffering": "no",
+}
+
+_DATA = b"\ndata: "
+
+
+def encode(event_id: str, data: bytes) -> bytes:
+    """One event's bytes. `data` is JSON on one line."""
+    return b"id: %b\ndata: %b\n\n" % (event_id.encode(), data)
+
+
+def data_of(frame: bytes) -> bytes:
+    """The data of an event that `encode` made."""
+    return frame[frame.index(_DATA) + len(_DATA) : -2]
+
+
+class TooLong(ValueError):
+    """A line or an event is longer than the parser's limit."""
+
+
+class Parser:
+    """Bytes in, in pieces cut anywhere; the events' data out.
+
+    Lines end at CR LF, LF or CR and nowhere else: JSON may hold U+2028, which `splitlines` would
+    take for a line's end. A byte order mark at the start, comments and fields other than `data` are
+    passed over. An event that the stream's end cuts off is not delivered, as the standard says.
+    """
+
+    def __init__(self, max_event_bytes: int = 1_000_000) -> None:
+        self._limit = max_event_bytes
+        self._rest = b""
+        self._data: list[bytes] = []
+        self._size = 0
+        self._at_start = True
+        self._skip_lf = False
+
+    def feed(self, chunk: bytes) -> Iterator[bytes]:
+        """The data of every event that `chunk` completes.
+
+        Raises TooLong when an event outgrows the limit, finished or not.
+        """
+        if self._skip_lf and chunk:
+            # A CR ended the last chunk; this LF is the second half of the same line end.
+            self._skip_lf = False
+            chunk = chunk.removeprefix(b"\n")
+        buffer = self._rest + chunk if self._rest else chunk
+        if self._at_start:
+            if len(buffer) < 3 and b"\xef\xbb\xbf".startswith(buffer):
+                self._rest = buffer
+                return
+            self._at_start = False
+            buffer = buffer.removeprefix(b"\xef\xbb\xbf")
+        if b"\r" in buffer:
+            self._skip_lf = buffer.endswith(b"\r")
+            buffer = buffer.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        lines = buffer.split(b"\n")
+        self._rest = lines.pop()
+        for line in lines:
+            if line.startswith(b"data:"):
+                self._size += len(line)
+                self._check(0)
+                self._data.append(line[6:] if line.startswith(b"data: ") else line[5:])
+            elif not line:
+                if self._data:
+                    data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
+                    self._data = []
+                    self._size = 0
+                    yield data
+            elif line == b"data":
+                self._data.append(b"")
+        self._check(len(self._rest))
+
+    def _check(self, unfinished: int) -> None:
+        if self._size + unfinished > self._limit:
+            raise TooLong(f"an event of more than {self._limit} bytes")

@@ -1,0 +1,141 @@
+"""Logs, metrics and the trace id that ties them together.
+
+A log line is one JSON object on stdout: `event`, `level`, `timestamp`, `trace_id` and `user_id` of
+the request at hand, and the event's own fields. Contents, titles, tokens and keys never go into
+one; neither does text that a client or a neighbour sent.
+"""
+
+import logging
+import re
+import sys
+from collections.abc import Iterable
+from contextvars import ContextVar
+from typing import Any
+from uuid import uuid4
+
+import orjson
+import structlog
+from prometheus_client import Counter, Gauge, Histogram
+from structlog.typing import EventDict, WrappedLogger
+
+trace_id_var: ContextVar[str] = ContextVar("trace_id", default="")
+user_id_var: ContextVar[str] = ContextVar("user_id", default="")
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("chat_api")
+
+_TRACE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+# W3C Trace Context, section 3.2: version, trace id, parent id, flags; a trace id is not all zeros.
+_TRACEPARENT = re.compile(
+    r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
+)
+
+
+def trace_id_of(x_trace_id: str | None, traceparent: str | None) -> str:
+    """The trace id of a request's headers where one is well-formed, else a new one."""
+    if x_trace_id and _TRACE_ID.fullmatch(x_trace_id):
+        return x_trace_id
+    if traceparent and (found := _TRACEPARENT.fullmatch(traceparent)):
+        return found[1]
+    return uuid4().hex
+
+
+def _add_request(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    if trace_id := trace_id_var.get():
+        event.setdefault("trace_id", trace_id)
+    if user_id := user_id_var.get():
+        event.setdefault("user_id", user_id)
+    return event
+
+
+def _name_the_exception(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Replace an exception by where it happened.
+
+    Its message is left out: a driver may quote values in it.
+    """
+    info = event.pop("exc_info", None)
+    if info is True:
+        info = sys.exc_info()
+    error = info[1] if isinstance(info, tuple) else info
+    if isinstance(error, BaseException):
+        event["exception"] = type(error).__name__
+        frames: list[str] = []
+        traceback = error.__traceback__
+        while traceback is not None:
+            code = traceback.tb_frame.f_code
+            frames.append(f"{code.co_filename}:{traceback.tb_lineno} {code.co_name}")
+            traceback = traceback.tb_next
+        event["stack"] = frames[-12:]
+    return event
+
+
+def _render(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
+    return orjson.dumps(event, default=str).decode()
+
+
+def configure_logging(level: str) -> None:
+    """Send every log line, our own and the libraries', to stdout as JSON."""
+    shared: list[Any] = [
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _add_request,
+        _name_the_exception,
+    ]
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _render],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(level)
+    _quieten(("uvicorn.access",), logging.CRITICAL)
+    _quieten(("alembic", "asyncio", "aiohttp"), logging.WARNING)
+
+
+def _quieten(names: Iterable[str], level: int) -> None:
+    for name in names:
+        logging.getLogger(name).setLevel(level)
+
+
+REQUESTS = Counter("chat_api_requests_total", "Requests answered", ["method", "route", "status"])
+REQUEST_SECONDS = Histogram(
+    "chat_api_request_seconds",
+    "Time from a request to the start of its response",
+    ["method", "route"],
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+)
+OPEN_STREAMS = Gauge("chat_api_open_streams", "Event streams open now", multiprocess_mode="livesum")
+RUNNING_ANSWERS = Gauge(
+    "chat_api_running_answers", "Answers being written now", multiprocess_mode="livesum"
+)
+ANSWERS = Counter("chat_api_answers_total", "Answers that ended, by status", ["status"])
+TOKENS = Counter("chat_api_tokens_total", "Tokens received from the inference service")
+FIRST_TOKEN_SECONDS = Histogram(
+    "chat_api_first_token_seconds",
+    "Time from a message's acceptance to the first token of its answer",
+    buckets=(0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+)
+AUTH_VALIDATIONS = Counter(
+    "chat_api_auth_validations_total", "Calls to the auth service, by outcome", ["outcome"]
+)
+INFERENCE_FAILURES = Counter(
+    "chat_api_inference_failures_total", "Failed inference calls, by our name for it", ["code"]
+)
+DATABASE_ERRORS = Counter(
+    "chat_api_database_errors_total", "Statements that failed because of the database"
+)
+LOG_ROWS = Counter("chat_api_log_rows_total", "Rows written to the log of running answers")
+TAKEOVERS = Counter("chat_api_takeovers_total", "Answers taken up after their replica died or left")
