@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
+from starlette.routing import Match
 
 from chat_api import __version__
 from chat_api.api import conversations, health, messages, models
@@ -80,17 +81,29 @@ async def _answer_api_error(_request: Request, error: Exception) -> Response:
     return problem(error, trace_id_var.get())
 
 
-async def _answer_http_exception(_request: Request, error: Exception) -> Response:
+async def _answer_http_exception(request: Request, error: Exception) -> Response:
     """The framework's own refusals: unknown paths and methods, unreadable requests."""
     status = error.status_code if isinstance(error, HTTPException) else 400
     ours: ApiError
     if status == 404:
         ours = NotFound()
     elif status == 405:
-        ours = MethodNotAllowed(headers=dict(getattr(error, "headers", None) or {}))
+        ours = MethodNotAllowed(headers={"Allow": ", ".join(_methods_of(request))})
     else:
         ours = BadRequest()
     return problem(ours, trace_id_var.get())
+
+
+def _methods_of(request: Request) -> list[str]:
+    """The methods that the request's path knows."""
+    return [
+        method
+        for method in ("GET", "POST", "PUT", "PATCH", "DELETE")
+        if any(
+            route.matches({**request.scope, "method": method})[0] is Match.FULL
+            for route in request.app.routes
+        )
+    ]
 
 
 async def _answer_validation_error(_request: Request, error: Exception) -> Response:

@@ -26,8 +26,8 @@ def build_context(
         if turn.role not in {"user", "assistant"} or not turn.content.strip():
             continue
         content = turn.content[-INFERENCE_MESSAGE_CHARS:]
-        # Joined or not, count the blank line: a budget is an upper limit.
-        room -= len(content) + (len(_BETWEEN) if chosen else 0)
+        joins = bool(chosen) and chosen[-1].role == turn.role
+        room -= len(content) + (len(_BETWEEN) if joins else 0)
         if chosen and (room < 0 or len(chosen) == most_messages):
             break
         chosen.append(Turn(turn.role, content))

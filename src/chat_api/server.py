@@ -1,5 +1,6 @@
 """Running the application under uvicorn (docs/decisions/0004), with what uvicorn leaves open."""
 
+import asyncio
 import os
 import shutil
 import signal
@@ -9,17 +10,32 @@ import tempfile
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+_ABORT_EXTENSION = "samosachaat.abort"  # as in chat_api.api.responses
 # A client whose machine vanished, or that takes nothing any more, is given up by the kernel.
 _USER_TIMEOUT_MS = 45_000
-_ABORT_EXTENSION = "samosachaat.abort"  # as in chat_api.api.responses
+_MOST_HEADER_BYTES = 32_768
+_READ_SECONDS = 10.0
+_TOO_LARGE = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+    b"content-length: 0\r\nconnection: close\r\n\r\n"
+)
 
 
 class Protocol(HttpToolsProtocol):
-    """uvicorn's HTTP/1.1 protocol, whose connections can be cut and do not hang half-open."""
+    """uvicorn's HTTP/1.1 protocol with bounds.
 
-    def connection_made(self, transport: object) -> None:
-        super().connection_made(transport)  # type: ignore[arg-type]
-        connection = self.transport.get_extra_info("socket")
+    A request's headers may be 32 KiB long, and it has ten seconds from the connection's start, or
+    from its first byte, to arrive in full. Connections can be cut, and none hangs half-open.
+    """
+
+    _deadline: asyncio.TimerHandle | None = None
+    _header_bytes = 0
+    _in_headers = True
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._expect_a_request()
+        connection = transport.get_extra_info("socket")
         if connection is None or connection.family not in {socket.AF_INET, socket.AF_INET6}:
             return
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -28,9 +44,58 @@ class Protocol(HttpToolsProtocol):
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _USER_TIMEOUT_MS)
 
+    def data_received(self, data: bytes) -> None:
+        if self._in_headers:
+            if self._deadline is None:
+                self._expect_a_request()
+            self._header_bytes += len(data)
+        super().data_received(data)
+        # Checked after parsing: a body in the same packet does not count.
+        if self._in_headers and self._header_bytes > _MOST_HEADER_BYTES:
+            self._refuse_headers()
+
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.scope["extensions"] = {_ABORT_EXTENSION: self.transport.abort}  # type: ignore[dict-item]
+
+    def on_headers_complete(self) -> None:
+        self._in_headers = False
+        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        if size > _MOST_HEADER_BYTES:
+            self._refuse_headers()
+            return
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        if not self.transport.is_closing():
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._in_headers = True
+        self._header_bytes = 0
+        self._arrived()
+        if not self.transport.is_closing():
+            super().on_message_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._arrived()
+        super().connection_lost(exc)
+
+    def _expect_a_request(self) -> None:
+        self._deadline = asyncio.get_running_loop().call_later(_READ_SECONDS, self._too_slow)
+
+    def _arrived(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _too_slow(self) -> None:
+        self.transport.abort()
+
+    def _refuse_headers(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(_TOO_LARGE)
+            self.transport.close()
 
 
 def run(host: str, port: int, workers: int) -> int:

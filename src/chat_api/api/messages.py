@@ -1,23 +1,35 @@
 """Messages: send one and stream its answer, or have it answered anew."""
 
+import hashlib
 import re
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request
+import orjson
+from fastapi import APIRouter, Depends, Header, Query, Request
 from starlette.responses import Response
 
 from chat_api.api.bodies import json_body
 from chat_api.api.responses import EventStream, problems, read_to_end, written_json
-from chat_api.api.schemas import AnswerOptions, NewMessage, request_body
+from chat_api.api.schemas import AnswerOptions, Message, NewMessage, request_body
 from chat_api.api.services import ConversationId, CurrentUser, Services, ServicesOf
 from chat_api.auth import User
 from chat_api.db import queries
-from chat_api.errors import NotFound, Superseded, inference_failure
+from chat_api.db.answers import IdempotencyKey
+from chat_api.errors import BadRequest, NotFound, Superseded, inference_failure
+from chat_api.generation.events import Cursor
 from chat_api.generation.options import Options
 
 router = APIRouter(prefix="/api/conversations/{conversation_id}", tags=["messages"])
 
 TITLE_CHARS = 80
+_KEY = re.compile(r'"([ !#-\[\]-~]{1,255})"|([!#-~]{1,255})')
+IdempotencyHeader = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        description="The same key and body again joins the first one's answer",
+    ),
+]
 _EXAMPLE = (
     "retry: 1000\n\n"
     'id: 0a3a3e1fb0a1.1.0\ndata: {"start":{"conversation_id":"…","message_id":"…",'
@@ -51,13 +63,16 @@ async def send_message(
     user: CurrentUser,
     conversation_id: ConversationId,
     body: Annotated[NewMessage, Depends(json_body(NewMessage))],
+    idempotency_key: IdempotencyHeader = None,
 ) -> Response:
     """Keep the message, and stream its answer.
 
     The answer belongs to the conversation: it is written to its end and saved even where the client
     goes away. `done` is sent after it has been saved.
     """
-    return await _answer(request, services, user, conversation_id, body, content=body.content)
+    return await _answer(
+        request, services, user, conversation_id, body, idempotency_key, content=body.content
+    )
 
 
 @router.post(
@@ -72,9 +87,12 @@ async def regenerate(
     user: CurrentUser,
     conversation_id: ConversationId,
     body: Annotated[AnswerOptions, Depends(json_body(AnswerOptions, empty=True))],
+    idempotency_key: IdempotencyHeader = None,
 ) -> Response:
     """Answer the last message anew. The old answer is replaced when the new one is complete."""
-    return await _answer(request, services, user, conversation_id, body, content=None)
+    return await _answer(
+        request, services, user, conversation_id, body, idempotency_key, content=None
+    )
 
 
 async def _answer(
@@ -83,6 +101,7 @@ async def _answer(
     user: User,
     conversation_id: str,
     body: AnswerOptions,
+    idempotency_key: str | None,
     *,
     content: str | None,
 ) -> Response:
@@ -99,12 +118,29 @@ async def _answer(
             thinking_mode=body.thinking_mode is True,
             force_web_search=body.force_web_search,
         ),
+        idempotency=_idempotency(request, idempotency_key, body),
         one_attempt=not only_result,
     )
     if not only_result:
         return EventStream(reader)
     await read_to_end(reader, request.receive)
     return await _result(services, user, conversation_id, reader.message_id)
+
+
+def _idempotency(request: Request, sent: str | None, body: AnswerOptions) -> IdempotencyKey | None:
+    """The key with a fingerprint of what it stands for: the path and the validated fields.
+
+    The header is a quoted string (draft-ietf-httpapi-idempotency-key-header, section 2.1), or the
+    same without quotes. Raises BadRequest.
+    """
+    if sent is None:
+        return None
+    found = _KEY.fullmatch(sent)
+    if found is None or len(request.headers.getlist("idempotency-key")) > 1:
+        raise BadRequest("The Idempotency-Key is 1 to 255 printable ASCII characters.")
+    fields = body.model_dump(mode="json", exclude_none=True)
+    stands_for = orjson.dumps([request.url.path, fields], option=orjson.OPT_SORT_KEYS)
+    return IdempotencyKey(found[1] or found[2], hashlib.sha256(stands_for).digest())
 
 
 async def _result(
@@ -125,6 +161,43 @@ async def _result(
     if message is None:
         raise NotFound
     return written_json(message)
+
+
+@router.get(
+    "/stream",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "The rest of the answer",
+            "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EXAMPLE}},
+        },
+        204: {"description": "Nothing runs, and there is no rest to give"},
+        **problems(400, 404),
+    },
+)
+async def join_stream(
+    services: ServicesOf,
+    user: CurrentUser,
+    conversation_id: ConversationId,
+    last_event_id: Annotated[
+        str | None, Header(description="the id of the last event that was seen")
+    ] = None,
+    after: Annotated[str | None, Query(description="the same, where no header can be set")] = None,
+) -> Response:
+    """Join the running answer, on whichever replica it is written, from the last event seen."""
+    seen = last_event_id or after
+    reader = await services.answers.join(
+        user.id, conversation_id, Cursor.parse(seen) if seen else None
+    )
+    return Response(status_code=204) if reader is None else EventStream(reader)
+
+
+@router.post("/stop", response_model=Message, responses=problems(404))
+async def stop(
+    services: ServicesOf, user: CurrentUser, conversation_id: ConversationId
+) -> Response:
+    """Stop the running answer, wherever it is written; it is kept as far as it got."""
+    return written_json(await services.answers.stop_answer(user.id, conversation_id))
 
 
 def _wants_json(accept: str) -> bool:

@@ -47,8 +47,8 @@ class EventStream(Response):
         self.reader = reader
         self.status_code = 200
         self.background = None
-        self.body = b""
-        self.init_headers(sse.HEADERS)
+        # Not `init_headers`: it would add a content-length.
+        self.raw_headers = [(name.encode(), value.encode()) for name, value in sse.HEADERS.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         reader = self.reader

@@ -48,13 +48,15 @@ class Rename(Request):
 class ConversationChange(Request):
     title: Title | None = None
     model_tag: ModelTag | None = None
-    is_favorited: bool | None = None
+    is_favorited: Annotated[bool | None, Field(examples=[True])] = None
 
 
 class AnswerOptions(Request):
-    temperature: Annotated[float | None, Field(ge=0, le=2, allow_inf_nan=False)] = None
-    max_tokens: Annotated[int | None, Field(ge=1, le=4096)] = None
-    top_k: Annotated[int | None, Field(ge=0, le=200)] = None
+    temperature: Annotated[float | None, Field(ge=0, le=2, allow_inf_nan=False, examples=[0.7])] = (
+        None
+    )
+    max_tokens: Annotated[int | None, Field(ge=1, le=4096, examples=[512])] = None
+    top_k: Annotated[int | None, Field(ge=0, le=200, examples=[40])] = None
     thinking_mode: bool | None = None
     force_web_search: bool | None = None
 

@@ -9,7 +9,7 @@ from fastapi.security import HTTPBearer
 
 from chat_api.auth import Authenticator, User
 from chat_api.db.engine import Database
-from chat_api.errors import NotFound
+from chat_api.errors import NotAuthenticated, NotFound
 from chat_api.generation.answers import Answers
 from chat_api.inference.client import InferenceClient
 from chat_api.settings import Settings
@@ -37,7 +37,10 @@ _bearer = HTTPBearer(auto_error=False, description="A token of the auth service"
 
 async def current_user(request: Request, _described: Annotated[object, Security(_bearer)]) -> User:
     """The user of the request's token. Raises NotAuthenticated or AuthUnavailable."""
-    user = await services_of(request).authenticator.user(request.headers.get("authorization"))
+    sent = request.headers.getlist("authorization")
+    if len(sent) > 1:
+        raise NotAuthenticated("More than one Authorization header was sent.")
+    user = await services_of(request).authenticator.user(sent[0] if sent else None)
     user_id_var.set(user.id)
     request.scope["user_id"] = user.id
     return user

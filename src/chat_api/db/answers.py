@@ -52,6 +52,23 @@ class NoQuestion(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Repeat:
+    """The answer that the first request with this idempotency key began."""
+
+    message_id: str
+
+
+class KeyReused(Exception):
+    """The idempotency key stands for another request."""
+
+
+@dataclass(frozen=True, slots=True)
+class IdempotencyKey:
+    key: str
+    fingerprint: bytes  # of the request that it stands for
+
+
+@dataclass(frozen=True, slots=True)
 class Draft:
     """What a send or a regeneration wants written. `content` is None for a regeneration."""
 
@@ -61,6 +78,7 @@ class Draft:
     title: str | None  # for a conversation that has none of its own yet
     options: str
     trace_id: str
+    idempotency: IdempotencyKey | None = None
 
 
 async def begin(
@@ -71,11 +89,12 @@ async def begin(
     *,
     process: str,
     lease_seconds: float,
-) -> Lease | Running | None:
+) -> Lease | Running | Repeat | None:
     """Keep the question and the place of its answer, in the caller's transaction.
 
     A Lease: this process is to write the answer. Running: another answer is being written, nothing
-    was changed. None: the user has no such conversation. Raises NoQuestion.
+    was changed; Repeat: nor was it, this very request was accepted before. None: the user has no
+    such conversation. Raises NoQuestion, KeyReused.
     """
     conversation = await connection.fetchrow(
         """
@@ -87,6 +106,10 @@ async def begin(
     )
     if conversation is None:
         return None
+    if draft.idempotency is not None:
+        first = await _first_request(connection, user_id, draft.idempotency)
+        if first is not None:
+            return Repeat(first)
     if running := await running_answer(connection, conversation_id):
         return running
     last = await connection.fetchrow(
@@ -160,6 +183,8 @@ async def begin(
         draft.title,
         last is not None,
     )
+    if draft.idempotency is not None:
+        await _keep_key(connection, user_id, conversation_id, draft.message_id, draft.idempotency)
     return Lease(
         message_id=draft.message_id,
         conversation_id=conversation_id,
@@ -170,6 +195,56 @@ async def begin(
         trace_id=draft.trace_id,
         replaces=replaces,
     )
+
+
+async def _first_request(
+    connection: Connection, user_id: str, idempotency: IdempotencyKey
+) -> str | None:
+    """The message id that the key stands for; None for a new key. Raises KeyReused."""
+    known = await connection.fetchrow(
+        f"""
+        SELECT fingerprint, message_id::text AS id FROM idempotency_keys
+        WHERE user_id = $1 AND key = $2 AND created_at > now() - interval '{KEPT_FOR}'
+        """,  # noqa: S608  # the inserted text is ours
+        user_id,
+        idempotency.key,
+    )
+    if known is None:
+        return None
+    if known["fingerprint"] != idempotency.fingerprint:
+        raise KeyReused
+    return str(known["id"])
+
+
+async def _keep_key(
+    connection: Connection,
+    user_id: str,
+    conversation_id: str,
+    message_id: str,
+    idempotency: IdempotencyKey,
+) -> None:
+    """Note what the key stands for. Raises KeyReused where another request has just noted it.
+
+    (Requests to one conversation come one after the other; this one went to another.)
+    """
+    kept = await connection.fetchval(
+        f"""
+        INSERT INTO idempotency_keys AS k (user_id, key, fingerprint, conversation_id, message_id)
+        VALUES ($1, $2, $3, $4, $5)
+        ON CONFLICT (user_id, key) DO UPDATE SET fingerprint = excluded.fingerprint,
+            conversation_id = excluded.conversation_id, message_id = excluded.message_id,
+            created_at = now()
+        WHERE k.created_at <= now() - interval '{KEPT_FOR}'
+        RETURNING 1
+        """,  # noqa: S608  # the inserted text is ours
+        user_id,
+        idempotency.key,
+        idempotency.fingerprint,
+        conversation_id,
+        message_id,
+    )
+    if kept is None:
+        raise KeyReused
 
 
 async def running_answer(connection: Connection, conversation_id: str) -> Running | None:
@@ -662,6 +737,12 @@ async def read_log(db: Database, message_id: str) -> list[LogRow]:
         LogRow(message_id, row["attempt"], row["first_event"], row["last_event"], row["events"])
         for row in rows
     ]
+
+
+async def is_there(db: Database, message_id: str) -> bool:
+    """Whether the answer is still a message: not deleted, not replaced, not undone."""
+    row = await db.fetchrow("SELECT 1 FROM messages WHERE id = $1", message_id)
+    return row is not None
 
 
 async def read_content(db: Database, message_id: str) -> str | None:

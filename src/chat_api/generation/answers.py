@@ -18,13 +18,15 @@ from uuid_utils.compat import uuid7
 from chat_api.context import build_context
 from chat_api.db import answers as db_answers
 from chat_api.db import queries
-from chat_api.db.answers import Begun, Draft, Lease, Running, Turn
+from chat_api.db.answers import Begun, Draft, IdempotencyKey, Lease, Repeat, Running, Turn
 from chat_api.db.engine import Connection, Database
 from chat_api.errors import (
+    AnswerGone,
     ApiError,
     ConversationBusy,
     DatabaseUnavailable,
     Draining,
+    IdempotencyKeyReused,
     NotFound,
     NothingToAnswer,
 )
@@ -116,12 +118,15 @@ class Answers:
         content: str | None,
         title: str | None,
         options: Options,
+        idempotency: IdempotencyKey | None,
         one_attempt: bool,
     ) -> Reader:
         """Keep the question (none: regenerate) and start its answer; a reader from its start.
 
-        An answer that runs in the conversation is stopped if nobody listens to it. Raises
-        NotFound, NothingToAnswer, ConversationBusy, Draining, DatabaseUnavailable.
+        With the key of an earlier request, a reader of the answer that it began. An answer that
+        runs in the conversation is stopped if nobody listens to it. Raises NotFound,
+        NothingToAnswer, ConversationBusy, IdempotencyKeyReused, AnswerGone, Draining,
+        DatabaseUnavailable.
         """
         draft = Draft(
             message_id=str(uuid7()),
@@ -130,6 +135,7 @@ class Answers:
             title=title,
             options=options.as_json(),
             trace_id=trace_id_var.get(),
+            idempotency=idempotency,
         )
         deadline = time.monotonic() + PATIENCE_SECONDS
         first_found: str | None = None
@@ -146,6 +152,8 @@ class Answers:
                 raise
             if isinstance(accepted, Reader):
                 return accepted
+            if isinstance(accepted, Repeat):
+                return await self._repeat(accepted.message_id, one_attempt=one_attempt)
             if first_found not in (None, accepted.message_id):
                 raise ConversationBusy(accepted.message_id)
             first_found = accepted.message_id
@@ -226,7 +234,7 @@ class Answers:
         draft: Draft,
         options: Options,
         one_attempt: bool,
-    ) -> Reader | Running:
+    ) -> Reader | Running | Repeat:
         try:
             async with self._db.transaction() as connection:
                 begun = await db_answers.begin(
@@ -239,15 +247,28 @@ class Answers:
                 )
                 if begun is None:
                     raise NotFound
-                if isinstance(begun, Running):
+                if not isinstance(begun, Lease):
                     return begun
                 history = await self._history(connection, begun)
         except db_answers.NoQuestion:
             raise NothingToAnswer from None
+        except db_answers.KeyReused:
+            raise IdempotencyKeyReused from None
         # Nothing is awaited between the commit and the task's start: a row of ours without a task
         # would wait for its lease to run out.
         self._launch(begun, history, options)
         return self._reader(begun.message_id, begun.attempt, -1, one_attempt=one_attempt)
+
+    async def _repeat(self, message_id: str, *, one_attempt: bool) -> Reader:
+        """A reader from the start of an answer begun by an earlier request with the same key."""
+        begun = await db_answers.read_begun(self._db, message_id)
+        if begun is None:
+            raise AnswerGone
+        if begun.ended and not events.is_undone(begun.done or ""):
+            # What an undone regeneration came to is known without its message.
+            if not await db_answers.is_there(self._db, message_id):
+                raise AnswerGone
+        return await self._listen(message_id, begun.attempt, -1, one_attempt=one_attempt)
 
     async def _history(self, connection: Connection, lease: Lease) -> list[Turn]:
         return await db_answers.history(
@@ -353,9 +374,11 @@ class Answers:
         self._readers.add(reader)
         return reader
 
-    async def _listen(self, message_id: str, attempt: int, number: int) -> Reader:
-        """A reader that others know of; it follows the answer through its attempts."""
-        reader = self._reader(message_id, attempt, number, one_attempt=False)
+    async def _listen(
+        self, message_id: str, attempt: int, number: int, *, one_attempt: bool = False
+    ) -> Reader:
+        """A reader that other processes know of."""
+        reader = self._reader(message_id, attempt, number, one_attempt=one_attempt)
         try:
             await db_answers.listen(
                 self._db, self.process, [message_id], self._settings.lease_seconds
@@ -457,7 +480,7 @@ class Answers:
             log.critical("task_failed", task=task.get_name(), exc_info=error)
 
 
-def _close_reader(task: "asyncio.Task[Reader | Running]") -> None:
+def _close_reader(task: "asyncio.Task[Reader | Running | Repeat]") -> None:
     """For a request that went away while its message was being accepted."""
     if not task.cancelled() and task.exception() is None:
         accepted = task.result()

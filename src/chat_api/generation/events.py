@@ -93,6 +93,11 @@ def done(
     return orjson.dumps(event)
 
 
+def is_undone(done: str) -> bool:
+    """Whether this final event is that of a regeneration that left the old answer in place."""
+    return '"kept_message_id"' in done
+
+
 def snapshot_content(data: bytes) -> str | None:
     """The text of a `snapshot` event; None for any other event."""
     if not data.startswith(_SNAPSHOT):

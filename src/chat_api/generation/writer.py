@@ -120,12 +120,12 @@ class AnswerWriter:
                     FIRST_TOKEN_SECONDS.observe(answer.heard - answer.began)
                 for event in arrived:
                     if event.text:
+                        if answer.chars + len(event.text) > self._max_chars:
+                            raise InferenceIncomplete(
+                                f"The answer was cut off at {self._max_chars} characters."
+                            )
                         answer.add_text(event.text)
                     answer.publish(event.data)
-                if answer.chars > self._max_chars:
-                    raise InferenceIncomplete(
-                        f"The answer was cut off at its limit of {self._max_chars} characters."
-                    )
 
     async def close_from_log(self, lease: Lease, status: str) -> None:
         """End an answer, that another process wrote, with what its log holds."""

