@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import orjson
 import structlog
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
 from structlog.typing import EventDict, WrappedLogger
 
 trace_id_var: ContextVar[str] = ContextVar("trace_id", default="")
@@ -109,6 +109,8 @@ def _quieten(names: Iterable[str], level: int) -> None:
     for name in names:
         logging.getLogger(name).setLevel(level)
 
+
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 REQUESTS = Counter("chat_api_requests_total", "Requests answered", ["method", "route", "status"])
 REQUEST_SECONDS = Histogram(

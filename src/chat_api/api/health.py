@@ -53,7 +53,11 @@ async def _checks(services: Services) -> dict[str, str]:
     return checks
 
 
-@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"example": "chat_api_open_streams 3.0"}}}},
+)
 async def metrics() -> Response:
     """Prometheus metrics; with several workers, of all of them together."""
     registry: CollectorRegistry = REGISTRY

@@ -14,9 +14,24 @@ from chat_api.errors import Forbidden, InferenceRefused, ModelRefused
 from chat_api.telemetry import log, trace_id_var
 
 router = APIRouter(prefix="/api/models", tags=["models"])
-_JSON: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"application/json": {"schema": {"type": "object"}}}}
+_MODELS = {
+    "current_model": "small",
+    "models": [
+        {
+            "model_tag": "small",
+            "source": "file",
+            "path": "/models/small.gguf",
+            "available": True,
+            "loaded": True,
+        }
+    ],
 }
+_SWAPPED = {"status": "ok", "current_model": "small"}
+
+
+def _described(example: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
+    content = {"application/json": {"schema": {"type": "object"}, "example": example}}
+    return {200: {"description": "What the inference service answered", "content": content}}
 
 
 async def administrator(user: Annotated[User, Depends(current_user)]) -> User:
@@ -26,7 +41,7 @@ async def administrator(user: Annotated[User, Depends(current_user)]) -> User:
     return user
 
 
-@router.get("", response_class=Response, responses=_JSON | problems(502, 504))
+@router.get("", response_class=Response, responses=_described(_MODELS) | problems(502, 504))
 async def list_models(services: ServicesOf, _user: CurrentUser) -> Response:
     """What the inference service says of its models, as it is."""
     reply = await services.inference.models(trace_id_var.get())
@@ -38,7 +53,7 @@ async def list_models(services: ServicesOf, _user: CurrentUser) -> Response:
 @router.post(
     "/swap",
     response_class=Response,
-    responses=_JSON | problems(400, 403, 404, 409, 413, 415, 422, 502, 504),
+    responses=_described(_SWAPPED) | problems(400, 403, 404, 409, 413, 415, 422, 502, 504),
     openapi_extra=request_body(Swap, required=True),
 )
 async def swap_model(

@@ -72,8 +72,36 @@ class Swap(Request):
     model_tag: ModelTag
 
 
+_CONVERSATION = {
+    "id": "019aab5c-7d0e-7c39-9f6e-0a3a3e1fb0a1",
+    "user_id": "719191c4-d024-5da2-ac03-4338c09d10d8",
+    "title": "What is the capital of France?",
+    "model_tag": "default",
+    "is_favorited": False,
+    "created_at": "2026-11-22T09:30:00.123456+00:00",
+    "updated_at": "2026-11-22T09:31:12.456789+00:00",
+}
+_MESSAGE = {
+    "id": "019aab5d-1f00-7a01-8000-5f0e8d2b4c6a",
+    "conversation_id": _CONVERSATION["id"],
+    "role": "assistant",
+    "content": "Paris.",
+    "status": "complete",
+    "token_count": 2,
+    "model_tag": "default",
+    "inference_time_ms": 312,
+    "created_at": "2026-11-22T09:31:12.456789+00:00",
+}
+
+
+def _example(value: dict[str, Any]) -> ConfigDict:
+    return ConfigDict(json_schema_extra={"examples": [value]})
+
+
 class Conversation(BaseModel):
-    id: str = Field(examples=["019aab5c-7d0e-7c39-9f6e-0a3a3e1fb0a1"])
+    model_config = _example(_CONVERSATION)
+
+    id: str
     user_id: str
     title: str
     model_tag: str
@@ -83,6 +111,8 @@ class Conversation(BaseModel):
 
 
 class Message(BaseModel):
+    model_config = _example(_MESSAGE)
+
     id: str
     conversation_id: str
     role: Literal["user", "assistant", "system"]
@@ -95,11 +125,23 @@ class Message(BaseModel):
 
 
 class ConversationWithMessages(Conversation):
+    model_config = _example(_CONVERSATION | {"messages": [_MESSAGE], "next_before": None})
+
     messages: list[Message]
     next_before: str | None = Field(description="pass it as `before` for the messages before these")
 
 
 class ConversationPage(BaseModel):
+    model_config = _example(
+        {
+            "items": [_CONVERSATION],
+            "grouped": {"2026-11-22": [_CONVERSATION]},
+            "limit": 50,
+            "offset": 0,
+            "next_cursor": None,
+        }
+    )
+
     items: list[Conversation]
     grouped: dict[str, list[Conversation]] = Field(
         description="the same, by the date of `updated_at` in the time zone asked for"
@@ -110,12 +152,18 @@ class ConversationPage(BaseModel):
 
 
 class Health(BaseModel):
+    model_config = _example({"status": "ok", "ready": True, "service": "chat-api"})
+
     status: Literal["ok"] = "ok"
     ready: Literal[True] = True
     service: Literal["chat-api"] = "chat-api"
 
 
 class Ready(BaseModel):
+    model_config = _example(
+        {"status": "ok", "checks": {"draining": "ok", "database": "ok", "migrations": "ok"}}
+    )
+
     status: Literal["ok"] = "ok"
     checks: dict[str, str]
 
