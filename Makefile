@@ -6,7 +6,7 @@ SHELL := /bin/sh
 PYTHON ?= python3
 PY := .venv/bin/python
 
-.PHONY: help setup run test check format lock bench clean
+.PHONY: help setup run test chaos check format lock bench clean
 
 help: ## Show what can be done here
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -20,7 +20,10 @@ run: .venv/ready ## Start the whole thing here: PostgreSQL, a real model, auth a
 	@exec $(PY) -m chat_api.cli up
 
 test: .venv/ready ## Run all tests, on a real PostgreSQL and real sockets
-	@$(PY) -m pytest
+	@$(PY) -m pytest -n 2 --dist loadgroup
+
+chaos: .venv/ready ## Cut, kill and restart at random for half an hour (CHAOS_SECONDS, CHAOS_SEED)
+	@CHAOS_SECONDS="$${CHAOS_SECONDS:-1800}" $(PY) -m pytest tests/chaos -k random -s --timeout 0
 
 check: .venv/ready ## Check format, lint, types and the direction of imports
 	@$(PY) -m ruff format --check --diff .
@@ -35,8 +38,8 @@ format: .venv/ready ## Put the code into the project's format
 lock: .venv/ready ## Resolve the dependencies anew into the lock files
 	@sh tools/lock.sh
 
-bench: .venv/ready ## Measure (see bench/README.md)
-	@$(PY) bench/first_token.py
+bench: .venv/ready ## Measure what the log of running answers costs (see docs/scaling.md)
+	@$(PY) bench/log_cost.py
 
 clean: ## Remove .venv and caches; the local stack's data stays
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

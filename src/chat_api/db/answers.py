@@ -318,9 +318,14 @@ async def append_log(db: Database, process: str, rows: Sequence[LogRow]) -> dict
             SELECT b.message_id, b.attempt, b.first_event, b.last_event, b.events
             FROM unnest($1::uuid[], $2::integer[], $3::integer[], $4::integer[], $5::text[])
                 AS b (message_id, attempt, first_event, last_event, events)
-            JOIN generations g ON g.message_id = b.message_id AND g.attempt = b.attempt
             CROSS JOIN (SELECT set_config('synchronous_commit', 'off', true)) AS s
-            WHERE g.ended_at IS NULL AND g.owner = $6
+            CROSS JOIN LATERAL (
+                -- By the primary key, row for row: a planner that takes the running answers of an
+                -- owner for a handful would compare each row with each of them.
+                SELECT 1 FROM generations g
+                WHERE g.message_id = b.message_id AND g.attempt = b.attempt
+                    AND g.status = 'generating'
+                LIMIT 1) AS mine
             ON CONFLICT DO NOTHING)
         SELECT message_id::text AS id, attempt, stop_requested
         FROM generations WHERE owner = $6 AND ended_at IS NULL
@@ -363,11 +368,13 @@ async def renew(
             """
             UPDATE generations SET lease_until = now() + make_interval(secs => $4)
             WHERE message_id IN (
-                SELECT g.message_id FROM generations g
-                JOIN unnest($1::uuid[], $2::integer[]) AS b (message_id, attempt)
-                    ON g.message_id = b.message_id AND g.attempt = b.attempt
-                WHERE g.owner = $3 AND g.ended_at IS NULL
-                FOR UPDATE OF g SKIP LOCKED)
+                SELECT mine.message_id
+                FROM unnest($1::uuid[], $2::integer[]) AS b (message_id, attempt)
+                CROSS JOIN LATERAL (
+                    SELECT g.message_id FROM generations g
+                    WHERE g.message_id = b.message_id AND g.attempt = b.attempt
+                        AND g.owner = $3 AND g.status = 'generating'
+                    LIMIT 1 FOR UPDATE SKIP LOCKED) AS mine)
             """,
             [message_id for message_id, _ in answers],
             [attempt for _, attempt in answers],
