@@ -1,0 +1,116 @@
+"""What the documents name exists, and what exists is in the documents."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import REGISTRY
+from pydantic_settings import BaseSettings
+
+from chat_api.app import create_app
+from chat_api.cli import main
+from chat_api.local.settings import LocalSettings
+from chat_api.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+DOCUMENTS = sorted(
+    path for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("bench/*.md"))
+)
+
+
+def table(heading: str, document: str = README) -> list[list[str]]:
+    """The cells of the first table below a heading, without its head."""
+    section = document.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
+    block = re.search(r"(?:^\|.*\n)+", section, re.MULTILINE)
+    assert block is not None, heading
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in block[0].splitlines()]
+    return rows[2:]
+
+
+def default_as_written(field: Any) -> str:
+    if field.is_required():
+        return "none: refuses to start without it"
+    if field.default in ("", None):
+        return "none"
+    if isinstance(field.default, bool):
+        return f"`{str(field.default).lower()}`"
+    return f"`{field.default}`"
+
+
+@pytest.mark.parametrize(
+    ("heading", "settings"),
+    [
+        ("Settings of the service", Settings),
+        ("Settings of the local stack", LocalSettings),
+    ],
+)
+def test_the_settings_table_is_that_of_the_code(heading: str, settings: type[BaseSettings]) -> None:
+    coded = [
+        [f"`{name.upper()}`", default_as_written(field), field.description]
+        for name, field in settings.model_fields.items()
+    ]
+    assert table(heading) == coded
+
+
+def test_the_endpoints_table_is_that_of_the_routes() -> None:
+    app = create_app(Settings(internal_api_key="a-key"))  # type: ignore[arg-type]
+    described = {
+        (method.upper(), path)
+        for path, operations in app.openapi()["paths"].items()
+        for method in operations
+    }
+    written = {(row[0], row[1].strip("`")) for row in table("Endpoints")}
+    assert written == described
+
+
+def test_the_metrics_table_is_that_of_the_registry() -> None:
+    counted = {
+        family.name + ("_total" if family.type == "counter" else "")
+        for family in REGISTRY.collect()
+        if family.name.startswith("chat_api_")
+    }
+    assert {row[0].strip("`") for row in table("Metrics")} == counted
+
+
+def test_the_commands_table_is_that_of_the_command_line() -> None:
+    written = {row[0].strip("`").removeprefix("samosachaat ") for row in table("Commands")}
+    assert written == set(main.commands)
+    for name, described in table("Commands"):
+        command = main.commands[name.strip("`").removeprefix("samosachaat ")]
+        options = {
+            option
+            for parameter in command.params
+            for option in parameter.opts
+            if option[:2] == "--"
+        }
+        assert set(re.findall(r"--[a-z]+", described)) == options, name
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_a_documents_links_and_make_targets_exist(document: Path) -> None:
+    text = document.read_text()
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
+        assert (document.parent / target).exists(), target
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for name in re.findall(r"`make ([a-z-]+)", text) + re.findall(
+        r"^make ([a-z-]+)", text, re.MULTILINE
+    ):
+        assert name in targets, name
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_settings_that_a_document_names_exist(document: Path) -> None:
+    known = {name.upper() for name in (*Settings.model_fields, *LocalSettings.model_fields)}
+    known |= {"CHAOS_SECONDS", "CHAOS_SEED"}  # of the tests
+    for name in re.findall(r"`([A-Z]+_[A-Z_]+)(?:=[^`]*)?`", document.read_text()):
+        assert name in known, name
+
+
+def test_every_make_target_explains_itself() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    phony = re.search(r"^\.PHONY: (.+)$", makefile, re.MULTILINE)
+    assert phony is not None
+    for target in phony[1].split():
+        assert re.search(rf"^{target}:.*## \S", makefile, re.MULTILINE), target

@@ -1,0 +1,129 @@
+"""The whole stack, as `make run` starts it: a real model answers, and PostgreSQL keeps it."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncpg
+import httpx2
+import pytest
+from tests.support.waiting import eventually_sync
+
+from chat_api.local.postgres import EmbeddedPostgres
+
+START_SECONDS = 90.0
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Stack:
+    process: subprocess.Popen[str]
+    folder: Path
+    output: Path
+    ports: tuple[int, int, int]
+
+    @property
+    def said(self) -> str:
+        return self.output.read_text()
+
+    def lines(self, pattern: str) -> list[str]:
+        return re.findall(pattern, self.said, re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    folder = tmp_path_factory.mktemp("a stack")
+    output = folder / "output"
+    ports = (free_port(), free_port(), free_port())
+    names = ("LOCAL_INFERENCE_PORT", "LOCAL_AUTH_PORT", "LOCAL_API_PORT")
+    with output.open("w") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "chat_api.cli", "up"],
+            cwd=folder,
+            env=os.environ | dict(zip(names, map(str, ports), strict=True)),
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+    running = Stack(process, folder, output, ports)
+    try:
+        eventually_sync(
+            lambda: running.lines(r"^curl ") or process.poll() is not None, timeout=START_SECONDS
+        )
+        assert process.poll() is None, running.said
+        yield running
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            process.wait(60)
+
+
+def test_the_printed_lines_stream_an_answer_when_pasted(stack: Stack) -> None:
+    pasted = "\n".join(stack.lines(r"^(?:TOKEN=|ID=|curl ).*$"))
+    result = subprocess.run(
+        ["sh", "-c", pasted], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert result.stdout.startswith("retry: 1000\n\nid: ")
+    assert '"done":true' in result.stdout
+    assert '"status":"complete"' in result.stdout
+
+
+async def test_the_capital_of_france_is_in_the_answer_and_in_the_database(stack: Stack) -> None:
+    token = stack.lines(r"^TOKEN=(\S+)$")[0]
+    headers = {"Authorization": f"Bearer {token}"}
+    url = f"http://127.0.0.1:{stack.ports[2]}/api/conversations"
+    async with httpx2.AsyncClient(headers=headers, timeout=60) as http:
+        conversation_id = (await http.post(url)).json()["id"]
+        sent = {"content": "What is the capital of France?", "temperature": 0, "max_tokens": 40}
+        async with http.stream("POST", f"{url}/{conversation_id}/messages", json=sent) as response:
+            streamed = "".join([text async for text in response.aiter_text()])
+    tokens = re.findall(r'^data: \{"token":"((?:[^"\\]|\\.)*)"', streamed, re.MULTILINE)
+    assert len(tokens) > 3
+    assert "Paris" in "".join(tokens)
+    database = EmbeddedPostgres(stack.folder / ".samosachaat" / "postgres").url("samosachaat")
+    connection = await asyncpg.connect(database.replace("+asyncpg", ""))
+    try:
+        saved = await connection.fetchrow(
+            "SELECT content, status, token_count FROM messages "
+            "WHERE conversation_id = $1 AND role = 'assistant'",
+            conversation_id,
+        )
+    finally:
+        await connection.close()
+    assert saved is not None
+    assert "Paris" in saved["content"]
+    assert (saved["status"], saved["token_count"]) == ("complete", len(tokens))
+
+
+def test_a_second_stack_over_the_same_folder_says_so(stack: Stack) -> None:
+    second = subprocess.run(
+        [sys.executable, "-m", "chat_api.cli", "up"],
+        cwd=stack.folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert second.returncode == 1
+    assert len((second.stdout + second.stderr).strip().splitlines()) == 1
+    assert "Traceback" not in second.stderr
+
+
+def test_the_stack_ends_in_order_and_leaves_nothing_running(stack: Stack) -> None:
+    stack.process.send_signal(signal.SIGTERM)
+    assert stack.process.wait(60) == 0
+    for port in stack.ports:
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port), 1).close()
+    assert not (stack.folder / ".samosachaat" / "postgres" / "data" / "postmaster.pid").exists()
