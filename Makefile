@@ -19,7 +19,12 @@ setup: .venv/ready ## Make .venv from requirements.lock (the other targets do th
 run: .venv/ready ## Start the whole thing here: PostgreSQL, a real model, auth and the chat API
 	@exec $(PY) -m chat_api.cli up
 
-test: .venv/ready ## Run all tests, on a real PostgreSQL and real sockets
+web/node_modules/.ready: web/package.json web/package-lock.json
+	@command -v npm >/dev/null 2>&1 || { echo "setup: npm was not found. Install Node.js 20 or newer."; exit 1; }
+	@echo "setup: installing the TypeScript compiler"
+	@cd web && npm ci --silent --no-audit --no-fund && touch node_modules/.ready
+
+test: .venv/ready web/node_modules/.ready ## Run all tests, on a real PostgreSQL and real sockets
 	@$(PY) -m pytest -n 2 --dist loadgroup
 
 chaos: .venv/ready ## Cut, kill and restart at random for half an hour (CHAOS_SECONDS, CHAOS_SEED)
