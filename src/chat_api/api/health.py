@@ -47,6 +47,8 @@ async def _checks(services: Services) -> dict[str, str]:
                 checks["database"] = "read-only"
             if await schema_of(connection) is Schema.BEHIND:
                 checks["migrations"] = "behind"
+        if services.db.refuses_writes:
+            checks["database"] = "refuses writes"
     except (DatabaseUnavailable, TimeoutError):
         checks["database"] = "unavailable"
         checks["migrations"] = "unknown"

@@ -5,6 +5,7 @@ transaction, never while tokens flow.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
@@ -40,7 +41,11 @@ UNAVAILABLE: tuple[type[BaseException], ...] = (
     asyncpg.UndefinedTableError,  # the schema is behind: migrations have not run yet
     asyncpg.UndefinedColumnError,
     asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.InvalidCachedStatementError,  # the schema has just changed
 )
+# How long a refused write speaks against a database that otherwise answers.
+REFUSAL_SECONDS = 10.0
+_REFUSED_WRITES = (asyncpg.DiskFullError, asyncpg.ReadOnlySQLTransactionError)
 
 
 def driver_address(database_url: str) -> str:
@@ -66,6 +71,7 @@ class Database:
 
     def __init__(self, database_url: str, *, size: int, timeout_seconds: float) -> None:
         self._timeout = timeout_seconds
+        self._refused_write: float | None = None
         self._pool: asyncpg.Pool[Record] = asyncpg.create_pool(
             driver_address(database_url),
             min_size=0,
@@ -81,6 +87,13 @@ class Database:
                 "idle_in_transaction_session_timeout": "3000",
                 "statement_timeout": str(int(timeout_seconds * 1000)),
             },
+        )
+
+    @property
+    def refuses_writes(self) -> bool:
+        """Whether a write was refused lately because the disk is full or the server read-only."""
+        return self._refused_write is not None and (
+            time.monotonic() - self._refused_write < REFUSAL_SECONDS
         )
 
     async def open(self) -> None:
@@ -106,6 +119,8 @@ class Database:
         except ApiError:
             raise
         except UNAVAILABLE as error:
+            if isinstance(error, _REFUSED_WRITES):
+                self._refused_write = time.monotonic()
             DATABASE_ERRORS.inc()
             log.warning("database_unavailable", error=type(error).__name__)
             raise DatabaseUnavailable from error

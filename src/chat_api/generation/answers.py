@@ -264,10 +264,10 @@ class Answers:
         begun = await db_answers.read_begun(self._db, message_id)
         if begun is None:
             raise AnswerGone
-        if begun.ended and not events.is_undone(begun.done or ""):
-            # What an undone regeneration came to is known without its message.
-            if not await db_answers.is_there(self._db, message_id):
-                raise AnswerGone
+        # What an undone regeneration came to is known without its message.
+        needs_message = begun.ended and not events.is_undone(begun.done or "")
+        if needs_message and not await db_answers.is_there(self._db, message_id):
+            raise AnswerGone
         return await self._listen(message_id, begun.attempt, -1, one_attempt=one_attempt)
 
     async def _history(self, connection: Connection, lease: Lease) -> list[Turn]:
@@ -391,7 +391,7 @@ class Answers:
     def _reader_left(self, reader: Reader) -> None:
         self._readers.discard(reader)
         message_id = reader.message_id
-        if any(other.message_id == message_id for other in self._readers):
+        if self._is_read(message_id):
             return
         answer = self._running.get(message_id)
         if answer is not None and answer.ending:
@@ -402,6 +402,14 @@ class Answers:
         # Where this fails, the row runs out by itself.
         with suppress(DatabaseUnavailable):
             await db_answers.stop_listening(self._db, self.process, [message_id])
+            if self._is_read(message_id):
+                # Somebody came meanwhile, whose row may have gone with this.
+                await db_answers.listen(
+                    self._db, self.process, [message_id], self._settings.lease_seconds
+                )
+
+    def _is_read(self, message_id: str) -> bool:
+        return any(reader.message_id == message_id for reader in self._readers)
 
     async def _watch_clocks(self) -> None:
         """Silent upstreams, slow readers, heartbeats: one look at all instead of a timer each."""

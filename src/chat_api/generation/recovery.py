@@ -16,6 +16,7 @@ from chat_api.generation.answer import RunningAnswer
 from chat_api.generation.background import Background
 from chat_api.telemetry import TAKEOVERS, log
 
+# The longest pauses; shorter ones where leases or retention are short.
 _SCAN_SECONDS = 1.0
 _SWEEP_SECONDS = 30.0
 _CLAIMED_AT_ONCE = 20
@@ -52,10 +53,12 @@ class Recovery:
         ) -> Background:
             return Background(name, step, every_seconds=every_seconds)
 
+        scan_seconds = min(_SCAN_SECONDS, self._lease_seconds / 4)
+        sweep_seconds = min(_SWEEP_SECONDS, max(1.0, self._log_retention_seconds))
         return (
             background("renew-leases", self._renew, self._lease_seconds / 4),
-            background("recover-answers", self._scan, _SCAN_SECONDS),
-            background("sweep", self._sweep, _SWEEP_SECONDS),
+            background("recover-answers", self._scan, scan_seconds),
+            background("sweep", self._sweep, sweep_seconds),
         )
 
     async def _renew(self) -> None:
