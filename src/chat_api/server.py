@@ -103,9 +103,10 @@ def run(host: str, port: int, workers: int) -> int:
 
     The settings are read from the environment, by each worker anew.
     """
-    # After its shutdown uvicorn raises the signal once more. An ordered end is a success.
+    # For a signal that comes before uvicorn listens to it, and for the one that uvicorn raises once
+    # more after its shutdown: an ordered end is a success.
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _nothing)
+        signal.signal(number, _leave)
     metrics = None
     if workers > 1:
         # prometheus_client adds up what the workers counted, through files in this folder.
@@ -136,5 +137,5 @@ def run(host: str, port: int, workers: int) -> int:
     return 0
 
 
-def _nothing(_number: int, _frame: object) -> None:
-    """The second time a signal comes, there is nothing left to do."""
+def _leave(_number: int, _frame: object) -> None:
+    raise SystemExit(0)

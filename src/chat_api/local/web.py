@@ -1,0 +1,104 @@
+"""What the auth and the inference service have in common."""
+
+import hmac
+import json
+import os
+import socket
+from typing import Any
+
+import uvicorn
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp
+
+from chat_api.local.errors import LocalError
+
+HOST = "127.0.0.1"
+_MAX_BODY_BYTES = 1_000_000
+_GRACE_SECONDS = 2
+
+
+class Refused(Exception):  # an answer, not a fault
+    """The request gets this status and reason."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+
+
+async def refuse(_: Request, refused: Exception) -> JSONResponse:
+    """Starlette's handler for Refused."""
+    if not isinstance(refused, Refused):
+        raise refused
+    return JSONResponse({"detail": refused.reason}, refused.status)
+
+
+def internal_key() -> str:
+    """The key that the services share, from INTERNAL_API_KEY."""
+    key = os.environ.get("INTERNAL_API_KEY", "")
+    if not key:
+        raise LocalError("INTERNAL_API_KEY is not set. Set it to the key that the services share.")
+    return key
+
+
+def require_key(request: Request, key: str) -> None:
+    """Raise Refused (403) unless the request carries the internal key."""
+    given = request.headers.get("x-internal-api-key", "")
+    if not hmac.compare_digest(given.encode("latin-1"), key.encode()):
+        raise Refused(403, "X-Internal-API-Key is missing or wrong")
+
+
+async def json_object(request: Request) -> dict[str, Any]:
+    """The request's body. Raises Refused (400) unless it is a JSON object of a sane size."""
+    body = bytearray()
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > _MAX_BODY_BYTES:
+                raise Refused(400, "the body is too large")
+    except ClientDisconnect:
+        raise Refused(400, "the body is incomplete") from None
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        raise Refused(400, "the body is not JSON") from None
+    if not isinstance(value, dict):
+        raise Refused(400, "the body is not a JSON object")
+    return value
+
+
+def is_taken(port: int) -> bool:
+    """Whether something listens on that port of this machine already."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return True
+    return False
+
+
+def listen(port: int) -> socket.socket:
+    """A socket on that port of the loopback address; port 0 is any free one. Raises LocalError."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((HOST, port))
+    except OSError as error:
+        listener.close()
+        raise LocalError(f"Port {port} cannot be used: {error.strerror}.") from error
+    return listener
+
+
+def make_server(app: ASGIApp) -> uvicorn.Server:
+    """A quiet server for one app: `server.run(sockets=[listen(port)])`."""
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=_GRACE_SECONDS,
+        )
+    )
