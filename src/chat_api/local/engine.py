@@ -34,7 +34,7 @@ class EngineFailed(LocalError):
 class Sampling:
     """How an answer is written. `temperature` 0 takes the likeliest token, `top_k` 0 any."""
 
-    temperature: float = 0.7
+    temperature: float = 0.2  # a small model loses its way at more
     max_tokens: int = 512
     top_k: int = 50
 
