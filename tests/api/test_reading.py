@@ -1,0 +1,125 @@
+"""Reading a conversation: its messages, oldest first, in pages."""
+
+from typing import Any
+
+import pytest
+from tests.support.client import Client
+from tests.support.gates import Gate
+from tests.support.inference import PLAIN_TEXT, Inference, Script, words
+from tests.support.shapes import (
+    NOWHERE,
+    check_conversation,
+    check_invalid,
+    check_problem,
+)
+from tests.support.waiting import eventually
+
+
+async def conversation_of(client: Client, exchanges: int) -> str:
+    """A conversation with so many questions, each answered."""
+    conversation = await client.create()
+    for number in range(exchanges):
+        await client.ask(conversation["id"], f"Question {number}")
+    conversation_id: str = conversation["id"]
+    return conversation_id
+
+
+async def test_messages_are_shown_oldest_first(alice: Client) -> None:
+    conversation_id = await conversation_of(alice, 3)
+    conversation = await alice.conversation(conversation_id)
+    check_conversation(conversation, messages=True)
+    assert [(message["role"], message["content"]) for message in conversation["messages"]] == [
+        (role, content)
+        for number in range(3)
+        for role, content in (("user", f"Question {number}"), ("assistant", PLAIN_TEXT))
+    ]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 6, 7])
+async def test_a_limit_shows_the_newest_and_before_shows_what_came_before(
+    alice: Client, limit: int
+) -> None:
+    conversation_id = await conversation_of(alice, 3)
+    everything = await alice.messages(conversation_id)
+    found: list[dict[str, Any]] = []
+    before: dict[str, str] = {}
+    while True:
+        conversation = await alice.conversation(conversation_id, limit=limit, **before)
+        check_conversation(conversation, messages=True)
+        part = conversation["messages"]
+        assert len(part) <= limit
+        found = part + found
+        if conversation["next_before"] is None:
+            break
+        assert conversation["next_before"] == part[0]["id"]
+        before = {"before": part[0]["id"]}
+    assert found == everything
+
+
+async def test_nothing_comes_before_the_first_message(alice: Client) -> None:
+    conversation_id = await conversation_of(alice, 1)
+    first = (await alice.messages(conversation_id))[0]
+    assert (await alice.conversation(conversation_id, before=first["id"]))["messages"] == []
+
+
+@pytest.mark.parametrize("before", [NOWHERE, "nonsense", "", "%00", "' OR 1=1 --"])
+async def test_an_unknown_message_to_page_from_is_not_found(alice: Client, before: str) -> None:
+    conversation_id = await conversation_of(alice, 1)
+    response = await alice.get(
+        f"/api/conversations/{conversation_id}", params={"limit": 2, "before": before}
+    )
+    check_problem(response, 404)
+
+
+async def test_a_message_of_another_conversation_is_nothing_to_page_from(
+    alice: Client, bob: Client
+) -> None:
+    mine = await conversation_of(alice, 1)
+    for other in (await conversation_of(bob, 1),):
+        foreign = (await bob.messages(other))[0]["id"]
+        response = await alice.get(f"/api/conversations/{mine}", params={"before": foreign})
+        check_problem(response, 404)
+    own = (await alice.messages(await conversation_of(alice, 1)))[0]["id"]
+    check_problem(await alice.get(f"/api/conversations/{mine}", params={"before": own}), 404)
+
+
+@pytest.mark.parametrize("limit", ["0", "-1", "many", "1.5", "9" * 400])
+async def test_a_limit_out_of_bounds_is_refused(alice: Client, limit: str) -> None:
+    conversation_id = (await alice.create())["id"]
+    response = await alice.get(f"/api/conversations/{conversation_id}", params={"limit": limit})
+    check_invalid(response, "limit")
+
+
+async def test_a_running_answer_is_shown_with_its_text_so_far(
+    alice: Client, inference: Inference
+) -> None:
+    gate = Gate()
+    inference.once(Script().tokens(*words(3)).wait(gate).tokens(*words(3, 3)).done())
+    conversation_id = (await alice.create())["id"]
+    async with alice.send(conversation_id, "Count") as stream:
+        await stream.until_text("<2>")
+
+        async def shown() -> bool:
+            question, answer = await alice.messages(conversation_id)
+            assert (question["content"], question["status"]) == ("Count", "complete")
+            assert answer["id"] == stream.start["message_id"]
+            assert answer["status"] == "generating"
+            return bool(answer["content"] == "<0><1><2>")
+
+        await eventually(shown)
+        gate.open()
+        await stream.rest()
+    assert (await alice.messages(conversation_id))[1]["content"] == "".join(words(6))
+
+
+async def test_an_answer_without_a_first_token_is_shown_empty(
+    alice: Client, inference: Inference
+) -> None:
+    inference.once(Script().head().hang())
+    conversation_id = (await alice.create())["id"]
+    async with alice.send(conversation_id, "Well?") as stream:
+        start = (await stream.until("start")).data["start"]
+        question, answer = await alice.messages(conversation_id)
+        assert question["id"] == start["user_message_id"]
+        assert (answer["id"], answer["status"]) == (start["message_id"], "generating")
+        assert (answer["content"], answer["token_count"]) == ("", 0)

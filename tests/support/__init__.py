@@ -1,0 +1,1 @@
+"""What tests stand on: scripted neighbours, the service as a process, a client."""

@@ -1,0 +1,105 @@
+"""The service that kills itself at a named point: `python -m tests.support.crashing serve …`.
+
+`CRASH_AT` names the point, such as `before begin` or `after end`; the process dies there by SIGKILL
+the first time that it comes by. Points around a commit:
+
+    begin    the question and the place of its answer
+    end      the end of an answer
+    log      a batch of the log
+    claim    taking up abandoned answers
+    release  handing answers over at the drain
+    take     fencing the owner of an answer
+    stop     asking the owner to stop
+
+`during begin` and `during end` are inside the transaction, before its COMMIT is sent.
+"""
+
+import functools
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from chat_api.db import answers, engine
+
+POINTS = tuple(
+    f"{moment} {work}"
+    for work in ("begin", "end", "log", "claim", "release", "take", "stop")
+    for moment in ("before", "after")
+) + ("during begin", "during end")
+
+_in_transaction: ContextVar[list[str] | None] = ContextVar("in_transaction", default=None)
+
+
+def come_by(point: str) -> None:
+    """Die here if this is the point."""
+    if os.environ.get("CRASH_AT") == point:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _around(name: str, work: str, counts: Callable[[Any], bool] = bool) -> None:
+    """Crash before and after a single statement."""
+    original: Callable[..., Awaitable[Any]] = getattr(answers, name)
+
+    @functools.wraps(original)
+    async def wrapped(*arguments: Any, **named: Any) -> Any:
+        come_by(f"before {work}")
+        result = await original(*arguments, **named)
+        if counts(result):
+            come_by(f"after {work}")
+        return result
+
+    setattr(answers, name, wrapped)
+
+
+def _inside(name: str, work: str, counts: Callable[[Any], bool]) -> None:
+    """Crash before, inside or after the transaction that this is done in."""
+    original: Callable[..., Awaitable[Any]] = getattr(answers, name)
+
+    @functools.wraps(original)
+    async def wrapped(*arguments: Any, **named: Any) -> Any:
+        come_by(f"before {work}")
+        result = await original(*arguments, **named)
+        done = _in_transaction.get()
+        if counts(result) and done is not None:
+            done.append(work)
+        return result
+
+    setattr(answers, name, wrapped)
+
+
+def install() -> None:
+    """Wrap the functions that write."""
+    _inside("begin", "begin", lambda result: isinstance(result, answers.Lease))
+    _inside("end", "end", lambda result: result is answers.Outcome.SAVED)
+    _around("append_log", "log")
+    _around("claim_abandoned", "claim")
+    _around("release", "release", lambda _: True)
+    _around("take", "take")
+    _around("request_stop", "stop", lambda _: True)
+    original = engine.Database.transaction
+
+    @asynccontextmanager
+    async def transaction(self: engine.Database) -> AsyncIterator[engine.Connection]:
+        done: list[str] = []
+        token = _in_transaction.set(done)
+        try:
+            async with original(self) as connection:
+                yield connection
+                for work in done:
+                    come_by(f"during {work}")
+            for work in done:
+                come_by(f"after {work}")
+        finally:
+            _in_transaction.reset(token)
+
+    engine.Database.transaction = transaction  # type: ignore[method-assign]
+
+
+if __name__ == "__main__":
+    from chat_api.cli import main
+
+    install()
+    main()
