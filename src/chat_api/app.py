@@ -33,7 +33,7 @@ from chat_api.generation.background import Background
 from chat_api.inference.client import InferenceClient
 from chat_api.middleware import CatchAll, Trace
 from chat_api.settings import Settings, load_settings
-from chat_api.shutdown import drained_before_exit
+from chat_api.shutdown import drained_before_exit, ended_with_its_supervisor
 from chat_api.telemetry import configure_logging, log, trace_id_var
 
 
@@ -156,7 +156,7 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
             starting = Background("start", _Starter(settings, db, answers).step)
             try:
                 async with starting:
-                    with drained_before_exit(answers.drain):
+                    with drained_before_exit(answers.drain), ended_with_its_supervisor():
                         yield
             finally:
                 await answers.stop()

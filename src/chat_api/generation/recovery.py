@@ -19,7 +19,7 @@ from chat_api.telemetry import TAKEOVERS, log
 # The longest pauses; shorter ones where leases or retention are short.
 _SCAN_SECONDS = 1.0
 _SWEEP_SECONDS = 30.0
-_CLAIMED_AT_ONCE = 20
+_CLAIMED_AT_ONCE = 200
 
 
 class Recovery:

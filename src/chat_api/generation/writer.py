@@ -63,6 +63,8 @@ class AnswerWriter:
     @contextmanager
     def _registered(self, lease: Lease) -> Iterator[RunningAnswer]:
         """The answer, known to readers, log and lease renewal while inside."""
+        if (earlier := self._running.get(lease.message_id)) is not None:
+            earlier.stop_writing(StopReason.NOT_OURS)  # an attempt of ours that was taken away
         answer = RunningAnswer(lease)
         self._running[lease.message_id] = answer
         RUNNING_ANSWERS.set(len(self._running))
