@@ -23,9 +23,9 @@ def build_context(
     room = budget - (len(prompt) + len(_BETWEEN) if prompt else 0)
     chosen: list[Turn] = []
     for turn in reversed(history):
-        if turn.role not in {"user", "assistant"} or not turn.content.strip():
-            continue
         content = turn.content[-INFERENCE_MESSAGE_CHARS:]
+        if turn.role not in {"user", "assistant"} or not content.strip():
+            continue
         joins = bool(chosen) and chosen[-1].role == turn.role
         room -= len(content) + (len(_BETWEEN) if joins else 0)
         if chosen and (room < 0 or len(chosen) == most_messages):

@@ -4,7 +4,7 @@ The README's table names each of them; a test compares the two.
 """
 
 from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -15,6 +15,17 @@ INFERENCE_REQUEST_CHARS = 32_000
 
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
+
+
+_POSTGRESQL = frozenset({"postgresql+asyncpg", "postgresql", "postgres"})
+
+
+def _address(value: str) -> SplitResult | None:
+    """The parts of an address; None for none. Python's own error would quote a password in it."""
+    try:
+        return urlsplit(value)
+    except ValueError:
+        return None
 
 
 class SettingsError(ValueError):
@@ -138,15 +149,16 @@ class Settings(BaseSettings):
     @field_validator("auth_service_url", "inference_service_url")
     @classmethod
     def _is_http_address(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
+        parts = _address(value)
+        if parts is None or parts.scheme not in {"http", "https"} or not parts.hostname:
             raise ValueError("must be an address such as http://host:8000")
         return value.rstrip("/")
 
     @field_validator("database_url")
     @classmethod
     def _is_postgresql_address(cls, value: str) -> str:
-        if urlsplit(value).scheme not in {"postgresql+asyncpg", "postgresql", "postgres"}:
+        parts = _address(value)
+        if parts is None or parts.scheme not in _POSTGRESQL:
             raise ValueError("must be an address such as postgresql+asyncpg://host/database")
         return value
 

@@ -81,6 +81,8 @@ class Parser:
                     self._size = 0
                     yield data
             elif line == b"data":
+                self._size += len(line)
+                self._check(0)
                 self._data.append(b"")
         self._check(len(self._rest))
 

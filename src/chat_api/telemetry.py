@@ -5,6 +5,7 @@ the request at hand, and the event's own fields. Contents, titles, tokens and ke
 one; neither does text that a client or a neighbour sent.
 """
 
+import json
 import logging
 import re
 import sys
@@ -68,8 +69,18 @@ def _name_the_exception(_logger: WrappedLogger, _method: str, event: EventDict) 
     return event
 
 
+def _without_reports(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Of asyncio's reports keep the first line: the rest quotes exceptions and arguments."""
+    if event.get("logger") == "asyncio":
+        event["event"] = str(event["event"]).partition("\n")[0]
+    return event
+
+
 def _render(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
-    return orjson.dumps(event, default=str).decode()
+    try:
+        return orjson.dumps(event, default=str).decode()
+    except TypeError:  # a lone surrogate, a huge integer, a key that is no string
+        return json.dumps(event, default=str, skipkeys=True)
 
 
 def configure_logging(level: str) -> None:
@@ -80,6 +91,7 @@ def configure_logging(level: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _add_request,
         _name_the_exception,
+        _without_reports,
     ]
     structlog.configure(
         processors=[

@@ -78,6 +78,8 @@ class EventStream(Response):
             except ApiError as error:
                 # Too late for a status. Without `done`, the client knows that it may come back.
                 log.warning("stream_ended_early", error=error.code)
+            # This waits for what was sent before: the server has it in memory until then.
+            reader.sending_since = time.monotonic()
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         except asyncio.CancelledError:
             if not dropped:

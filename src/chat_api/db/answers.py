@@ -270,7 +270,7 @@ async def history(
     rows = await connection.fetch(
         """
         SELECT role, right(content, $4) AS content FROM messages
-        WHERE conversation_id = $1 AND replaces IS NULL AND content <> ''
+        WHERE conversation_id = $1 AND replaces IS NULL AND content ~ '[^[:space:]]'
             AND position <= (SELECT position FROM messages WHERE id = $2)
         ORDER BY position DESC LIMIT $3
         """,
@@ -341,12 +341,18 @@ async def append_log(db: Database, process: str, rows: Sequence[LogRow]) -> dict
 
 
 async def log_ends(db: Database, answers: Sequence[tuple[str, int]]) -> dict[str, int]:
-    """The last event in the log of each (message id, attempt); -1 where there is none."""
+    """Up to which event the log of each (message id, attempt) has no hole; -1 for no event."""
     rows = await db.fetch(
         """
         SELECT b.message_id::text AS id, coalesce((
-            SELECT max(l.last_event) FROM answer_log l
-            WHERE l.message_id = b.message_id AND l.attempt = b.attempt), -1) AS last_event
+            SELECT min(l.last_event) FILTER (WHERE l.following > l.last_event + 1
+                OR l.following IS NULL)
+            FROM (
+                SELECT a.last_event,
+                    lead(a.first_event) OVER (ORDER BY a.last_event) AS following
+                FROM answer_log a
+                WHERE a.message_id = b.message_id AND a.attempt = b.attempt) AS l), -1)
+            AS last_event
         FROM unnest($1::uuid[], $2::integer[]) AS b (message_id, attempt)
         """,
         [message_id for message_id, _ in answers],
@@ -782,3 +788,16 @@ async def sweep(db: Database, log_retention_seconds: float) -> None:
         """  # noqa: S608  # the inserted text is ours
     )
     await db.fetch("DELETE FROM listeners WHERE until < now() - interval '1 hour'")
+
+
+async def sweep_orphans(db: Database) -> None:
+    """Remove log rows that were being written just while their conversation was deleted.
+
+    Reads the whole log: for once an hour.
+    """
+    await db.fetch(
+        """
+        DELETE FROM answer_log l WHERE l.written_at < now() - interval '1 hour'
+            AND NOT EXISTS (SELECT 1 FROM generations g WHERE g.message_id = l.message_id)
+        """
+    )

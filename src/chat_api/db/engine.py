@@ -72,6 +72,7 @@ class Database:
     def __init__(self, database_url: str, *, size: int, timeout_seconds: float) -> None:
         self._timeout = timeout_seconds
         self._refused_write: float | None = None
+        self.connections_lost = 0
         self._pool: asyncpg.Pool[Record] = asyncpg.create_pool(
             driver_address(database_url),
             min_size=0,
@@ -79,6 +80,7 @@ class Database:
             timeout=min(timeout_seconds, 5),
             command_timeout=timeout_seconds,
             max_inactive_connection_lifetime=300,
+            init=self._watch_connection,
             reset=_keep_as_it_is,
             server_settings={
                 "application_name": "samosachaat-chat-api",
@@ -88,6 +90,12 @@ class Database:
                 "statement_timeout": str(int(timeout_seconds * 1000)),
             },
         )
+
+    async def _watch_connection(self, connection: Connection) -> None:
+        connection.add_termination_listener(self._count_loss)
+
+    def _count_loss(self, _connection: object) -> None:
+        self.connections_lost += 1
 
     @property
     def refuses_writes(self) -> bool:

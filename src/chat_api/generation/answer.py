@@ -49,6 +49,7 @@ class RunningAnswer:
         self.logged = -1  # the last event that the log has confirmed
         self.ending = False  # being saved: the log's opinion no longer matters
         self.closed = False  # nothing will follow
+        self.rewritten = False  # its text is that of an earlier attempt: a `snapshot` says so
         self.stop_reason: StopReason | None = None
         self.pump: asyncio.Task[None] | None = None  # reads upstream; may be cancelled
         self.finished = asyncio.Event()
@@ -79,6 +80,7 @@ class RunningAnswer:
             self._pieces.clear()
 
     def replace_text(self, written: Written) -> None:
+        self.rewritten = True
         self.token_count = written.token_count
         self.chars = len(written.text)
         self._joined = [written.text]

@@ -268,7 +268,15 @@ class Answers:
         needs_message = begun.ended and not events.is_undone(begun.done or "")
         if needs_message and not await db_answers.is_there(self._db, message_id):
             raise AnswerGone
-        return await self._listen(message_id, begun.attempt, -1, one_attempt=one_attempt)
+        # An answer that began again may have kept an earlier attempt's text: it is told as saved,
+        # since the response to a POST has no `snapshot`.
+        return await self._listen(
+            message_id,
+            begun.attempt,
+            -1,
+            one_attempt=one_attempt,
+            only_stored=one_attempt and begun.ended and begun.attempt > 1,
+        )
 
     async def _history(self, connection: Connection, lease: Lease) -> list[Turn]:
         return await db_answers.history(
@@ -360,7 +368,15 @@ class Answers:
 
     # --- readers ---------------------------------------------------------------------------------
 
-    def _reader(self, message_id: str, attempt: int, number: int, *, one_attempt: bool) -> Reader:
+    def _reader(
+        self,
+        message_id: str,
+        attempt: int,
+        number: int,
+        *,
+        one_attempt: bool,
+        only_stored: bool = False,
+    ) -> Reader:
         reader = Reader(
             self._db,
             self._follower,
@@ -369,16 +385,25 @@ class Answers:
             attempt=attempt,
             number=number,
             one_attempt=one_attempt,
+            only_stored=only_stored,
             on_close=self._reader_left,
         )
         self._readers.add(reader)
         return reader
 
     async def _listen(
-        self, message_id: str, attempt: int, number: int, *, one_attempt: bool = False
+        self,
+        message_id: str,
+        attempt: int,
+        number: int,
+        *,
+        one_attempt: bool = False,
+        only_stored: bool = False,
     ) -> Reader:
         """A reader that other processes know of."""
-        reader = self._reader(message_id, attempt, number, one_attempt=one_attempt)
+        reader = self._reader(
+            message_id, attempt, number, one_attempt=one_attempt, only_stored=only_stored
+        )
         try:
             await db_answers.listen(
                 self._db, self.process, [message_id], self._settings.lease_seconds
@@ -442,10 +467,11 @@ class Answers:
         self._recovery.paused = True
         log.info("draining", running=len(self._running), readers=len(self._readers))
         for reader in list(self._readers):
-            if reader.message_id not in self._running:
+            if reader.message_id not in self._running and not reader.is_local:
                 reader.leave()  # its answer is written elsewhere; so can it be read
         deadline = time.monotonic() + max(0.0, self._settings.drain_seconds - HANDOVER_SECONDS)
-        while self._running and time.monotonic() < deadline:  # noqa: ASYNC110  # rare, and short
+        # An answer's end is not its readers' end: some are still taking the last of it.
+        while (self._running or self._readers) and time.monotonic() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(_POLL_SECONDS)
         await self._hand_over()
         for reader in list(self._readers):

@@ -153,4 +153,5 @@ def written(rows: Iterable[LogRow]) -> Written:
             count += bool(piece)
         elif (content := snapshot_content(event.data)) is not None:
             pieces = [content]
+            count = max(count, event.number)  # it stands for the events up to its number
     return Written("".join(pieces), count)

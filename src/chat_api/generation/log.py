@@ -34,8 +34,17 @@ class LogWriter:
         self._running = running
         self._every = every_seconds
         self._work = asyncio.Event()
-        # After a lost connection the log may end earlier than it had confirmed.
-        self.doubtful = False
+        self._failed = False
+        self._losses = 0
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether the log may end earlier than it has confirmed.
+
+        A connection was lost: the database may have died, and with it the last asynchronous
+        commits.
+        """
+        return self._failed or self._losses != self._db.connections_lost
 
     def notice(self) -> None:
         """An answer has begun."""
@@ -55,12 +64,13 @@ class LogWriter:
             return
         try:
             if self.doubtful:
+                losses = self._db.connections_lost
                 await self.compare(running)
-                self.doubtful = False
+                self._failed, self._losses = False, losses
             rows = [row for answer in running if (row := answer.unlogged()) is not None]
             held = await db_answers.append_log(self._db, self._process, rows)
         except DatabaseUnavailable:
-            self.doubtful = True
+            self._failed = True
             raise
         LOG_ROWS.inc(len(rows))
         written = {row.message_id: row.last_event for row in rows}
@@ -101,7 +111,8 @@ class Follower:
         self._db = db
         self._every = every_seconds
         self._waiting: set[Waiting] = set()
-        self._asked = asyncio.Event()
+        self._present = asyncio.Event()  # somebody waits
+        self._asked = asyncio.Event()  # somebody cannot wait for the next round
 
     def ask(self, reader: Waiting, *, urgent: bool) -> None:
         """The reader's `take` will be called when there is something new at its place.
@@ -109,18 +120,21 @@ class Follower:
         `urgent` for one that has something to catch up with: it is looked up at once.
         """
         self._waiting.add(reader)
-        if urgent or len(self._waiting) == 1:
+        self._present.set()
+        if urgent:
             self._asked.set()
 
     def forget(self, reader: Waiting) -> None:
         self._waiting.discard(reader)
 
     async def step(self) -> None:
+        await self._present.wait()
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._asked.wait(), self._every if self._waiting else None)
+            await asyncio.wait_for(self._asked.wait(), self._every)
         self._asked.clear()
         readers = list(self._waiting)
         if not readers:
+            self._present.clear()
             return
         places = [reader.place for reader in readers]
         pages = await db_answers.read_pages(self._db, places)

@@ -21,7 +21,8 @@ class Reader:
 
     Events come from the memory of the process that writes the answer where this is it and they are
     still there, else from the log. With `one_attempt` (the response to a POST) an answer that
-    begins again ends the reading without `done`; otherwise the client is told `reset`.
+    begins again ends the reading without `done`; otherwise the client is told `reset`. With
+    `only_stored` an ended answer is told as it was saved, whatever the log has.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class Reader:
         attempt: int,
         number: int = -1,
         one_attempt: bool,
+        only_stored: bool = False,
         on_close: Callable[["Reader"], None],
     ) -> None:
         self._db = db
@@ -43,6 +45,7 @@ class Reader:
         self._attempt = attempt
         self._number = number
         self._one_attempt = one_attempt
+        self._only_stored = only_stored
         self._on_close = on_close
         self._answer: RunningAnswer | None = None
         self._page: Page | None = None
@@ -58,6 +61,11 @@ class Reader:
     @property
     def place(self) -> tuple[str, int, int]:
         return self.message_id, self._attempt, self._number
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it reads, or has read, what this process writes."""
+        return self._answer is not None
 
     # --- what wakes it ---
 
@@ -96,10 +104,16 @@ class Reader:
     async def chunks(self) -> AsyncIterator[bytes]:
         """Event-stream bytes; the end of the iteration is the end of the response."""
         yield sse.RETRY
+        if self._only_stored:
+            stored = await self._stored()
+            if stored:
+                yield stored
+            return
         while not self._leaving:
             if self._beat:
                 self._beat = False
                 yield sse.HEARTBEAT
+                continue
             answer = self._local()
             chunk = None if answer is None else answer.after(self._number)
             if answer is None or chunk is None:
@@ -134,6 +148,10 @@ class Reader:
             if answer is not None and answer.attempt == self._attempt:
                 answer.readers.add(self)
                 self._answer = answer
+        if self._answer is not None and self._answer.rewritten and self._one_attempt:
+            # Its `snapshot` is nothing for the response to a POST: `_read_page` sees to that.
+            self._answer.readers.discard(self)
+            return None
         return self._answer
 
     async def _next_page(self) -> Page | None:
@@ -142,8 +160,6 @@ class Reader:
         await self._sleep()
         self._follower.forget(self)
         page, self._page = self._page, None
-        if page is not None:
-            self._urgent = len(page.rows) >= _FULL_PAGE
         return page
 
     def _read_page(self, page: Page) -> tuple[bytes, str]:
@@ -160,6 +176,8 @@ class Reader:
             self._attempt, self._number = page.attempt, 0
             frames.append(self._frame(0, events.reset(page.attempt)))
         for event in events.unpack(page.rows, self._number):
+            if page.last_event is not None and event.number > page.last_event:
+                break
             data = event.data
             if self._one_attempt and (content := events.snapshot_content(data)) is not None:
                 if self._number > 0:
@@ -167,6 +185,8 @@ class Reader:
                 data = events.token(content)
             frames.append(self._frame(event.number, data))
             self._number = event.number
+        # A full page that brought something has a successor. At a hole nothing is to be hurried.
+        self._urgent = bool(frames) and len(page.rows) >= _FULL_PAGE
         if not page.ended or (frames and self._number != page.last_event):
             return b"".join(frames), "more"
         if self._number == page.last_event:

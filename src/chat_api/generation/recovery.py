@@ -5,7 +5,7 @@ run out has lost the answer to the first who claims it, with the next attempt's 
 """
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 
 from chat_api.db import answers as db_answers
@@ -19,6 +19,7 @@ from chat_api.telemetry import TAKEOVERS, log
 # The longest pauses; shorter ones where leases or retention are short.
 _SCAN_SECONDS = 1.0
 _SWEEP_SECONDS = 30.0
+_ORPHANS_SECONDS = 3600.0
 _CLAIMED_AT_ONCE = 200
 
 
@@ -48,17 +49,14 @@ class Recovery:
         self.paused = False
 
     def tasks(self) -> tuple[Background, ...]:
-        def background(
-            name: str, step: Callable[[], Awaitable[None]], every_seconds: float
-        ) -> Background:
-            return Background(name, step, every_seconds=every_seconds)
-
-        scan_seconds = min(_SCAN_SECONDS, self._lease_seconds / 4)
+        renew_seconds = self._lease_seconds / 4
+        scan_seconds = min(_SCAN_SECONDS, renew_seconds)
         sweep_seconds = min(_SWEEP_SECONDS, max(1.0, self._log_retention_seconds))
         return (
-            background("renew-leases", self._renew, self._lease_seconds / 4),
-            background("recover-answers", self._scan, scan_seconds),
-            background("sweep", self._sweep, sweep_seconds),
+            Background("renew-leases", self._renew, every_seconds=renew_seconds),
+            Background("recover-answers", self._scan, every_seconds=scan_seconds),
+            Background("sweep", self._sweep, every_seconds=sweep_seconds),
+            Background("sweep-orphans", self._sweep_orphans, every_seconds=_ORPHANS_SECONDS),
         )
 
     async def _renew(self) -> None:
@@ -105,3 +103,6 @@ class Recovery:
 
     async def _sweep(self) -> None:
         await db_answers.sweep(self._db, self._log_retention_seconds)
+
+    async def _sweep_orphans(self) -> None:
+        await db_answers.sweep_orphans(self._db)

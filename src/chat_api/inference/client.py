@@ -251,10 +251,10 @@ def read_event(data: bytes) -> Event | None:
             return None
     if as_it_is and RESERVED.isdisjoint(document) and b"\\u" not in data and b"\n" not in data:
         return Event(data, token or "")
-    clean = _storable({key: value for key, value in document.items() if key not in RESERVED})
     try:
-        return Event(orjson.dumps(clean), clean.get("token", ""))
-    except TypeError:  # nested too deeply
+        clean = _storable({key: value for key, value in document.items() if key not in RESERVED})
+        return Event(orjson.dumps(clean), clean.get("token") or "")
+    except (TypeError, RecursionError):  # nested too deeply
         raise InferenceProtocol from None
 
 
@@ -262,7 +262,7 @@ def _read_leniently(data: bytes) -> object:
     """JSON that only Python's own parser takes: with lone surrogates, or huge integers."""
     try:
         return _storable(json.loads(data, parse_int=_bounded_int))
-    except (ValueError, RecursionError):
+    except (ValueError, OverflowError, RecursionError):
         raise InferenceProtocol from None
 
 

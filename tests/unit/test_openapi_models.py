@@ -1,0 +1,134 @@
+"""What PostgreSQL writes is what the OpenAPI description promises, to the key."""
+
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, ConfigDict
+from tests.unit.world import World
+
+from chat_api.api import schemas
+from chat_api.db import queries
+
+
+def strict(model: type[BaseModel]) -> type[BaseModel]:
+    """The same model, taking nothing more, and nothing of another type."""
+
+    class Strict(model):  # type: ignore[valid-type,misc]  # its base is known at run time only
+        model_config = ConfigDict(strict=True, extra="forbid")
+
+    return Strict
+
+
+def check(model: type[BaseModel], text: str | None) -> dict[str, Any]:
+    """The document, which must have every key of the model and no other."""
+    assert text is not None
+    checked = strict(model).model_validate_json(text)
+    document: dict[str, Any] = json.loads(text)
+    assert set(document) == set(model.model_fields)
+    for name, value in checked:
+        if name.endswith("_at"):
+            assert value.utcoffset() == timedelta(0)
+            assert "T" in document[name]
+    return document
+
+
+async def test_a_conversation_is_as_described(world: World) -> None:
+    conversation = await world.conversation()
+    new = check(
+        schemas.Conversation,
+        await queries.read_conversation(world.pool, world.user, conversation),
+    )
+    assert new | {"created_at": "", "updated_at": ""} == {
+        "id": conversation,
+        "user_id": world.user,
+        "title": "New conversation",
+        "model_tag": "default",
+        "is_favorited": False,
+        "created_at": "",
+        "updated_at": "",
+    }
+    assert new["created_at"] == new["updated_at"]
+    changed = check(
+        schemas.Conversation,
+        await queries.update_conversation(world.pool, world.user, conversation, is_favorited=True),
+    )
+    assert changed == new | {"is_favorited": True}
+    (listed,) = await queries.list_conversations(world.pool, world.user, limit=5)
+    assert check(schemas.Conversation, listed.json) == changed
+    assert listed.id == conversation
+
+
+async def test_a_created_conversation_is_as_described(world: World) -> None:
+    text = await queries.create_conversation(
+        world.pool, world.user, "019aab5c-7d0e-7c39-9f6e-0a3a3e1fb0a1", "T", "m"
+    )
+    created = check(schemas.Conversation, text)
+    assert (created["title"], created["model_tag"]) == ("T", "m")
+    await world.pool.fetch("DELETE FROM conversations WHERE user_id = $1", world.user)
+
+
+@pytest.mark.parametrize("status", ["generating", "complete", "stopped", "interrupted", "failed"])
+async def test_messages_are_as_described(status: str, world: World) -> None:
+    conversation = await world.conversation()
+    lease = await world.lease(conversation)
+    if status != "generating":
+        await world.end(lease, "Because.", status=status)
+    listed = await queries.list_messages(
+        world.pool, world.user, conversation, limit=None, before=None
+    )
+    assert listed is not None
+    question, answer = (check(schemas.Message, message.json) for message in listed)
+    assert question | {"created_at": ""} == {
+        "id": lease.question_id,
+        "conversation_id": conversation,
+        "role": "user",
+        "content": "Why?",
+        "status": "complete",
+        "token_count": 0,
+        "model_tag": "default",
+        "inference_time_ms": 0,
+        "created_at": "",
+    }
+    ended = status != "generating"
+    assert answer | {"created_at": ""} == {
+        "id": lease.message_id,
+        "conversation_id": conversation,
+        "role": "assistant",
+        "content": "Because." if ended else "",
+        "status": status,
+        "token_count": 1 if ended else 0,
+        "model_tag": "default",
+        "inference_time_ms": 7 if ended else 0,
+        "created_at": "",
+    }
+    read = await queries.read_message(world.pool, world.user, conversation, lease.message_id)
+    assert read == listed[1].json
+    assert await queries.read_last_answer(world.pool, world.user, conversation) == read
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'quotes " and \\ and / and </script>',
+        "lines\r\n\t\x01\x1f\x7f",
+        "😀 👩‍👩‍👧 مرحبا e\u0301 \u202e \u2028\u2029 \ufffd \uffff",
+        "\n\ndata: {}",
+    ],
+)
+async def test_text_comes_back_exactly(text: str, world: World) -> None:
+    conversation = await world.conversation(text)
+    await world.end(await world.lease(conversation, world.draft(text)), text)
+    listed = await queries.list_messages(
+        world.pool, world.user, conversation, limit=None, before=None
+    )
+    assert listed is not None
+    assert [check(schemas.Message, m.json)["content"] for m in listed] == [text, text]
+    shown = check(
+        schemas.Conversation,
+        await queries.read_conversation(world.pool, world.user, conversation),
+    )
+    assert shown["title"] == text
+    # The API puts these documents together as text: each must be one line's worth of JSON object.
+    assert all(m.json.startswith("{") and m.json.endswith("}") for m in listed)

@@ -1,0 +1,498 @@
+"""What users read and change: owners, titles, pages, and the plans behind them."""
+
+import json
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import pytest
+from tests.unit.world import World, connected, key, opened
+from uuid_utils.compat import uuid7
+
+from chat_api.db import answers, queries
+from chat_api.db.answers import LogRow, Running
+from chat_api.db.engine import Connection, Database
+
+NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+
+
+async def everything(pool: Database, conversation_id: str) -> list[str]:
+    """All that the database holds of a conversation."""
+    rows = await pool.fetch(
+        """
+        SELECT to_json(c)::text AS row FROM conversations c WHERE id = $1
+        UNION ALL SELECT to_json(m)::text FROM messages m WHERE conversation_id = $1
+        UNION ALL SELECT to_json(g)::text FROM generations g WHERE conversation_id = $1
+        UNION ALL SELECT to_json(k)::text FROM idempotency_keys k WHERE conversation_id = $1
+        """,
+        conversation_id,
+    )
+    return sorted(row["row"] for row in rows)
+
+
+async def deleted(pool: Database, user_id: str, conversation_id: str) -> list[str] | None:
+    async with pool.transaction() as connection:
+        return await queries.delete_conversation(connection, user_id, conversation_id)
+
+
+# --- owners ---------------------------------------------------------------------------------------
+
+Ask = Callable[[World, str, str, str], Awaitable[object]]
+# Every function that takes a user: asked by `user` about a conversation and a message.
+ASKED: dict[str, tuple[Ask, object]] = {
+    "read_conversation": (lambda w, u, c, m: queries.read_conversation(w.pool, u, c), None),
+    "list_messages": (
+        lambda w, u, c, m: queries.list_messages(w.pool, u, c, limit=None, before=None),
+        [],
+    ),
+    "list_messages before": (
+        lambda w, u, c, m: queries.list_messages(w.pool, u, c, limit=5, before=m),
+        None,
+    ),
+    "read_message": (lambda w, u, c, m: queries.read_message(w.pool, u, c, m), None),
+    "read_last_answer": (lambda w, u, c, m: queries.read_last_answer(w.pool, u, c), None),
+    "update_conversation": (
+        lambda w, u, c, m: queries.update_conversation(
+            w.pool, u, c, title="mine", model_tag="mine", is_favorited=True
+        ),
+        None,
+    ),
+    "delete_conversation": (lambda w, u, c, m: deleted(w.pool, u, c), None),
+    "begin": (lambda w, u, c, m: w.begin(c, user=u), None),
+    "begin regeneration": (lambda w, u, c, m: w.begin(c, w.draft(None), user=u), None),
+    "begin with a key": (lambda w, u, c, m: w.begin(c, w.draft(key=key("k")), user=u), None),
+    "read_joinable": (lambda w, u, c, m: answers.read_joinable(w.pool, u, c, None), None),
+    "read_joinable by cursor": (
+        lambda w, u, c, m: answers.read_joinable(w.pool, u, c, m[-12:]),
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", list(ASKED))
+async def test_a_stranger_finds_nothing_and_changes_nothing(name: str, world: World) -> None:
+    conversation = await world.conversation("Mine")
+    lease = await world.answered(conversation)
+    before = await everything(world.pool, conversation)
+    ask, nothing = ASKED[name]
+    assert await ask(world, world.stranger, conversation, lease.message_id) == nothing
+    assert await everything(world.pool, conversation) == before
+    # What is not there at all gives the same.
+    assert await ask(world, world.user, str(uuid4()), lease.message_id) == nothing
+    # The owner finds it.
+    assert await ask(world, world.user, conversation, lease.message_id) != nothing
+
+
+def test_every_function_that_takes_a_user_is_asked() -> None:
+    takes_a_user = {
+        name
+        for module in (queries, answers)
+        for name, function in vars(module).items()
+        if callable(function)
+        and not name.startswith("_")
+        and "user_id" in getattr(function, "__annotations__", {})
+    }
+    assert takes_a_user == {
+        *(name.split()[0] for name in ASKED),
+        "create_conversation",
+        "list_conversations",
+    }
+
+
+async def test_a_message_is_found_in_its_own_conversation_only(world: World) -> None:
+    one, other = await world.conversation(), await world.conversation()
+    lease = await world.answered(one)
+    assert await queries.read_message(world.pool, world.user, one, lease.message_id)
+    assert await queries.read_message(world.pool, world.user, other, lease.message_id) is None
+    assert (
+        await queries.list_messages(world.pool, world.user, other, limit=5, before=lease.message_id)
+        is None
+    )
+
+
+async def test_a_list_is_one_user_s(world: World) -> None:
+    mine = await world.conversation()
+    await world.conversation(user=world.stranger)
+    listed = await queries.list_conversations(world.pool, world.user, limit=10)
+    assert [item.id for item in listed] == [mine]
+
+
+@pytest.mark.parametrize("user", ["", "' OR '1'='1", "%", "x" * 255, "😀\n"])
+async def test_a_user_s_name_is_data(user: str, world: World) -> None:
+    user += str(uuid4())
+    conversation = await world.conversation(user=user)
+    listed = await queries.list_conversations(world.pool, user, limit=10)
+    assert [item.id for item in listed] == [conversation]
+    assert json.loads(listed[0].json)["user_id"] == user
+
+
+# --- titles and changes ---------------------------------------------------------------------------
+
+
+async def title(world: World, conversation: str) -> str:
+    text = await queries.read_conversation(world.pool, world.user, conversation)
+    assert text is not None
+    return str(json.loads(text)["title"])
+
+
+async def test_the_first_message_gives_the_title(world: World) -> None:
+    conversation = await world.conversation()
+    assert await title(world, conversation) == "New conversation"
+    await world.end(await world.lease(conversation, world.draft(title="First")))
+    assert await title(world, conversation) == "First"
+    await world.end(await world.lease(conversation, world.draft(title="Second")))
+    assert await title(world, conversation) == "First"
+
+
+async def test_a_regeneration_gives_no_title(world: World) -> None:
+    conversation = await world.conversation()
+    await world.end(await world.lease(conversation, world.draft(title="First")))
+    await queries.update_conversation(world.pool, world.user, conversation, is_favorited=True)
+    await world.regeneration(conversation)
+    assert await title(world, conversation) == "First"
+
+
+@pytest.mark.parametrize("when", ["created", "renamed"])
+async def test_a_title_of_the_user_s_own_stays(when: str, world: World) -> None:
+    conversation = await world.conversation("Own" if when == "created" else None)
+    if when == "renamed":
+        await queries.update_conversation(world.pool, world.user, conversation, title="Own")
+    await world.lease(conversation, world.draft(title="First"))
+    assert await title(world, conversation) == "Own"
+
+
+async def test_a_title_that_reads_like_the_default_is_the_user_s_own(world: World) -> None:
+    conversation = await world.conversation("New conversation")
+    await world.lease(conversation, world.draft(title="First"))
+    assert await title(world, conversation) == "New conversation"
+
+
+async def test_only_what_is_given_changes(world: World) -> None:
+    conversation = await world.conversation("Title")
+
+    async def changed(**changes: Any) -> dict[str, Any]:
+        text = await queries.update_conversation(world.pool, world.user, conversation, **changes)
+        assert text is not None
+        document: dict[str, Any] = json.loads(text)
+        assert text == await queries.read_conversation(world.pool, world.user, conversation)
+        return document
+
+    before = await changed()
+    assert await changed(title="Other") == before | {"title": "Other"}
+    assert await changed(model_tag="m") == before | {"title": "Other", "model_tag": "m"}
+    assert (await changed(is_favorited=True))["is_favorited"] is True
+    after = await changed(is_favorited=False)
+    assert after["is_favorited"] is False
+    assert after["updated_at"] == before["updated_at"]
+
+
+async def test_every_message_moves_its_conversation_to_the_top(world: World) -> None:
+    conversations = [await world.conversation() for _ in range(3)]
+    for conversation in (conversations[0], conversations[1], conversations[0]):
+        await world.answered(conversation)
+        listed = await queries.list_conversations(world.pool, world.user, limit=1)
+        assert listed[0].id == conversation
+
+
+async def test_updated_at_never_goes_back(world: World) -> None:
+    """Even where the clock of the database does."""
+    conversation = await world.conversation()
+    await world.pool.fetch(
+        "UPDATE conversations SET updated_at = '2099-01-01' WHERE id = $1", conversation
+    )
+    await world.lease(conversation)
+    assert await world.value(
+        "SELECT updated_at > '2099-01-01' FROM conversations WHERE id = $1", conversation
+    )
+
+
+# --- pages ----------------------------------------------------------------------------------------
+
+
+async def test_pages_of_equal_times_skip_and_repeat_nothing(world: World) -> None:
+    made = {await world.conversation() for _ in range(11)}
+    await world.pool.fetch(
+        "UPDATE conversations SET updated_at = $2 WHERE user_id = $1", world.user, NOON
+    )
+    found: list[str] = []
+    after: tuple[datetime, str] | None = None
+    while page := await queries.list_conversations(world.pool, world.user, limit=3, after=after):
+        found += [item.id for item in page]
+        after = (page[-1].updated_at, page[-1].id)
+    assert len(found) == len(set(found)) == 11
+    assert set(found) == made
+    assert found == sorted(found, reverse=True)
+
+
+async def test_a_cursor_stays_true_while_conversations_move(world: World) -> None:
+    made = [await world.conversation() for _ in range(6)]
+    for index, conversation in enumerate(made):
+        await world.pool.fetch(
+            "UPDATE conversations SET updated_at = $2 WHERE id = $1",
+            conversation,
+            NOON + timedelta(microseconds=index),
+        )
+    first = await queries.list_conversations(world.pool, world.user, limit=2)
+    assert [item.id for item in first] == [made[5], made[4]]
+    await world.lease(made[0])  # moves to the top, behind the cursor
+    await deleted(world.pool, world.user, made[3])
+    rest = await queries.list_conversations(
+        world.pool, world.user, limit=10, after=(first[-1].updated_at, first[-1].id)
+    )
+    assert [item.id for item in rest] == [made[2], made[1]]
+
+
+async def test_an_offset_skips(world: World) -> None:
+    made = [await world.conversation() for _ in range(5)]
+    listed = await queries.list_conversations(world.pool, world.user, limit=2, offset=1)
+    assert [item.id for item in listed] == [made[3], made[2]]
+    assert await queries.list_conversations(world.pool, world.user, limit=2, offset=10**9) == []
+
+
+async def test_messages_page_backwards_oldest_first(world: World) -> None:
+    conversation = await world.conversation()
+    for number in range(4):
+        await world.end(await world.lease(conversation, world.draft(f"Q{number}")), f"A{number}")
+
+    async def page(limit: int | None, before: str | None) -> list[tuple[str, str]]:
+        listed = await queries.list_messages(
+            world.pool, world.user, conversation, limit=limit, before=before
+        )
+        assert listed is not None
+        return [(json.loads(message.json)["content"], message.id) for message in listed]
+
+    everything = await page(None, None)
+    assert [content for content, _ in everything] == [
+        f"{kind}{number}" for number in range(4) for kind in "QA"
+    ]
+    found: list[str] = []
+    before: str | None = None
+    while messages := await page(3, before):
+        found = [content for content, _ in messages] + found
+        before = messages[0][1]
+    assert found == [content for content, _ in everything]
+    assert await page(3, everything[0][1]) == []
+
+
+async def test_a_regeneration_is_hidden_until_it_is_complete(world: World) -> None:
+    conversation = await world.conversation()
+    old = await world.answered(conversation, "old")
+    new = await world.regeneration(conversation)
+
+    async def shown() -> list[str]:
+        listed = await queries.list_messages(
+            world.pool, world.user, conversation, limit=None, before=None
+        )
+        assert listed is not None
+        return [message.id for message in listed]
+
+    async def last() -> str:
+        text = await queries.read_last_answer(world.pool, world.user, conversation)
+        assert text is not None
+        return str(json.loads(text)["id"])
+
+    assert await shown() == [old.question_id, old.message_id]
+    assert await last() == old.message_id
+    assert (
+        await queries.list_messages(
+            world.pool, world.user, conversation, limit=None, before=new.message_id
+        )
+        is None
+    )
+    await world.end(new, "new")
+    assert await shown() == [old.question_id, new.message_id]
+    assert await last() == new.message_id
+    assert await queries.read_message(world.pool, world.user, conversation, old.message_id) is None
+
+
+async def test_a_running_answer_is_marked(world: World) -> None:
+    conversation = await world.conversation()
+    await world.lease(conversation)
+    listed = await queries.list_messages(
+        world.pool, world.user, conversation, limit=None, before=None
+    )
+    assert listed is not None
+    assert [message.generating for message in listed] == [False, True]
+
+
+# --- deleting -------------------------------------------------------------------------------------
+
+
+async def test_deleting_takes_everything_along_and_names_what_runs(world: World) -> None:
+    conversation = await world.conversation()
+    old = await world.answered(conversation)
+    await world.end(await world.lease(conversation, world.draft(key=key(str(uuid4())))))
+    running = await world.lease(conversation)
+    for lease in (old, running):
+        await world.pool.fetch(
+            "INSERT INTO answer_log VALUES ($1, 1, 0, 0, '{}')", lease.message_id
+        )
+    assert await deleted(world.pool, world.user, conversation) == [running.message_id]
+    assert await everything(world.pool, conversation) == []
+    for table in ("answer_log", "listeners"):
+        assert (
+            await world.value(
+                f"SELECT count(*) FROM {table} WHERE message_id = ANY ($1)",  # noqa: S608  # ours
+                [old.message_id, running.message_id],
+            )
+            == 0
+        )
+    assert await deleted(world.pool, world.user, conversation) is None
+
+
+# --- plans ----------------------------------------------------------------------------------------
+
+
+class Explained(Database):
+    """Runs each statement, and notes how PostgreSQL means to find its rows."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.plans: list[str] = []
+
+    async def fetch(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:
+        plan = await self._connection.fetch(f"EXPLAIN {statement}", *arguments)
+        self.plans.append("\n".join(row[0] for row in plan))
+        return list(await self._connection.fetch(statement, *arguments))
+
+    async def fetchrow(self, statement: str, *arguments: Any) -> asyncpg.Record | None:
+        return next(iter(await self.fetch(statement, *arguments)), None)
+
+    def last(self) -> str:
+        plan, self.plans = "\n".join(self.plans), []
+        return plan
+
+
+@pytest.fixture(scope="module")
+def filled_url(databases: Any) -> str:
+    return str(databases.migrated())
+
+
+async def fill(connection: Connection, user: str) -> tuple[str, str]:
+    """Thousands of rows of many users; a conversation with its last answer."""
+    await connection.execute("SET synchronous_commit = off")
+    if not await connection.fetchval("SELECT 1 FROM conversations LIMIT 1"):
+        await connection.execute(
+            """
+            INSERT INTO conversations (id, user_id, title, title_given, model_tag, updated_at)
+            SELECT gen_random_uuid(),
+                CASE n % 2 WHEN 0 THEN 'user-7' ELSE 'user-' || n % 50 END, 't', true, 'm',
+                now() - n * interval '1 second'
+            FROM generate_series(1, 6000) AS n;
+            INSERT INTO messages
+                (id, conversation_id, position, role, content, status, model_tag)
+            SELECT gen_random_uuid(), c.id, p,
+                CASE p % 2 WHEN 0 THEN 'user' ELSE 'assistant' END, 'text', 'complete', 'm'
+            FROM conversations c, generate_series(0, 3) AS p;
+            INSERT INTO generations (message_id, conversation_id, question_id, options, trace_id,
+                owner, lease_until, ended_at)
+            SELECT m.id, m.conversation_id, m.id, '{}', '', '00000000-0000-0000-0000-000000000000',
+                now() - interval '1 hour',
+                CASE WHEN row_number() OVER () % 50 = 0 THEN NULL ELSE now() END
+            FROM messages m WHERE m.position = 3;
+            INSERT INTO answer_log (message_id, attempt, first_event, last_event, events)
+            SELECT g.message_id, 1, n * 5, n * 5 + 4, '{}'
+            FROM generations g, generate_series(0, 4) AS n;
+            INSERT INTO listeners
+            SELECT message_id, owner, now() FROM generations;
+            ANALYZE;
+            """
+        )
+    row = await connection.fetchrow(
+        "SELECT c.id::text, m.id::text FROM conversations c JOIN messages m "
+        "ON m.conversation_id = c.id WHERE c.user_id = $1 AND m.position = 3 LIMIT 1",
+        user,
+    )
+    assert row is not None
+    return row[0], row[1]
+
+
+async def test_what_is_asked_often_is_found_by_an_index(filled_url: str) -> None:
+    user = "user-7"
+    async with connected(filled_url) as connection:
+        conversation, message = await fill(connection, user)
+        db = Explained(connection)
+
+        await queries.list_conversations(db, user, limit=50)
+        first = db.last()
+        assert "conversations_by_activity" in first
+        assert "Sort" not in first
+        await queries.list_conversations(
+            db, user, limit=50, after=(datetime.now(UTC) - timedelta(minutes=30), conversation)
+        )
+        further = db.last()
+        assert "conversations_by_activity" in further
+        assert "Sort" not in further
+        assert "Index Cond: ((user_id = " in further
+        assert "ROW(updated_at, id) <" in further.split("Index Cond")[1].split("\n")[0]
+
+        await queries.list_messages(db, user, conversation, limit=20, before=message)
+        assert "messages_in_order" in db.last()
+        await queries.read_last_answer(db, user, conversation)
+        assert "messages_in_order" in db.last()
+
+        process = str(uuid4())
+        leases = [(message, 1)]
+        asked: dict[str, Awaitable[object]] = {
+            "read_conversation": queries.read_conversation(db, user, conversation),
+            "read_message": queries.read_message(db, user, conversation, message),
+            "update_conversation": queries.update_conversation(db, user, conversation, title="t"),
+            "append_log": answers.append_log(db, process, [LogRow(message, 1, 0, 1, "{}")]),
+            "log_ends": answers.log_ends(db, leases),
+            "renew": answers.renew(db, process, leases, [message], 8),
+            "read_pages": answers.read_pages(db, [(message, 1, 3)]),
+            "read_joinable": answers.read_joinable(db, user, conversation, message[-12:]),
+            "read_begun": answers.read_begun(db, message),
+            "read_log": answers.read_log(db, message),
+            "release": answers.release(db, leases, process),
+            "stop_listening": answers.stop_listening(db, process, [message]),
+            "is_there": answers.is_there(db, message),
+            "take": answers.take(db, message, process, 8),
+            "claim_abandoned": answers.claim_abandoned(
+                db, process, 8, limit=20, only_released=False
+            ),
+        }
+        for name, asking in asked.items():
+            await asking
+            plan = db.last()
+            assert "Index" in plan, f"{name}:\n{plan}"
+            assert "Seq Scan" not in plan, f"{name}:\n{plan}"
+
+
+async def test_beginning_and_ending_read_no_whole_table(filled_url: str) -> None:
+    statistics = "SELECT relname::text, seq_scan, idx_scan FROM pg_stat_user_tables"
+
+    async def counted() -> dict[str, tuple[int, int]]:
+        async with connected(filled_url) as connection:
+            rows = await connection.fetch(statistics)
+            return {name: (whole, indexed or 0) for name, whole, indexed in rows}
+
+    async with opened(filled_url, size=1) as pool:
+        async with pool.connection() as connection:
+            conversation, _ = await fill(connection, "user-9")
+            await connection.execute("VACUUM ANALYZE")
+            await connection.fetch("SELECT pg_stat_force_next_flush()")
+        world = World(pool)
+        world.user = "user-9"
+        before = await counted()
+        await pool.fetch(
+            "UPDATE generations SET ended_at = now() WHERE conversation_id = $1", conversation
+        )
+        lease = await world.lease(conversation, world.draft(key=key("k")))
+        assert isinstance(await world.begin(conversation), Running)
+        await world.end(lease)
+        await world.end(await world.regeneration(conversation))
+        async with pool.connection() as connection:
+            await answers.history(connection, conversation, lease.question_id, limit=50, chars=8000)
+            await connection.fetch("SELECT pg_stat_force_next_flush()")
+        after = await counted()
+    for table in ("conversations", "messages", "generations"):
+        assert after[table][0] == before[table][0], f"{table} was read in full"
+        assert after[table][1] > before[table][1]
+
+
+def test_ids_are_in_the_order_of_time() -> None:
+    made = [str(uuid7()) for _ in range(1000)]
+    assert made == sorted(made)

@@ -1,0 +1,342 @@
+"""One answer while it is written: its numbers, its memory, its text."""
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chat_api import sse
+from chat_api.db.answers import Lease
+from chat_api.generation import answer as module
+from chat_api.generation import events
+from chat_api.generation.answer import KEPT_SECONDS, RunningAnswer, StopReason
+from chat_api.generation.events import Written, unpack
+
+ID = "019aab5c-7d0e-7c39-9f6e-0a3a3e1fb0a1"
+LEASE = Lease(ID, "conversation", "question", 2, 0, "{}", "trace", None)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(module, "time", clock)
+    return clock
+
+
+def write(answer: RunningAnswer, text: str) -> None:
+    for letter in text:
+        answer.add_text(letter)
+        answer.publish(events.token(letter))
+
+
+def frame(number: int, data: bytes) -> bytes:
+    return sse.encode(f"0a3a3e1fb0a1.2.{number}", data)
+
+
+def in_memory(answer: RunningAnswer) -> int:
+    """How many events `after` can serve."""
+    return next(
+        count
+        for count in range(answer.last_event + 1, -1, -1)
+        if answer.after(answer.last_event - count) is not None
+    )
+
+
+class Reader:
+    def __init__(self) -> None:
+        self.woken = 0
+
+    def wake(self) -> None:
+        self.woken += 1
+
+
+def test_it_begins_with_its_start() -> None:
+    answer = RunningAnswer(LEASE)
+    assert answer.last_event == 0
+    assert answer.after(-1) == frame(0, events.start("conversation", ID, "question", 2))
+    assert answer.written == Written("", 0)
+
+
+def test_events_are_numbered_and_served_from_any_place() -> None:
+    answer = RunningAnswer(LEASE)
+    write(answer, "abc")
+    frames = [
+        frame(0, events.start("conversation", ID, "question", 2)),
+        *(frame(number, events.token(letter)) for number, letter in enumerate("abc", 1)),
+    ]
+    for place in range(-1, 4):
+        assert answer.after(place) == b"".join(frames[place + 1 :])
+    assert answer.after(99) == b""
+
+
+def test_every_reader_is_woken_by_every_event_and_the_end() -> None:
+    answer = RunningAnswer(LEASE)
+    one, other = Reader(), Reader()
+    answer.readers |= {one, other}
+    write(answer, "ab")
+    answer.readers.discard(other)
+    answer.close()
+    assert (one.woken, other.woken) == (3, 2)
+    assert answer.closed
+    assert answer.finished.is_set()
+
+
+def test_confirmed_events_stay_five_seconds(clock: Clock) -> None:
+    assert KEPT_SECONDS == 5
+    answer = RunningAnswer(LEASE)
+    write(answer, "abc")
+    answer.confirm(3)
+    clock.now += 3
+    write(answer, "d")
+    answer.confirm(4)
+    clock.now += 2
+    answer.confirm(4)
+    assert in_memory(answer) == 5  # exactly five seconds are not more than five
+    clock.now += 0.5
+    write(answer, "e")
+    answer.confirm(5)
+    assert in_memory(answer) == 2
+    assert answer.after(3) == frame(4, events.token("d")) + frame(5, events.token("e"))
+    assert answer.after(2) is None
+    assert answer.after(-1) is None
+
+
+def test_what_is_not_confirmed_is_never_dropped(clock: Clock) -> None:
+    answer = RunningAnswer(LEASE)
+    write(answer, "a" * 1000)
+    clock.now += 3600
+    answer.confirm(10)
+    clock.now += 3600
+    answer.confirm(10)
+    assert answer.unlogged() is not None
+    assert in_memory(answer) == 990
+    assert answer.after(10) is not None
+    assert answer.after(9) is None
+
+
+def test_memory_does_not_grow_with_the_answer(clock: Clock) -> None:
+    answer = RunningAnswer(LEASE)
+    most = 0
+    for _ in range(1000):
+        write(answer, "abcd")
+        answer.confirm(answer.last_event)
+        clock.now += 0.16
+        most = max(most, len(answer._frames))
+    assert most <= 4 * (5 / 0.16 + 3)
+    assert len(answer._batches) <= 5 / 0.16 + 2
+    assert answer.written.text == "abcd" * 1000
+
+
+def lines_of(answer: RunningAnswer, final: bytes | None = None) -> tuple[int, int, list[Any]]:
+    row = answer.unlogged(final)
+    assert row is not None
+    assert (row.message_id, row.attempt) == (ID, 2)
+    return row.first_event, row.last_event, [json.loads(line) for line in row.events.split("\n")]
+
+
+def test_what_is_not_logged_is_one_row(clock: Clock) -> None:
+    answer = RunningAnswer(LEASE)
+    write(answer, "ab")
+    assert lines_of(answer)[:2] == (0, 2)
+    answer.confirm(2)
+    assert answer.unlogged() is None
+    write(answer, "c")
+    assert lines_of(answer) == (3, 3, [{"token": "c"}])
+    assert lines_of(answer, b'{"done":true}') == (3, 4, [{"token": "c"}, {"done": True}])
+    answer.confirm(3)
+    assert lines_of(answer, b'{"done":true}') == (4, 4, [{"done": True}])
+    assert answer.last_event == 3  # the final event is published once it is saved
+
+
+def test_a_log_that_lost_its_end_gets_it_again(clock: Clock) -> None:
+    answer = RunningAnswer(LEASE)
+    write(answer, "abcd")
+    answer.confirm(2)
+    clock.now += 1
+    answer.confirm(4)
+    answer.log_lost(1)
+    assert lines_of(answer) == (2, 4, [{"token": letter} for letter in "bcd"])
+    answer.log_lost(3)  # a log does not grow by being compared
+    assert lines_of(answer)[0] == 2
+    clock.now += 60
+    answer.confirm(4)
+    assert in_memory(answer) == 5  # lost confirmations drop nothing
+    clock.now += 5.1
+    answer.confirm(4)
+    assert in_memory(answer) == 0
+
+
+def test_a_log_that_lost_more_than_memory_holds_gets_a_snapshot(clock: Clock) -> None:
+    answer = RunningAnswer(LEASE)
+    write(answer, "abcd")
+    answer.confirm(4)
+    clock.now += 6
+    write(answer, "ef")
+    answer.confirm(4)
+    answer.log_lost(1)
+    first, last, lines = lines_of(answer)
+    assert (first, last, lines) == (2, 6, [{"snapshot": {"content": "abcdef"}}])
+    row = answer.unlogged()
+    assert row is not None
+    assert [event.number for event in unpack([row], 1)] == [6]
+    # With a final event the row still holds the text only: `done` is in the answer's own row.
+    assert lines_of(answer, b'{"done":true}') == (first, last, lines)
+
+
+def test_a_log_lost_altogether_gets_everything_again(clock: Clock) -> None:
+    answer = RunningAnswer(LEASE)
+    write(answer, "ab")
+    answer.confirm(2)
+    answer.log_lost(-1)
+    assert lines_of(answer)[:2] == (0, 2)
+
+
+@given(
+    steps=st.lists(
+        st.one_of(
+            st.text(alphabet="abc", min_size=1, max_size=5),
+            st.sampled_from(["confirm", "late"]),
+            st.integers(min_value=-1, max_value=30),  # the log ends here
+        ),
+        max_size=30,
+    )
+)
+def test_the_log_always_adds_up(steps: list[str | int]) -> None:
+    """Whatever is written, confirmed and lost: the rows hold the whole text in the end."""
+    clock = Clock()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "time", clock)
+        answer = RunningAnswer(LEASE)
+        rows: dict[int, Any] = {}
+        text = ""
+
+        def flush() -> None:
+            if (row := answer.unlogged()) is not None:
+                rows.setdefault(row.last_event, row)
+                answer.confirm(row.last_event)
+
+        for step in steps:
+            if isinstance(step, int):
+                ends = [last for last in rows if last <= step]
+                rows = {last: rows[last] for last in ends}
+                answer.log_lost(max(ends, default=-1))
+            elif step == "confirm":
+                flush()
+            elif step == "late":
+                clock.now += 4
+            else:
+                write(answer, step)
+                text += step
+        flush()
+        found = list(unpack([rows[last] for last in sorted(rows)], -1))
+        assert found[-1].number == answer.last_event
+        assert events.written([rows[last] for last in sorted(rows)]).text == text
+        assert answer.written == Written(text, len(text))
+
+
+# --- text -----------------------------------------------------------------------------------------
+
+
+@given(pieces=st.lists(st.text(min_size=1, max_size=3), max_size=300))
+def test_the_text_is_the_sum_of_its_pieces(pieces: list[str]) -> None:
+    answer = RunningAnswer(LEASE)
+    for number, piece in enumerate(pieces, 1):
+        answer.add_text(piece)
+        if number % 50 == 0:
+            assert answer.written == Written("".join(pieces[:number]), number)
+    assert answer.written == answer.written == Written("".join(pieces), len(pieces))
+    assert answer.chars == len("".join(pieces))
+
+
+def test_replaced_text_is_gone() -> None:
+    answer = RunningAnswer(LEASE)
+    write(answer, "short")
+    answer.replace_text(Written("something longer", 3))
+    assert answer.written == Written("something longer", 3)
+    assert answer.chars == 16
+    answer.add_text("!")
+    assert answer.written == Written("something longer!", 4)
+
+
+def calls_of(work: Callable[[], object]) -> int:
+    """How many functions, of Python and of C, run."""
+    count = 0
+
+    def note(_frame: FrameType, event: str, _argument: object) -> None:
+        nonlocal count
+        count += event in {"call", "c_call"}
+
+    sys.setprofile(note)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+def test_a_token_costs_no_more_at_the_end_than_at_the_beginning(clock: Clock) -> None:
+    answer = RunningAnswer(LEASE)
+
+    def ten_thousand() -> None:
+        for _ in range(100):
+            write(answer, "x" * 100)
+            row = answer.unlogged()
+            assert row is not None
+            assert row.last_event - row.first_event <= 100  # only what is new is written
+            answer.confirm(row.last_event)
+            clock.now += 0.15
+
+    first, second = calls_of(ten_thousand), calls_of(ten_thousand)
+    assert answer.token_count == 20_000
+    assert second == pytest.approx(first, rel=0.05)
+    # Each piece of text was joined once, with its neighbours only.
+    assert max(map(len, answer._joined)) <= 64
+    assert len(answer._pieces) < 64
+
+
+# --- stopping -------------------------------------------------------------------------------------
+
+
+async def forever() -> None:
+    await asyncio.Event().wait()
+
+
+async def test_the_first_reason_stands() -> None:
+    answer = RunningAnswer(LEASE)
+    answer.pump = asyncio.create_task(forever())
+    answer.stop_writing(StopReason.STOPPED)
+    answer.stop_writing(StopReason.NOT_OURS)
+    assert answer.stop_reason is StopReason.STOPPED
+    await asyncio.wait({answer.pump})
+    assert answer.pump.cancelled()
+
+
+async def test_what_is_being_saved_is_not_stopped() -> None:
+    answer = RunningAnswer(LEASE)
+    answer.pump = asyncio.create_task(forever())
+    answer.ending = True
+    answer.stop_writing(StopReason.STOPPED)
+    assert answer.stop_reason is None
+    assert answer.pump.cancelling() == 0
+    answer.pump.cancel()
+    await asyncio.wait({answer.pump})
+
+
+def test_what_reads_nothing_is_not_stopped() -> None:
+    answer = RunningAnswer(LEASE)
+    answer.stop_writing(StopReason.STOPPED)
+    assert answer.stop_reason is None

@@ -1,0 +1,181 @@
+"""The settings: their defaults, and what an operator is told."""
+
+from typing import Any
+
+import pytest
+
+from chat_api.settings import Settings, SettingsError, load_settings
+
+KEY = "the-key"
+
+
+@pytest.fixture(autouse=True)
+def _nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv("INTERNAL_API_KEY", KEY)
+
+
+def complaint(monkeypatch: pytest.MonkeyPatch, **env: str) -> list[str]:
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    assert caught.value.__cause__ is None
+    return str(caught.value).splitlines()
+
+
+CONTRACT: dict[str, Any] = {
+    "database_url": "postgresql+asyncpg://localhost/samosachaat",
+    "auth_service_url": "http://auth:8001",
+    "inference_service_url": "http://inference:8000",
+    "max_conversation_history": 50,
+    "max_token_budget": 6000,
+    "frontend_url": "http://localhost:3000",
+    "log_level": "INFO",
+    "system_prompt": "",
+    "drain_seconds": 20,
+    "heartbeat_seconds": 15,
+    "migrate_on_start": True,
+    "on_crash": "rerun",
+}
+
+
+@pytest.mark.parametrize(("name", "default"), list(CONTRACT.items()))
+def test_a_default_is_the_contract_s(name: str, default: object) -> None:
+    assert getattr(load_settings(), name) == default
+
+
+def test_only_the_key_has_no_default() -> None:
+    required = [name for name, field in Settings.model_fields.items() if field.is_required()]
+    assert required == ["internal_api_key"]
+
+
+@pytest.mark.parametrize("name", list(Settings.model_fields))
+def test_every_setting_says_what_it_is_for(name: str) -> None:
+    description = Settings.model_fields[name].description
+    assert description
+    assert "\n" not in description
+    assert "|" not in description  # it stands in a table
+
+
+@pytest.mark.parametrize("name", list(Settings.model_fields))
+def test_every_setting_is_read_from_its_variable(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What no setting takes is complained about under the variable's name."""
+    texts = {"system_prompt", "thinking_prompt"}
+    if name == "frontend_url":
+        monkeypatch.setenv("FRONTEND_URL", "https://a.example/ , https://b.example,,")
+        assert load_settings().origins == ["https://a.example", "https://b.example"]
+        return
+    wrong = "x" * 5000 if name in texts else " sentinel\u2028"
+    lines = complaint(monkeypatch, **{name.upper(): wrong})
+    assert any(line.startswith(f"{name.upper()}: ") for line in lines)
+    assert "sentinel" not in "".join(lines)
+    assert "xxxx" not in "".join(lines)
+
+
+def test_without_the_key_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("INTERNAL_API_KEY")
+    (line,) = complaint(monkeypatch)
+    assert line.startswith("INTERNAL_API_KEY is not set.")
+
+
+WRONG = (
+    ("INTERNAL_API_KEY", ""),
+    ("INTERNAL_API_KEY", "sentinel\u00e4"),
+    ("INTERNAL_API_KEY", "sentinel\n"),
+    ("INTERNAL_API_KEY", " sentinel"),
+    ("INTERNAL_API_KEY", "sentinel\r\nX-Admin: 1"),
+    ("DATABASE_URL", ""),
+    ("DATABASE_URL", "sentinel"),
+    ("DATABASE_URL", "mysql://sentinel@host/db"),
+    ("DATABASE_URL", "sqlite:///sentinel"),
+    ("AUTH_SERVICE_URL", ""),
+    ("AUTH_SERVICE_URL", "sentinel:8000"),
+    ("AUTH_SERVICE_URL", "ftp://sentinel"),
+    ("AUTH_SERVICE_URL", "http://"),
+    ("INFERENCE_SERVICE_URL", "//sentinel"),
+    ("INFERENCE_SERVICE_URL", "http:///sentinel"),
+    ("MAX_CONVERSATION_HISTORY", "0"),
+    ("MAX_CONVERSATION_HISTORY", "-1"),
+    ("MAX_CONVERSATION_HISTORY", "1.5"),
+    ("MAX_CONVERSATION_HISTORY", "sentinel"),
+    ("MAX_TOKEN_BUDGET", "0"),
+    ("MAX_TOKEN_BUDGET", ""),
+    ("LOG_LEVEL", "sentinel"),
+    ("ON_CRASH", "sentinel"),
+    ("MIGRATE_ON_START", "sentinel"),
+    ("DRAIN_SECONDS", "-1"),
+    ("DRAIN_SECONDS", "nan"),
+    ("DRAIN_SECONDS", "inf"),
+    ("LEASE_SECONDS", "nan"),
+    ("LEASE_SECONDS", "0.5"),
+    ("TOKEN_TIMEOUT_SECONDS", "nan"),
+    ("TOKEN_TIMEOUT_SECONDS", "inf"),
+    ("TOKEN_TIMEOUT_SECONDS", "0"),
+    ("LOG_FLUSH_SECONDS", "0"),
+)
+
+
+@pytest.mark.parametrize(("name", "value"), WRONG)
+def test_a_wrong_value_is_named_and_not_repeated(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (line,) = complaint(monkeypatch, **{name: value})
+    assert line.startswith(f"{name}")
+    assert "sentinel" not in line
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DATABASE_URL", "postgresql://user:sentinel\u2100@host/db"),
+        ("DATABASE_URL", "postgresql://user:pass@[sentinel]/db"),
+        ("AUTH_SERVICE_URL", "http://user:sentinel\u2100@host"),
+        ("INFERENCE_SERVICE_URL", "http://[sentinel]:8000"),
+    ],
+)
+def test_an_address_that_cannot_be_read_is_not_repeated(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (line,) = complaint(monkeypatch, **{name: value})
+    assert line.startswith(f"{name}: ")
+    assert "sentinel" not in line
+
+
+def test_all_wrong_variables_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = complaint(monkeypatch, LOG_LEVEL="loud", ON_CRASH="cry", DATABASE_URL="x")
+    assert sorted(line.split(":")[0] for line in lines) == ["DATABASE_URL", "LOG_LEVEL", "ON_CRASH"]
+
+
+def test_prompts_that_do_not_fit_a_message_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    (line,) = complaint(monkeypatch, SYSTEM_PROMPT="s" * 2000, THINKING_PROMPT="t" * 1999)
+    assert "SYSTEM_PROMPT and THINKING_PROMPT" in line
+    monkeypatch.setenv("THINKING_PROMPT", "t" * 1998)
+    load_settings()
+
+
+def test_the_key_is_not_in_the_settings_text() -> None:
+    settings = load_settings()
+    assert KEY not in f"{settings!r}{settings}{settings.model_dump()}{settings.model_dump_json()}"
+    assert settings.internal_api_key.get_secret_value() == KEY
+
+
+def test_settings_do_not_change() -> None:
+    settings = load_settings()
+    with pytest.raises(ValueError, match="frozen"):
+        settings.log_level = "DEBUG"
+
+
+def test_other_variables_are_none_of_our_business(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOMETHING_ELSE", "x")
+    assert not hasattr(load_settings(), "something_else")
+
+
+def test_log_level_and_addresses_are_read_kindly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOG_LEVEL", "debug")
+    monkeypatch.setenv("AUTH_SERVICE_URL", "https://auth.example/base/")
+    assert load_settings().log_level == "DEBUG"
+    assert load_settings().auth_service_url == "https://auth.example/base"
