@@ -36,6 +36,9 @@ from chat_api.settings import Settings, load_settings
 from chat_api.shutdown import drained_before_exit, ended_with_its_supervisor
 from chat_api.telemetry import configure_logging, log, trace_id_var
 
+# Of each process, beside DATABASE_POOL_SIZE for requests.
+UPKEEP_CONNECTIONS = 3
+
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The chat API. Without settings they are read from the environment (SettingsError)."""
@@ -122,7 +125,14 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
             size=settings.database_pool_size,
             timeout_seconds=settings.database_timeout_seconds,
         )
+        # Leases and log must not wait behind requests, nor longer than a lease allows.
+        upkeep = Database(
+            settings.database_url,
+            size=UPKEEP_CONNECTIONS,
+            timeout_seconds=min(settings.database_timeout_seconds, settings.lease_seconds / 2),
+        )
         await db.open()
+        await upkeep.open()
         # A connection each, so that no request is lost on one that the neighbour is just closing;
         # and no limit to their number: that is the business of whoever opens streams.
         connector = aiohttp.TCPConnector(limit=0, force_close=True)
@@ -139,7 +149,7 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
                 swap_timeout_seconds=settings.swap_timeout_seconds,
                 max_event_bytes=settings.max_event_bytes,
             )
-            answers = Answers(db, inference, settings)
+            answers = Answers(db, upkeep, inference, settings)
             app.state.services = Services(
                 settings=settings,
                 db=db,
@@ -160,7 +170,7 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
                         yield
             finally:
                 await answers.stop()
-                await db.close()
+                await asyncio.gather(db.close(), upkeep.close())
 
     return lifespan
 

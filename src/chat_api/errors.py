@@ -188,7 +188,7 @@ class Unavailable(ApiError):
 
 class DatabaseUnavailable(Unavailable):
     code = "database_unavailable"
-    detail = "The database cannot be reached. Nothing was changed; try again in a moment."
+    detail = "The database cannot be reached. Try again in a moment."
 
 
 class AuthUnavailable(Unavailable):

@@ -10,7 +10,9 @@ import tempfile
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-_ABORT_EXTENSION = "samosachaat.abort"  # as in chat_api.api.responses
+from chat_api.api.responses import ABORT_EXTENSION
+from chat_api.generation.background import Background
+
 # A client whose machine vanished, or that takes nothing any more, is given up by the kernel.
 _USER_TIMEOUT_MS = 45_000
 _MOST_HEADER_BYTES = 32_768
@@ -46,8 +48,6 @@ class Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         if self._in_headers:
-            if self._deadline is None:
-                self._expect_a_request()
             self._header_bytes += len(data)
         super().data_received(data)
         # Checked after parsing: a body in the same packet does not count.
@@ -56,7 +56,11 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self.scope["extensions"] = {_ABORT_EXTENSION: self.transport.abort}  # type: ignore[dict-item]
+        # Not while a response is open: its stream must not end because of what comes behind.
+        answered = self.cycle is None or self.cycle.response_complete
+        if self._deadline is None and answered:
+            self._expect_a_request()
+        self.scope["extensions"] = {ABORT_EXTENSION: self.transport.abort}  # type: ignore[dict-item]
 
     def on_headers_complete(self) -> None:
         self._in_headers = False
@@ -127,14 +131,15 @@ def run(host: str, port: int, workers: int) -> int:
             server_header=False,
             timeout_keep_alive=75,
             # The drain has ended every stream by now; whoever is left has had its time.
-            timeout_graceful_shutdown=5,
+            timeout_graceful_shutdown=1,
         )
     except SystemExit as leaving:
-        return leaving.code if isinstance(leaving.code, int) else 1
+        code = leaving.code if isinstance(leaving.code, int) else 1
+        return code or int(Background.died)
     finally:
         if metrics is not None:
             shutil.rmtree(metrics, ignore_errors=True)
-    return 0
+    return int(Background.died)
 
 
 def _leave(_number: int, _frame: object) -> None:

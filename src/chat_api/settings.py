@@ -108,6 +108,12 @@ class Settings(BaseSettings):
     max_answer_chars: Annotated[
         int, Field(ge=1, le=10_000_000, description="most characters of one answer")
     ] = 200_000
+    max_answer_bytes: Annotated[
+        int,
+        Field(
+            ge=1024, le=1_000_000_000, description="most bytes of all events of one answer together"
+        ),
+    ] = 20_000_000
     max_event_bytes: Annotated[
         int,
         Field(ge=1024, le=100_000_000, description="most bytes of one event of the inference"),

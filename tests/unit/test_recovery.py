@@ -30,7 +30,7 @@ class Desk:
         self.recovery = Recovery(
             world.pool,
             world.process,
-            {},
+            list,
             set,
             self.taken.append,
             lease_seconds=LEASE,
@@ -113,3 +113,16 @@ async def test_a_process_that_leaves_takes_up_nothing(desk: Desk) -> None:
     desk.recovery.paused = True
     for _ in range(20):
         assert await desk.scan() == []
+
+
+async def test_what_ran_out_since_the_scan_before_is_left_to_its_owner_once_more(
+    desk: Desk,
+) -> None:
+    """A stall that breaks no connection: the owner's renewal waits behind the claim."""
+    await in_touch(desk)
+    lease = await desk.abandoned()
+    await desk.world.pool.fetch(
+        "UPDATE generations SET lease_until = now() WHERE message_id = $1", lease.message_id
+    )
+    assert await desk.scan() == []
+    assert len(await desk.scan()) == 1

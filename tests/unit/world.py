@@ -188,13 +188,14 @@ def ending(
     last_event: int = 2,
     error: str | None = None,
 ) -> Ending:
+    kept = None if status == "complete" else lease.replaces
     return Ending(
         status=status,
         content=content,
         token_count=1,
         inference_time_ms=7,
         error=error,
-        done=events.done(lease.message_id, status, 1, 7).decode(),
+        done=events.done(lease.message_id, status, 1, 7, kept_message_id=kept).decode(),
         last_event=last_event,
     )
 

@@ -6,6 +6,7 @@ from typing import NoReturn, TypeVar
 
 from fastapi import Request as HttpRequest
 from pydantic import ValidationError
+from starlette.requests import ClientDisconnect
 
 from chat_api.api.schemas import Request
 from chat_api.api.services import services_of
@@ -49,10 +50,13 @@ async def _read(request: HttpRequest, limit: int) -> bytes:
     if declared.isdecimal() and int(declared[:20]) > limit:
         raise PayloadTooLarge(f"The request's body is larger than {limit} bytes.")
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            raise PayloadTooLarge(f"The request's body is larger than {limit} bytes.")
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > limit:
+                raise PayloadTooLarge(f"The request's body is larger than {limit} bytes.")
+    except ClientDisconnect:
+        raise BadRequest("The request's body broke off.") from None
     return bytes(body)
 
 

@@ -2,10 +2,11 @@
 
 import asyncio
 import os
+from pathlib import Path
 
 from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from starlette.responses import Response
 
 from chat_api.api.responses import problems
@@ -55,6 +56,16 @@ async def _checks(services: Services) -> dict[str, str]:
     return checks
 
 
+def _forget_dead_workers(folder: Path) -> None:
+    """Gauges of what is open now must not go on counting what a killed worker had open."""
+    for file in folder.glob("gauge_live*_*.db"):
+        worker = int(file.stem.rpartition("_")[2])
+        try:
+            os.kill(worker, 0)
+        except ProcessLookupError:
+            mark_process_dead(worker, str(folder))  # type: ignore[no-untyped-call]
+
+
 @router.get(
     "/metrics",
     response_class=Response,
@@ -64,6 +75,7 @@ async def metrics() -> Response:
     """Prometheus metrics; with several workers, of all of them together."""
     registry: CollectorRegistry = REGISTRY
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        _forget_dead_workers(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]))
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     return Response(generate_latest(registry), headers={"content-type": CONTENT_TYPE_LATEST})

@@ -16,6 +16,7 @@ from chat_api.auth import User
 from chat_api.db import queries
 from chat_api.db.answers import IdempotencyKey
 from chat_api.errors import BadRequest, NotFound, Superseded, inference_failure
+from chat_api.generation import events
 from chat_api.generation.events import Cursor
 from chat_api.generation.options import Options
 
@@ -152,9 +153,10 @@ async def _result(
         if await queries.read_conversation(services.db, user.id, conversation_id) is None:
             raise NotFound
         raise Superseded(fields={"message_id": message_id})
-    if ended.status == "failed":
+    undone = events.is_undone(ended.done or "")
+    if ended.status == "failed" or (undone and ended.error is not None):
         raise inference_failure(ended.error)(fields={"message_id": message_id})
-    # Of a regeneration that was stopped or cut off, the old answer is what there is.
+    # Of a regeneration that was stopped, the old answer is what there is.
     message = await queries.read_message(
         services.db, user.id, conversation_id, message_id
     ) or await queries.read_last_answer(services.db, user.id, conversation_id)

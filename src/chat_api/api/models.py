@@ -10,7 +10,7 @@ from chat_api.api.responses import problems, written_json
 from chat_api.api.schemas import Swap, request_body
 from chat_api.api.services import CurrentUser, ServicesOf, current_user
 from chat_api.auth import User
-from chat_api.errors import Forbidden, InferenceRefused, ModelRefused
+from chat_api.errors import Draining, Forbidden, InferenceRefused, ModelRefused
 from chat_api.telemetry import log, trace_id_var
 
 router = APIRouter(prefix="/api/models", tags=["models"])
@@ -62,6 +62,8 @@ async def swap_model(
     body: Annotated[Swap, Depends(json_body(Swap))],
 ) -> Response:
     """Have the inference service load another model. May take minutes."""
+    if services.answers.draining:
+        raise Draining
     log.info("model_swap", user_id=user.id)
     reply = await services.inference.swap(body.model_tag, trace_id_var.get())
     if reply.status >= 400:

@@ -7,6 +7,7 @@ replicas' clocks do not matter. Ids are strings that hold a UUID; leases are in 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum
 from typing import Any
 
@@ -161,10 +162,11 @@ async def begin(
         generation AS (
             INSERT INTO generations
                 (message_id, conversation_id, question_id, options, trace_id, owner, lease_until)
-            VALUES ($1, $2, $6, $7, $8, $9, now() + make_interval(secs => $10))),
+            VALUES ($1, $2, $6, $7, $8, $9,
+                clock_timestamp() + make_interval(secs => $10))),
         ear AS (
             INSERT INTO listeners (message_id, process, until)
-            VALUES ($1, $9, now() + make_interval(secs => $10)))
+            VALUES ($1, $9, clock_timestamp() + make_interval(secs => $10)))
         UPDATE conversations SET
             updated_at = greatest(clock_timestamp(), updated_at + interval '1 microsecond'),
             title = CASE WHEN title_given OR $11::text IS NULL OR $12 THEN title ELSE $11 END
@@ -345,10 +347,11 @@ async def log_ends(db: Database, answers: Sequence[tuple[str, int]]) -> dict[str
     rows = await db.fetch(
         """
         SELECT b.message_id::text AS id, coalesce((
-            SELECT min(l.last_event) FILTER (WHERE l.following > l.last_event + 1
-                OR l.following IS NULL)
+            SELECT CASE WHEN min(l.first_event) = 0 THEN
+                min(l.last_event) FILTER (WHERE l.following > l.last_event + 1
+                    OR l.following IS NULL) END
             FROM (
-                SELECT a.last_event,
+                SELECT a.first_event, a.last_event,
                     lead(a.first_event) OVER (ORDER BY a.last_event) AS following
                 FROM answer_log a
                 WHERE a.message_id = b.message_id AND a.attempt = b.attempt) AS l), -1)
@@ -438,12 +441,26 @@ def _lease(row: Any) -> Lease:
     )
 
 
+async def database_time(db: Database) -> datetime:
+    row = await db.fetchrow("SELECT now() AS at")
+    assert row is not None  # noqa: S101  # such a SELECT gives its row
+    at: datetime = row["at"]
+    return at
+
+
 async def claim_abandoned(
-    db: Database, process: str, lease_seconds: float, *, limit: int, only_released: bool
+    db: Database,
+    process: str,
+    lease_seconds: float,
+    *,
+    limit: int,
+    only_released: bool,
+    expired_before: datetime | None = None,
 ) -> list[Lease]:
     """Take up running answers whose lease has run out, or (only these) that were handed over.
 
-    Their attempt grows by one, which fences whoever held them; a hand-over is no crash.
+    `expired_before` is a time by the database's clock; none means now. Their attempt grows by one,
+    which fences whoever held them; a hand-over is no crash.
     """
     rows = await db.fetch(
         f"""
@@ -454,7 +471,8 @@ async def claim_abandoned(
             lease_until = now() + make_interval(secs => $2)
         WHERE g.message_id IN (
             SELECT a.message_id FROM generations a
-            WHERE a.ended_at IS NULL AND a.lease_until < now() AND (a.owner IS NULL OR NOT $4)
+            WHERE a.ended_at IS NULL AND a.lease_until < least(now(), $5::timestamptz)
+                AND (a.owner IS NULL OR NOT $4)
             ORDER BY a.lease_until LIMIT $3 FOR UPDATE SKIP LOCKED)
         RETURNING {_LEASE_COLUMNS}
         """,  # noqa: S608  # the inserted text is ours
@@ -462,6 +480,7 @@ async def claim_abandoned(
         lease_seconds,
         limit,
         only_released,
+        expired_before,
     )
     return [_lease(row) for row in rows]
 
@@ -767,26 +786,61 @@ async def read_content(db: Database, message_id: str) -> str | None:
 # --- housekeeping --------------------------------------------------------------------------------
 
 
+_SWEPT_AT_ONCE = 500
+
+
 async def sweep(db: Database, log_retention_seconds: float) -> None:
-    """Remove the log of answers that ended a while ago, and what is a day old."""
-    await db.fetch(
-        """
-        DELETE FROM answer_log l USING generations g
-        WHERE l.message_id = g.message_id
-            AND g.ended_at BETWEEN now() - make_interval(secs => $1) - interval '1 hour'
-                AND now() - make_interval(secs => $1)
-        """,
-        log_retention_seconds,
+    """Remove the log of answers that ended a while ago, and what is a day old.
+
+    In small statements that find their rows by index; several processes share the work.
+    """
+    statements = (
+        (
+            """
+            WITH due AS (
+                UPDATE generations SET logged = false WHERE message_id = ANY (ARRAY(
+                    SELECT message_id FROM generations
+                    WHERE logged AND ended_at IS NOT NULL
+                        AND ended_at < now() - make_interval(secs => $1)
+                    ORDER BY ended_at LIMIT $2 FOR UPDATE SKIP LOCKED))
+                RETURNING message_id),
+            log AS (
+                DELETE FROM answer_log
+                WHERE message_id = ANY (ARRAY(SELECT message_id FROM due)))
+            SELECT count(*) AS swept FROM due
+            """,
+            (log_retention_seconds, _SWEPT_AT_ONCE),
+        ),
+        (
+            f"""
+            WITH old AS (
+                DELETE FROM generations WHERE message_id = ANY (ARRAY(
+                    SELECT message_id FROM generations
+                    WHERE ended_at < now() - interval '{KEPT_FOR}'
+                    ORDER BY ended_at LIMIT $1 FOR UPDATE SKIP LOCKED))
+                RETURNING 1)
+            SELECT count(*) AS swept FROM old
+            """,  # noqa: S608  # the inserted text is ours
+            (_SWEPT_AT_ONCE,),
+        ),
+        (
+            f"""
+            WITH old AS (
+                DELETE FROM idempotency_keys WHERE (user_id, key) IN (
+                    SELECT user_id, key FROM idempotency_keys
+                    WHERE created_at < now() - interval '{KEPT_FOR}'
+                    ORDER BY created_at LIMIT $1 FOR UPDATE SKIP LOCKED)
+                RETURNING 1)
+            SELECT count(*) AS swept FROM old
+            """,  # noqa: S608  # the inserted text is ours
+            (_SWEPT_AT_ONCE,),
+        ),
     )
-    await db.fetch(
-        f"""
-        WITH old AS (
-            DELETE FROM generations WHERE ended_at < now() - interval '{KEPT_FOR}'
-            RETURNING message_id),
-        log AS (DELETE FROM answer_log l USING old o WHERE l.message_id = o.message_id)
-        DELETE FROM idempotency_keys WHERE created_at < now() - interval '{KEPT_FOR}'
-        """  # noqa: S608  # the inserted text is ours
-    )
+    for statement, arguments in statements:
+        swept = _SWEPT_AT_ONCE
+        while swept == _SWEPT_AT_ONCE:
+            row = await db.fetchrow(statement, *arguments)
+            swept = 0 if row is None else row["swept"]
     await db.fetch("DELETE FROM listeners WHERE until < now() - interval '1 hour'")
 
 

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
-from chat_api.errors import ApiError, DatabaseUnavailable
+from chat_api.errors import DatabaseUnavailable
 from chat_api.telemetry import DATABASE_ERRORS, log
 
 Record = asyncpg.Record
@@ -45,6 +45,7 @@ UNAVAILABLE: tuple[type[BaseException], ...] = (
 )
 # How long a refused write speaks against a database that otherwise answers.
 REFUSAL_SECONDS = 10.0
+_CLOSE_SECONDS = 1.0
 _REFUSED_WRITES = (asyncpg.DiskFullError, asyncpg.ReadOnlySQLTransactionError)
 
 
@@ -108,9 +109,9 @@ class Database:
         await self._pool
 
     async def close(self) -> None:
-        """Close the pool; after two seconds, the connections under whatever still uses them."""
+        """Close the pool; after a second, the connections under whatever still uses them."""
         try:
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(_CLOSE_SECONDS):
                 await self._pool.close()
         except UNAVAILABLE:
             self._pool.terminate()
@@ -124,8 +125,6 @@ class Database:
         try:
             async with self._pool.acquire(timeout=self._timeout) as connection:
                 yield connection
-        except ApiError:
-            raise
         except UNAVAILABLE as error:
             if isinstance(error, _REFUSED_WRITES):
                 self._refused_write = time.monotonic()

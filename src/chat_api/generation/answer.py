@@ -45,6 +45,7 @@ class RunningAnswer:
         self.heard = self.began  # when upstream was last heard of
         self.token_count = 0
         self.chars = 0
+        self.bytes = 0  # of what upstream has sent
         self.last_event = -1
         self.logged = -1  # the last event that the log has confirmed
         self.ending = False  # being saved: the log's opinion no longer matters
@@ -103,7 +104,7 @@ class RunningAnswer:
             return None
         if missing == 1:
             return self._frames[-1]
-        return b"".join(list(self._frames)[-missing:])
+        return b"".join([self._frames[place] for place in range(-missing, 0)])
 
     def close(self) -> None:
         """Nothing will follow: readers take what is left and go."""
@@ -135,8 +136,7 @@ class RunningAnswer:
             # A row with fewer lines than numbers is a snapshot; it cannot hold another event.
             return LogRow(self.message_id, self.attempt, first, last, lines[0].decode())
         else:
-            frames = list(self._frames)[-missing:] if missing else []
-            lines = [sse.data_of(frame) for frame in frames]
+            lines = [sse.data_of(self._frames[place]) for place in range(-missing, 0)]
         if final is not None:
             lines.append(final)
             last += 1

@@ -49,6 +49,8 @@ PATIENCE_SECONDS = 1.0
 # The last part of the drain, for handing over what is left.
 HANDOVER_SECONDS = 3.0
 _POLL_SECONDS = 0.05
+_STOP_SECONDS = 1.0
+_NOTICE_SECONDS = 1.0
 _TICK_SECONDS = 0.25
 
 _T = TypeVar("_T")
@@ -57,29 +59,36 @@ _T = TypeVar("_T")
 class Answers:
     """The answers of this process, and its way to those of others."""
 
-    def __init__(self, db: Database, inference: InferenceClient, settings: Settings) -> None:
+    def __init__(
+        self, db: Database, upkeep: Database, inference: InferenceClient, settings: Settings
+    ) -> None:
+        """`upkeep` has a few connections for leases and log, which no request can take away."""
         self.process = str(uuid4())
         self.draining = False
         self._db = db
+        self._upkeep = upkeep
         self._settings = settings
         self._running: dict[str, RunningAnswer] = {}
         self._readers: set[Reader] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._accepting: set[asyncio.Task[Any]] = set()
+        self._taking_up: dict[str, Lease] = {}  # claimed, not yet registered
         self._log = LogWriter(
-            db, self.process, self._running, every_seconds=settings.log_flush_seconds
+            upkeep, self.process, self._running, every_seconds=settings.log_flush_seconds
         )
-        self._follower = Follower(db, every_seconds=settings.log_flush_seconds)
+        self._follower = Follower(upkeep, every_seconds=settings.log_flush_seconds)
         self._writer = AnswerWriter(
             db,
             inference,
             self._running,
             self._log,
             max_answer_chars=settings.max_answer_chars,
+            max_answer_bytes=settings.max_answer_bytes,
         )
         self._recovery = Recovery(
-            db,
+            upkeep,
             self.process,
-            self._running,
+            self._held,
             lambda: {reader.message_id for reader in self._readers},
             lambda lease: self._own(self._take_up(lease), f"take-up-{lease.message_id}"),
             lease_seconds=settings.lease_seconds,
@@ -99,14 +108,19 @@ class Answers:
     async def stop(self) -> None:
         """End every task. What still runs is left to another process."""
         self.draining = True
-        for task in self._background:
-            await task.stop()
+        await asyncio.gather(*(task.stop(_STOP_SECONDS) for task in self._background))
         await self._hand_over()
         for reader in list(self._readers):
             reader.leave()
         for left in list(self._tasks):
             left.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=_STOP_SECONDS)
+
+    def _held(self) -> list[tuple[str, int]]:
+        """Message id and attempt of every answer that this process is to write."""
+        running = [(answer.message_id, answer.attempt) for answer in self._running.values()]
+        return running + [(lease.message_id, lease.attempt) for lease in self._taking_up.values()]
 
     # --- what the API asks for -------------------------------------------------------------------
 
@@ -145,6 +159,8 @@ class Answers:
             accepting = self._own(
                 self._accept(user_id, conversation_id, draft, options, one_attempt), "accept"
             )
+            self._accepting.add(accepting)
+            accepting.add_done_callback(self._accepting.discard)
             try:
                 accepted = await asyncio.shield(accepting)
             except asyncio.CancelledError:
@@ -180,7 +196,7 @@ class Answers:
                 named.attempt,
                 named.last_event,
             )
-            if not at_end:
+            if not at_end and not await self._is_gone(named):
                 return await self._listen(named.message_id, cursor.attempt, cursor.number)
         if found.running is not None:
             return await self._listen(found.running.message_id, found.running.attempt, -1)
@@ -264,9 +280,7 @@ class Answers:
         begun = await db_answers.read_begun(self._db, message_id)
         if begun is None:
             raise AnswerGone
-        # What an undone regeneration came to is known without its message.
-        needs_message = begun.ended and not events.is_undone(begun.done or "")
-        if needs_message and not await db_answers.is_there(self._db, message_id):
+        if await self._is_gone(begun):
             raise AnswerGone
         # An answer that began again may have kept an earlier attempt's text: it is told as saved,
         # since the response to a POST has no `snapshot`.
@@ -277,6 +291,15 @@ class Answers:
             one_attempt=one_attempt,
             only_stored=one_attempt and begun.ended and begun.attempt > 1,
         )
+
+    async def _is_gone(self, begun: Begun) -> bool:
+        """Whether an answer was deleted or replaced after its end.
+
+        What an undone regeneration came to is known without its message.
+        """
+        if not begun.ended or events.is_undone(begun.done or ""):
+            return False
+        return not await db_answers.is_there(self._db, begun.message_id)
 
     async def _history(self, connection: Connection, lease: Lease) -> list[Turn]:
         return await db_answers.history(
@@ -342,6 +365,12 @@ class Answers:
                 return
             await asyncio.sleep(_POLL_SECONDS)
         await asyncio.shield(self._own(self._fence(message_id), "fence"))
+        # Another stop may have fenced this one, and be about to save.
+        deadline = time.monotonic() + self._settings.database_timeout_seconds
+        while (begun := await db_answers.read_begun(self._db, message_id)) and not begun.ended:
+            if time.monotonic() > deadline:
+                raise DatabaseUnavailable
+            await asyncio.sleep(_POLL_SECONDS)
 
     async def _fence(self, message_id: str) -> None:
         """Take an answer from an owner that does not react, and end it from the log."""
@@ -354,9 +383,24 @@ class Answers:
 
     async def _take_up(self, lease: Lease) -> None:
         """Go on with an answer whose process died or handed it over."""
+        self._taking_up[lease.message_id] = lease
+        try:
+            if self.draining or not await self._go_on(lease):
+                # The drain began just now: somebody else may have it.
+                await db_answers.release(
+                    self._upkeep, [(lease.message_id, lease.attempt)], self.process
+                )
+        finally:
+            if self._taking_up.get(lease.message_id) is lease:
+                del self._taking_up[lease.message_id]
+
+    async def _go_on(self, lease: Lease) -> bool:
+        """End it, or start writing it; False where a drain has begun meanwhile."""
         if lease.stop_requested:
             await self._writer.close_from_log(lease, "stopped")
-        elif self._settings.on_crash == "interrupt" or lease.crashes >= MOST_CRASHES:
+        elif lease.crashes >= MOST_CRASHES or (
+            lease.crashes and self._settings.on_crash == "interrupt"
+        ):
             await self._writer.close_from_log(lease, "interrupted")
         else:
 
@@ -364,7 +408,11 @@ class Answers:
                 async with self._db.connection() as connection:
                     return await self._history(connection, lease)
 
-            self._launch(lease, await until_there(read), Options.from_json(lease.options))
+            history = await until_there(read)
+            if self.draining:
+                return False
+            self._launch(lease, history, Options.from_json(lease.options))
+        return True
 
     # --- readers ---------------------------------------------------------------------------------
 
@@ -441,12 +489,11 @@ class Answers:
         now = time.monotonic()
         settings = self._settings
         for answer in list(self._running.values()):
-            silence = now - answer.heard
-            if silence > (
-                settings.token_timeout_seconds
-                if answer.token_count
-                else settings.first_token_timeout_seconds
-            ) or (now - answer.began > settings.answer_timeout_seconds):
+            if answer.token_count:
+                is_silent = now - answer.heard > settings.token_timeout_seconds
+            else:
+                is_silent = now - answer.began > settings.first_token_timeout_seconds
+            if is_silent or now - answer.began > settings.answer_timeout_seconds:
                 answer.stop_writing(StopReason.SILENT)
         for reader in list(self._readers):
             if reader.sending_since is not None:
@@ -469,32 +516,44 @@ class Answers:
         for reader in list(self._readers):
             if reader.message_id not in self._running and not reader.is_local:
                 reader.leave()  # its answer is written elsewhere; so can it be read
-        deadline = time.monotonic() + max(0.0, self._settings.drain_seconds - HANDOVER_SECONDS)
+        began = time.monotonic()
+        deadline = began + max(0.0, self._settings.drain_seconds - HANDOVER_SECONDS)
+        # Long enough for a load balancer to see that readiness fails.
+        earliest = began + min(_NOTICE_SECONDS, self._settings.drain_seconds / 10)
         # An answer's end is not its readers' end: some are still taking the last of it.
-        while (self._running or self._readers) and time.monotonic() < deadline:  # noqa: ASYNC110
+        while time.monotonic() < deadline and (  # noqa: ASYNC110  # rare, and short
+            self._running or self._readers or self._accepting or time.monotonic() < earliest
+        ):
             await asyncio.sleep(_POLL_SECONDS)
         await self._hand_over()
         for reader in list(self._readers):
-            reader.leave()
+            if reader.sending_since is None:
+                reader.leave()
+            else:
+                reader.drop()  # it takes nothing, and would hold up the exit
         log.info("drained")
 
     async def _hand_over(self) -> None:
         """Give every running answer back, with its log up to date, for another process."""
+        if self._accepting:
+            # Whatever is being accepted in this moment begins an answer, to be handed over too.
+            await asyncio.wait(set(self._accepting), timeout=HANDOVER_SECONDS / 3)
+            await asyncio.sleep(0)
         left = [answer for answer in self._running.values() if not answer.ending]
-        if not left:
+        held = [(answer.message_id, answer.attempt) for answer in left]
+        held += [(lease.message_id, lease.attempt) for lease in self._taking_up.values()]
+        if not held:
             return
-        log.info("handing_over", answers=len(left))
+        log.info("handing_over", answers=len(held))
         # Where the database is away, the leases run out by themselves.
         with suppress(DatabaseUnavailable, TimeoutError):
-            async with asyncio.timeout(HANDOVER_SECONDS / 2):
+            async with asyncio.timeout(HANDOVER_SECONDS / 3):
                 await self._log.flush()
         for answer in left:
             answer.stop_writing(StopReason.NOT_OURS)
         with suppress(DatabaseUnavailable, TimeoutError):
-            async with asyncio.timeout(HANDOVER_SECONDS / 2):
-                await db_answers.release(
-                    self._db, [(a.message_id, a.attempt) for a in left], self.process
-                )
+            async with asyncio.timeout(HANDOVER_SECONDS / 3):
+                await db_answers.release(self._upkeep, held, self.process)
 
     # --- tasks -----------------------------------------------------------------------------------
 

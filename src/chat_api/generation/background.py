@@ -5,7 +5,7 @@ import os
 import signal
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Self
+from typing import ClassVar, Self
 
 from chat_api.errors import DatabaseUnavailable
 from chat_api.telemetry import log
@@ -17,6 +17,9 @@ class Background:
     A database that is away is waited for. Any other error is a defect that would silently take a
     promise with it: the process says so and ends, and another takes over its answers.
     """
+
+    died: ClassVar[bool] = False
+    """Whether a task of this process has died of a defect: its exit is no success then."""
 
     def __init__(
         self, name: str, step: Callable[[], Awaitable[None]], *, every_seconds: float = 0.0
@@ -56,6 +59,7 @@ class Background:
                 await asyncio.sleep(max(self._every, 0.25))
             except Exception:  # noqa: BLE001  # whatever it is, it must not end unnoticed
                 log.critical("background_task_died", task=self._name, exc_info=True)
+                Background.died = True
                 os.kill(os.getpid(), signal.SIGTERM)
                 return
             else:

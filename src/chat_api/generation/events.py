@@ -95,7 +95,7 @@ def done(
 
 def is_undone(done: str) -> bool:
     """Whether this final event is that of a regeneration that left the old answer in place."""
-    return '"kept_message_id"' in done
+    return "kept_message_id" in orjson.loads(done or "{}")
 
 
 def snapshot_content(data: bytes) -> str | None:
@@ -116,14 +116,12 @@ class Numbered:
 def unpack(rows: Iterable[LogRow], after: int) -> Iterator[Numbered]:
     """The events of one attempt's rows that follow event `after`, without a gap.
 
-    Rows may overlap (a batch written again after a lost connection); what follows a hole waits
-    until the hole is filled.
+    Rows may overlap: what follows a hole is passed over until the writer fills the hole, with a
+    row that ends behind those that were there already.
     """
     for row in rows:
-        if row.last_event <= after:
+        if row.last_event <= after or row.first_event > after + 1:
             continue
-        if row.first_event > after + 1:
-            return
         lines = row.events.encode().split(b"\n")
         if len(lines) != row.last_event - row.first_event + 1:
             yield Numbered(row.last_event, lines[0])

@@ -6,16 +6,18 @@ another process writes, those that come late, and those that fell behind.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Protocol
 
 from chat_api.db import answers as db_answers
-from chat_api.db.answers import Page
+from chat_api.db.answers import LogRow, Page
 from chat_api.db.engine import Database
 from chat_api.errors import DatabaseUnavailable
 from chat_api.generation.answer import RunningAnswer, StopReason
 from chat_api.telemetry import LOG_ROWS, log
+
+_MOST_BATCH_CHARS = 4_000_000
 
 
 class LogWriter:
@@ -68,7 +70,9 @@ class LogWriter:
                 await self.compare(running)
                 self._failed, self._losses = False, losses
             rows = [row for answer in running if (row := answer.unlogged()) is not None]
-            held = await db_answers.append_log(self._db, self._process, rows)
+            # What has piled up in an outage must not become one statement that always fails.
+            for batch in _batches(rows):
+                held = await db_answers.append_log(self._db, self._process, batch)
         except DatabaseUnavailable:
             self._failed = True
             raise
@@ -93,6 +97,19 @@ class LogWriter:
         )
         for answer in running:
             answer.log_lost(ends[answer.message_id])
+
+
+def _batches(rows: list[LogRow]) -> Iterator[list[LogRow]]:
+    """The rows in statements of a few megabytes; one empty batch for no rows."""
+    batch: list[LogRow] = []
+    size = 0
+    for row in rows:
+        if batch and size + len(row.events) > _MOST_BATCH_CHARS:
+            yield batch
+            batch, size = [], 0
+        batch.append(row)
+        size += len(row.events)
+    yield batch
 
 
 class Waiting(Protocol):

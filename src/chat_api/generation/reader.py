@@ -202,6 +202,8 @@ class Reader:
         if begun is None or begun.last_event is None or begun.done is None:
             return None
         content = await db_answers.read_content(self._db, self.message_id)
+        if content is None and not events.is_undone(begun.done):
+            return None  # replaced, and its log swept, in this moment: no end without the text
         frames: list[bytes] = []
         last = begun.last_event - 1
         failure: bytes | None = None

@@ -5,14 +5,14 @@ run out has lost the answer to the first who claims it, with the next attempt's 
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
+from datetime import datetime
 
 from chat_api.db import answers as db_answers
 from chat_api.db.answers import Lease
 from chat_api.db.engine import Database
 from chat_api.errors import DatabaseUnavailable
-from chat_api.generation.answer import RunningAnswer
 from chat_api.generation.background import Background
 from chat_api.telemetry import TAKEOVERS, log
 
@@ -30,7 +30,7 @@ class Recovery:
         self,
         db: Database,
         process: str,
-        running: Mapping[str, RunningAnswer],
+        held: Callable[[], Sequence[tuple[str, int]]],
         listened: Callable[[], AbstractSet[str]],
         take_up: Callable[[Lease], object],
         *,
@@ -39,12 +39,13 @@ class Recovery:
     ) -> None:
         self._db = db
         self._process = process
-        self._running = running
+        self._held = held
         self._listened = listened
         self._take_up = take_up
         self._lease_seconds = lease_seconds
         self._log_retention_seconds = log_retention_seconds
         self._contact_since: float | None = None
+        self._seen: datetime | None = None  # the last scan but one, by the database's clock
         self._last_scan = time.monotonic()
         self.paused = False
 
@@ -60,34 +61,44 @@ class Recovery:
         )
 
     async def _renew(self) -> None:
-        held = [(answer.message_id, answer.attempt) for answer in self._running.values()]
-        listened = list(self._listened())
-        await db_answers.renew(self._db, self._process, held, listened, self._lease_seconds)
+        listened = self._listened()
+        await db_answers.renew(
+            self._db, self._process, self._held(), list(listened), self._lease_seconds
+        )
+        if left := listened - self._listened():
+            # Their last reader left while this was under way, which may have undone its leaving.
+            await db_answers.stop_listening(self._db, self._process, list(left))
 
     async def _scan(self) -> None:
         """Claim what is abandoned.
 
         An outage of the database is no crash of its clients: those that live need one lease of
-        unbroken contact to show it. Answers handed over need no such patience.
+        unbroken contact to show it. Nor is a stall that breaks no connection: what runs out during
+        it was valid at the scan before, and is left alone until its owner could renew it. Answers
+        handed over need no such patience.
         """
         now = time.monotonic()
         if now - self._last_scan > self._lease_seconds / 2:
-            self._contact_since = None  # this process was frozen, or the database was away
+            # This process was frozen, or the database was away.
+            self._contact_since = self._seen = None
         self._last_scan = now
         if self.paused:
             return
         since = self._contact_since
         try:
+            at = await db_answers.database_time(self._db)
             leases = await db_answers.claim_abandoned(
                 self._db,
                 self._process,
                 self._lease_seconds,
                 limit=_CLAIMED_AT_ONCE,
                 only_released=since is None or now - since < self._lease_seconds,
+                expired_before=self._seen,
             )
         except DatabaseUnavailable:
-            self._contact_since = None
+            self._contact_since = self._seen = None
             raise
+        self._seen = at
         if since is None:
             self._contact_since = now
         for lease in leases:

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from chat_api.db import answers as db_answers
 from chat_api.db.answers import Ending, Lease, Outcome
@@ -53,12 +53,14 @@ class AnswerWriter:
         log_writer: LogWriter,
         *,
         max_answer_chars: int,
+        max_answer_bytes: int,
     ) -> None:
         self._db = db
         self._inference = inference
         self._running = running
         self._log = log_writer
         self._max_chars = max_answer_chars
+        self._max_bytes = max_answer_bytes
 
     @contextmanager
     def _registered(self, lease: Lease) -> Iterator[RunningAnswer]:
@@ -77,6 +79,11 @@ class AnswerWriter:
             RUNNING_ANSWERS.set(len(self._running))
             answer.close()
 
+    def _is_outdated(self, lease: Lease) -> bool:
+        """Whether this process writes the answer at a later attempt already."""
+        earlier = self._running.get(lease.message_id)
+        return earlier is not None and earlier.attempt >= lease.attempt
+
     async def write(
         self, lease: Lease, messages: Sequence[Mapping[str, str]], options: Options
     ) -> None:
@@ -84,6 +91,8 @@ class AnswerWriter:
 
         A stop does not cancel this; it cancels the pump, and the answer ends in order.
         """
+        if self._is_outdated(lease):
+            return
         with self._registered(lease) as answer:
             answer.pump = asyncio.create_task(
                 self._pump(answer, messages, options), name=f"upstream-{answer.message_id}"
@@ -118,19 +127,31 @@ class AnswerWriter:
         async with aclosing(upstream) as arrivals:
             async for arrived in arrivals:
                 answer.heard = time.monotonic()
-                if answer.token_count == 0:
-                    FIRST_TOKEN_SECONDS.observe(answer.heard - answer.began)
                 for event in arrived:
+                    answer.bytes += len(event.data)
+                    if answer.bytes > self._max_bytes:
+                        raise InferenceIncomplete(
+                            "The answer was cut off: its events are too large."
+                        )
                     if event.text:
-                        if answer.chars + len(event.text) > self._max_chars:
-                            raise InferenceIncomplete(
-                                f"The answer was cut off at {self._max_chars} characters."
-                            )
+                        if answer.token_count == 0:
+                            FIRST_TOKEN_SECONDS.observe(answer.heard - answer.began)
+                        room = self._max_chars - answer.chars
+                        if len(event.text) > room:
+                            self._cut_off(answer, event.text[:room])
                         answer.add_text(event.text)
                     answer.publish(event.data)
 
+    def _cut_off(self, answer: RunningAnswer, piece: str) -> NoReturn:
+        if piece:
+            answer.add_text(piece)
+            answer.publish(events.token(piece))
+        raise InferenceIncomplete(f"The answer was cut off at {self._max_chars} characters.")
+
     async def close_from_log(self, lease: Lease, status: str) -> None:
         """End an answer, that another process wrote, with what its log holds."""
+        if self._is_outdated(lease):
+            return
         with self._registered(lease) as answer:
             written = await until_there(lambda: self._longest_logged(lease.message_id))
             answer.replace_text(written)
@@ -177,7 +198,8 @@ class AnswerWriter:
             return
         answer.publish(ending.done.encode())
         answer.saved = True
-        TOKENS.inc(written.token_count)
+        if answer.pump is not None:  # else another process has counted them
+            TOKENS.inc(written.token_count)
         ANSWERS.labels(status).inc()
         log.info(
             "answer_ended",

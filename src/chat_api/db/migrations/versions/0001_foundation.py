@@ -60,12 +60,14 @@ CREATE TABLE generations (
     status text NOT NULL DEFAULT 'generating',
     error text,
     last_event integer,  -- nothing past it is delivered
-    done text  -- the final event's JSON
+    done text,  -- the final event's JSON
+    logged boolean NOT NULL DEFAULT true  -- until its log is swept
 );
 CREATE INDEX generations_by_conversation ON generations (conversation_id, started_at DESC);
 -- On the owner alone, so that renewing a lease stays a heap-only update.
 CREATE INDEX generations_running ON generations (owner) WHERE ended_at IS NULL;
 CREATE INDEX generations_ended ON generations (ended_at) WHERE ended_at IS NOT NULL;
+CREATE INDEX generations_to_sweep ON generations (ended_at) WHERE logged AND ended_at IS NOT NULL;
 
 -- What running answers have sent, a row an answer and batch. No foreign key: a deleted conversation
 -- must not make a whole batch fail.
