@@ -24,12 +24,6 @@ from typing import Any
 
 from chat_api.db import answers, engine
 
-POINTS = tuple(
-    f"{moment} {work}"
-    for work in ("begin", "end", "log", "claim", "release", "take", "stop")
-    for moment in ("before", "after")
-) + ("during begin", "during end")
-
 _in_transaction: ContextVar[list[str] | None] = ContextVar("in_transaction", default=None)
 
 

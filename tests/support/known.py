@@ -5,17 +5,17 @@ Every token says which call of the inference service it belongs to and its numbe
 """
 
 import asyncio
+import contextlib
 import random
 import re
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx2
 from tests.support.client import Client, Stream, StreamEndedError
 from tests.support.events import Event
-from tests.support.gates import Gate
 from tests.support.inference import Call, Script, event
 
 _TOKEN = re.compile(r"<([0-9a-f]{6}):([0-9]+)>")
@@ -23,7 +23,7 @@ _PLAN = re.compile(r"count=([0-9]+) pause=([0-9.]+) end=([a-z]+)")
 
 
 def counted(count: int, *, pause: float = 0.0, tag: str | None = None) -> "Known":
-    """A script that sends `count` known tokens, `pause` seconds apart; add `.done()` or the like."""
+    """A script of `count` known tokens, `pause` seconds apart; `.done()` is yours to add."""
     return Known(tag).count(count, pause=pause)
 
 
@@ -63,12 +63,13 @@ def planned() -> Script:
 
     async def step(performance: Any) -> None:
         call: Call = performance.call
-        found = _PLAN.search(call.contents[-1])
-        count, pause, end = (int(found[1]), float(found[2]), found[3]) if found else (5, 0, "done")
+        # The last one: a question whose answer is blank is joined with the next.
+        found = _PLAN.findall(call.contents[-1])
+        count, pause, end = found[-1] if found else ("5", "0", "done")
         tag = uuid.uuid4().hex[:6]
-        for number in range(count):
-            if pause:
-                await asyncio.sleep(pause)
+        for number in range(int(count)):
+            if float(pause):
+                await asyncio.sleep(float(pause))
             await performance.token(f"<{tag}:{number}>", {})
         if end == "done":
             await performance.data(event({"done": True}))
@@ -93,18 +94,29 @@ def asked_for(question: str) -> tuple[int, str]:
     return int(found[1]), found[3]
 
 
+def _number(digits: str) -> int:
+    return int(digits.lstrip("0") or "0")
+
+
 def length(text: str) -> int:
     """How many known tokens a text is made of; it must be those of one call, from 0, in order."""
     tags = set()
     end = count = 0
     for match in _TOKEN.finditer(text):
         assert match.start() == end, f"a hole at {end}: {text[max(0, end - 60) : end + 60]!r}"
-        assert int(match[2]) == count, f"number {match[2]} where {count} was due: {text[:200]!r}"
+        assert _number(match[2]) == count, (
+            f"number {match[2]} where {count} was due: {text[:200]!r}"
+        )
         tags.add(match[1])
         end, count = match.end(), count + 1
     assert end == len(text), f"trailing {text[end : end + 80]!r}"
     assert len(tags) <= 1, f"a mixture of {tags}"
     return count
+
+
+def numbered(number: int) -> Callable[[Event], bool]:
+    """Holds for the token with this number."""
+    return lambda event: str(event.data.get("token", "")).endswith(f":{number}>")
 
 
 @dataclass
@@ -160,16 +172,24 @@ class Follower:
             assert not self.text, f"a large token in mid-answer: {piece[:80]!r}"
         for match in _TOKEN.finditer(piece):
             assert self._tag in (None, match[1]), f"{match[0]} after {self.text[-60:]!r}"
-            assert int(match[2]) == self._next, f"{match[0]} after {self.text[-60:]!r}"
+            assert _number(match[2]) == self._next, f"{match[0]} after {self.text[-60:]!r}"
             self._tag, self._next = match[1], self._next + 1
         self.text += piece
 
-    async def read(self, stream: Stream, *, most: int | None = None, timeout: float = 30) -> str:
-        """Take the stream's events; why it ended: "done", "end", "broken", or "most" events."""
+    async def read(
+        self, stream: Stream, *, most: int | None = None, patience: float | None = None
+    ) -> str:
+        """Take the stream's events; why it ended: "done", "end", "broken", "most" or "silent".
+
+        "silent" is after `patience` seconds without an event; without patience that is an error.
+        """
         taken = 0
         while most is None or taken < most:
             try:
-                event = await stream.next(timeout)
+                async with asyncio.timeout(patience):
+                    event = await stream.next(60 if patience else 30)
+            except TimeoutError:
+                return "silent"
             except StreamEndedError:
                 if isinstance(stream.error, AssertionError):
                     raise
@@ -187,19 +207,26 @@ async def follow(
     clients: Sequence[Client],
     *,
     timeout: float = 30,
+    patience: float | None = None,
+    most: int | None = None,
     choose: Callable[[Sequence[Client]], Client] = random.choice,
 ) -> None:
     """Join again and again with the last id, on any of the replicas, until `done`.
 
-    Refused connections and 503 are tried again; anything else that is no stream is an error.
+    Refused connections and 503 are tried again; anything else that is no stream is an error. With
+    `patience` a replica that is silent for so long is left, with `most` a stream is cut after so
+    many events.
     """
     async with asyncio.timeout(timeout):
         while follower.done is None:
             client = choose(clients)
             try:
-                async with client.join(conversation_id, follower.cursor, expect=None) as stream:
+                async with contextlib.AsyncExitStack() as stack:
+                    joining = client.join(conversation_id, follower.cursor, expect=None)
+                    async with asyncio.timeout(patience):
+                        stream = await stack.enter_async_context(joining)
                     if stream.status == 200:
-                        await follower.read(stream, timeout=timeout)
+                        await follower.read(stream, most=most, patience=patience)
                         continue
                     assert stream.status == 503, (
                         f"{stream.status} at {follower.cursor}: {await stream.problem()}"
@@ -207,7 +234,7 @@ async def follow(
                         else f"204 at {follower.cursor}, {follower.kinds[-3:]}"
                     )
                     assert "retry-after" in stream.headers
-            except httpx2.TransportError:
+            except (httpx2.TransportError, TimeoutError):
                 pass
             await asyncio.sleep(0.05)
 
@@ -216,11 +243,3 @@ async def until_first(stream: Stream, follower: Follower, tokens: int) -> None:
     """Read until so many tokens are there."""
     while follower.kinds.count("token") < tokens:
         assert await follower.read(stream, most=1) == "most", follower.kinds
-
-
-Condition = Callable[[], Awaitable[bool]]
-
-
-def gates(count: int) -> list[Gate]:
-    """So many gates."""
-    return [Gate(f"gate {number}") for number in range(count)]

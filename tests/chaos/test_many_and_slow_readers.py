@@ -1,0 +1,173 @@
+"""Readers that take nothing, and readers in great numbers: nobody else suffers."""
+
+import asyncio
+import contextlib
+import time
+
+import psutil
+from tests.chaos.conftest import Pair, StartPair
+from tests.support.client import Stream
+from tests.support.gates import Gate
+from tests.support.inference import Inference
+from tests.support.known import Known, counted, length
+from tests.support.lazy import lazily
+from tests.support.waiting import eventually
+
+HUGE = {"MAX_ANSWER_CHARS": "10000000", "SLOW_READER_SECONDS": "1"}
+SIZE = 8000
+
+
+def memory(pair: Pair) -> int:
+    """Resident bytes of both replicas."""
+    return sum(
+        process.memory_info().rss for service in pair.services for process in service.processes()
+    )
+
+
+def connections(pair: Pair) -> int:
+    """Open connections to the replicas' own ports."""
+    return sum(
+        1
+        for service in pair.services
+        for connection in psutil.Process(service.pid).net_connections("tcp4")
+        if connection.laddr.port == service.port and connection.status == "ESTABLISHED"
+    )
+
+
+async def test_case_17_a_client_that_stops_reading_is_dropped_and_the_answer_goes_on(
+    start_pair: StartPair, inference: Inference
+) -> None:
+    """Case 17: with a huge answer, at the owner and at the other replica; memory is bounded."""
+    pair = await start_pair(**HUGE)
+    inference.once(Known().count(1000, size=SIZE).done())
+    conversation = await pair.here.create()
+    path = f"/api/conversations/{conversation['id']}/stream"
+    gate = Gate()
+    before = memory(pair)
+    async with contextlib.AsyncExitStack() as stack:
+        sender = await stack.enter_async_context(pair.here.send(conversation["id"], "Much"))
+        await sender.until("token")
+        slow = [
+            await stack.enter_async_context(lazily(client, "GET", path))
+            for client in pair.clients * 5
+        ]
+        for stream in slow:
+            assert await stream.head() == 200
+        await sender.rest(40)
+        assert length(sender.text) == 1000
+        assert len(sender.text) > 1000 * SIZE
+        assert sender.done["status"] == "complete"
+
+        def dropped() -> int:
+            return sum(
+                line.get("event") == "slow_reader_dropped"
+                for service in pair.services
+                for line in service.logs()
+            )
+
+        await eventually(lambda: dropped() == 10)
+        assert memory(pair) - before < 250_000_000
+        gate.open()
+        for stream in slow:
+            await stream.rest()
+            assert not stream.ended
+            assert stream.taken < len(sender.text)
+    await eventually(lambda: connections(pair) <= 4)
+    # A dropped one that comes back gets the rest.
+    cursor = slow[1].events[-1].id if slow[1].events else None
+    if cursor is not None:
+        async with pair.there.join(conversation["id"], cursor) as again:
+            await again.rest(40)
+            assert again.done == sender.done
+
+
+async def test_a_slow_client_that_takes_a_little_now_and_then_is_kept(
+    start_pair: StartPair, inference: Inference
+) -> None:
+    """What counts is silence, not pace."""
+    pair = await start_pair(**HUGE)
+    inference.once(Known().count(100, size=SIZE).done())
+    conversation = await pair.here.create()
+    path = f"/api/conversations/{conversation['id']}/messages"
+    async with lazily(pair.here, "POST", path, {"content": "Much"}) as slow:
+        assert await slow.head() == 200
+        events = await slow.rest(40)
+        assert slow.ended
+    assert [event.kind for event in events] == ["start", *["token"] * 100, "done"]
+
+
+async def test_a_drain_waits_for_a_slow_reader_of_an_answer_that_has_ended(
+    start_pair: StartPair, inference: Inference
+) -> None:
+    """Short answers end untouched, also where their client is still taking the last bytes."""
+    pair = await start_pair(**{**HUGE, "SLOW_READER_SECONDS": "20"}, DRAIN_SECONDS="20")
+    inference.once(Known().count(500, size=SIZE).done())
+    conversation = await pair.here.create()
+    path = f"/api/conversations/{conversation['id']}/messages"
+    async with lazily(pair.here, "POST", path, {"content": "Much"}) as slow:
+        assert await slow.head() == 200
+
+        async def ended() -> bool:
+            [_, answer] = await pair.there.messages(conversation["id"])
+            return bool(answer["status"] == "complete")
+
+        await eventually(ended)
+        pair.services[0].terminate()
+        await eventually(lambda: draining(pair))
+        events = await slow.rest()
+        assert slow.ended
+        assert [event.kind for event in events] == ["start", *["token"] * 500, "done"]
+    assert await asyncio.to_thread(pair.services[0].wait) == 0
+
+
+def draining(pair: Pair) -> bool:
+    """Whether the first replica's drain has begun."""
+    return any(line.get("event") == "draining" for line in pair.services[0].logs())
+
+
+async def test_case_18_five_hundred_idle_streams_and_a_pool_of_five_connections(
+    start_pair: StartPair, inference: Inference
+) -> None:
+    """Case 18: sends still work, and no connection of the database is held by a stream."""
+    pair = await start_pair(DATABASE_POOL_SIZE="5", LEASE_SECONDS="8")
+    gate = Gate()
+    inference.on("Wait", counted(2).wait(gate, 100).count(1).done())
+    conversations = [await pair.here.create() for _ in range(50)]
+    async with contextlib.AsyncExitStack() as stack:
+        streams: list[Stream] = []
+
+        async def open_one(number: int) -> None:
+            conversation = conversations[number % 50]["id"]
+            client = pair.clients[number % 2]
+            request = (
+                pair.here.send(conversation, "Wait") if number < 50 else client.join(conversation)
+            )
+            stream = await stack.enter_async_context(request)
+            streams.append(stream)
+            await stream.until("token", 40)
+
+        for start in range(0, 500, 50):
+            await asyncio.gather(*(open_one(start + number) for number in range(50)))
+        assert len(streams) == 500
+        began = time.monotonic()
+        for client in pair.clients:
+            for _ in range(3):
+                conversation = await client.create()
+                assert (await client.ask(conversation["id"], "Hello"))["status"] == "complete"
+        assert time.monotonic() - began < 10
+        used = await pair.db.value(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+            "AND application_name = 'samosachaat-chat-api'"
+        )
+        # Five for the requests of each replica, and the few for leases and log.
+        assert used <= 2 * (5 + 4)
+        busy = await pair.db.value(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+            "AND application_name = 'samosachaat-chat-api' AND state LIKE 'idle in transaction%'"
+        )
+        assert busy == 0
+        gate.open()
+        for stream in streams:
+            await stream.rest(40)
+            assert stream.done["status"] == "complete"
+            assert length(stream.text) == 3
