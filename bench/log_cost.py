@@ -20,8 +20,10 @@ from pathlib import Path
 import psutil
 from uuid_utils.compat import uuid7
 
+from chat_api.db import answer_log as db_log
 from chat_api.db import answers, queries
-from chat_api.db.answers import Draft, Lease, LogRow
+from chat_api.db.answer_log import LogRow
+from chat_api.db.answers import Draft, Lease
 from chat_api.db.engine import Database
 from chat_api.db.migrate import migrate
 from chat_api.local.postgres import EmbeddedPostgres
@@ -80,11 +82,11 @@ async def measure(
         rows = [
             LogRow(lease.message_id, 1, last + 1, last + TOKENS_A_BATCH, events) for lease in leases
         ]
-        await answers.append_log(db, process, rows)
+        await db_log.append_log(db, process, rows)
         statements.append(time.perf_counter() - started)
         started = time.perf_counter()
         places = [(lease.message_id, 1, last) for lease in followed]
-        assert len(await answers.read_pages(db, places)) == len(followed)
+        assert len(await db_log.read_pages(db, places)) == len(followed)
         pages.append(time.perf_counter() - started)
         last += TOKENS_A_BATCH
         tokens += TOKENS_A_BATCH * len(leases)

@@ -20,32 +20,24 @@ from tests.unit.world import (
     opened,
 )
 
-from chat_api.db import answers, queries
-from chat_api.db.answers import (
-    Held,
-    KeyReused,
-    Lease,
-    LogRow,
-    NoQuestion,
-    Outcome,
-    Page,
-    Repeat,
-    Running,
-    Turn,
-)
+from chat_api.db import answer_log as db_log
+from chat_api.db import answers, housekeeping, queries
+from chat_api.db import leases as db_leases
+from chat_api.db.answer_log import Held, LogRow, Page
+from chat_api.db.answers import KeyReused, Lease, NoQuestion, Outcome, Repeat, Running, Turn
 from chat_api.db.engine import Connection, Database
 
 
 async def log_of(world: World, lease: Lease) -> list[tuple[int, int, int]]:
     return [
         (row.attempt, row.first_event, row.last_event)
-        for row in await answers.read_log(world.pool, lease.message_id)
+        for row in await db_log.read_log(world.pool, lease.message_id)
     ]
 
 
 async def taken(world: World, lease: Lease, process: str | None = None) -> Lease:
     """The next attempt, in another process's hands."""
-    new = await answers.take(world.pool, lease.message_id, process or str(uuid4()), LEASE_SECONDS)
+    new = await db_leases.take(world.pool, lease.message_id, process or str(uuid4()), LEASE_SECONDS)
     assert new is not None
     return new
 
@@ -73,7 +65,7 @@ async def expire(world: World, lease: Lease) -> None:
 async def claim(
     world: World, process: str | None = None, *, limit: int = 20, only_released: bool = False
 ) -> list[Lease]:
-    return await answers.claim_abandoned(
+    return await db_leases.claim_abandoned(
         world.pool,
         process or str(uuid4()),
         LEASE_SECONDS,
@@ -148,9 +140,9 @@ async def test_a_busy_conversation_says_with_what_and_whether_anyone_listens(
         assert await world.begin(conversation, world.draft(content)) == Running(
             lease.message_id, listened=True
         )
-    await answers.stop_listening(world.pool, world.process, [lease.message_id])
+    await db_leases.stop_listening(world.pool, world.process, [lease.message_id])
     assert await world.begin(conversation) == Running(lease.message_id, listened=False)
-    await answers.listen(world.pool, str(uuid4()), [lease.message_id], -1)  # it has run out
+    await db_leases.listen(world.pool, str(uuid4()), [lease.message_id], -1)  # it has run out
     assert await world.begin(conversation) == Running(lease.message_id, listened=False)
     assert len(await world.messages(conversation)) == 2
 
@@ -338,12 +330,12 @@ async def test_blank_messages_take_no_place_in_the_history(world: World) -> None
 async def test_a_batch_is_written_for_all_of_a_process_s_answers(world: World) -> None:
     one, other = await world.lease(), await world.lease()
     rows = [log_row(one, 0, ["a", "b"]), log_row(other, 0, ["c"])]
-    assert await answers.append_log(world.pool, world.process, rows) == {
+    assert await db_log.append_log(world.pool, world.process, rows) == {
         one.message_id: Held(1, stop_requested=False),
         other.message_id: Held(1, stop_requested=False),
     }
-    assert await answers.read_log(world.pool, one.message_id) == rows[:1]
-    assert await answers.read_log(world.pool, other.message_id) == rows[1:]
+    assert await db_log.read_log(world.pool, one.message_id) == rows[:1]
+    assert await db_log.read_log(world.pool, other.message_id) == rows[1:]
 
 
 async def test_a_row_of_what_is_not_held_any_more_costs_the_others_nothing(world: World) -> None:
@@ -354,7 +346,7 @@ async def test_a_row_of_what_is_not_held_any_more_costs_the_others_nothing(world
     await world.end(ended)
     await taken(world, foreign)
     leases = (deleted, fenced, held, ended, foreign)
-    found = await answers.append_log(
+    found = await db_log.append_log(
         world.pool, world.process, [log_row(lease, 0, ["a"]) for lease in leases]
     )
     assert found == {
@@ -368,8 +360,8 @@ async def test_a_row_of_what_is_not_held_any_more_costs_the_others_nothing(world
 
 async def test_nothing_to_write_still_asks(world: World) -> None:
     lease = await world.lease()
-    await answers.request_stop(world.pool, lease.message_id)
-    assert await answers.append_log(world.pool, world.process, []) == {
+    await db_leases.request_stop(world.pool, lease.message_id)
+    assert await db_log.append_log(world.pool, world.process, []) == {
         lease.message_id: Held(1, stop_requested=True)
     }
 
@@ -377,7 +369,7 @@ async def test_nothing_to_write_still_asks(world: World) -> None:
 async def test_a_row_written_twice_is_there_once(world: World) -> None:
     lease = await world.lease()
     for _ in range(2):
-        await answers.append_log(world.pool, world.process, [log_row(lease, 0, ["a"])])
+        await db_log.append_log(world.pool, world.process, [log_row(lease, 0, ["a"])])
     assert await log_of(world, lease) == [(1, 0, 0)]
 
 
@@ -389,10 +381,10 @@ async def test_the_log_commits_asynchronously_and_nothing_else_does(
     async with connected(database_url, synchronous_commit="on") as connection:
         on_it: Database = OnConnection(connection)
         async with connection.transaction():
-            await answers.append_log(on_it, world.process, [log_row(lease, 0, ["a"])])
+            await db_log.append_log(on_it, world.process, [log_row(lease, 0, ["a"])])
             assert await connection.fetchval(setting) == "off"
         async with connection.transaction():
-            await answers.request_stop(on_it, lease.message_id)
+            await db_leases.request_stop(on_it, lease.message_id)
             assert await connection.fetchval(setting) == "on"
         async with connection.transaction():
             assert await answers.end(connection, lease, ending(lease), None) is Outcome.SAVED
@@ -410,7 +402,7 @@ async def test_a_batch_waits_for_no_lock(world: World, database_url: str) -> Non
             "SELECT 1 FROM generations WHERE message_id = $1 FOR UPDATE", locked.message_id
         )
         async with asyncio.timeout(5):
-            await answers.append_log(
+            await db_log.append_log(
                 world.pool,
                 world.process,
                 [log_row(locked, 0, ["a"]), log_row(free, 0, ["a"])],
@@ -421,13 +413,13 @@ async def test_a_batch_waits_for_no_lock(world: World, database_url: str) -> Non
 async def test_the_log_s_ends_are_told_by_attempt(world: World) -> None:
     lease, empty = await world.lease(), await world.lease()
     rows = [log_row(lease, 0, ["a"]), log_row(lease, 1, ["b", "c"])]
-    await answers.append_log(world.pool, world.process, rows)
-    assert await answers.log_ends(world.pool, [(lease.message_id, 1), (empty.message_id, 1)]) == {
+    await db_log.append_log(world.pool, world.process, rows)
+    assert await db_log.log_ends(world.pool, [(lease.message_id, 1), (empty.message_id, 1)]) == {
         lease.message_id: 2,
         empty.message_id: -1,
     }
-    assert await answers.log_ends(world.pool, [(lease.message_id, 2)]) == {lease.message_id: -1}
-    assert await answers.log_ends(world.pool, []) == {}
+    assert await db_log.log_ends(world.pool, [(lease.message_id, 2)]) == {lease.message_id: -1}
+    assert await db_log.log_ends(world.pool, []) == {}
 
 
 async def test_a_log_row_that_meets_a_deletion_does_not_stay_for_ever(
@@ -436,13 +428,13 @@ async def test_a_log_row_that_meets_a_deletion_does_not_stay_for_ever(
     world = own_world
     lease = await world.lease()
     async with connected(fresh_database_url) as writer, writer.transaction():
-        await answers.append_log(
+        await db_log.append_log(
             OnConnection(writer), world.process, [log_row(lease, 0, ["private"])]
         )
         async with world.pool.transaction() as connection:
             await queries.delete_conversation(connection, world.user, lease.conversation_id)
     await world.pool.fetch("UPDATE answer_log SET written_at = now() - interval '2 days'")
-    await answers.sweep_orphans(world.pool)
+    await housekeeping.sweep_orphans(world.pool)
     assert await log_of(world, lease) == []
 
 
@@ -450,13 +442,13 @@ async def test_a_log_row_that_meets_a_deletion_does_not_stay_for_ever(
 
 
 async def pages(world: World, *places: tuple[str, int, int], **more: Any) -> dict[int, Page]:
-    return await answers.read_pages(world.pool, places, **more)
+    return await db_log.read_pages(world.pool, places, **more)
 
 
 async def test_a_page_holds_what_follows_the_place(world: World) -> None:
     lease, quiet = await world.lease(), await world.lease()
     rows = [log_row(lease, first, ["x"] * 2) for first in (0, 2, 4)]
-    await answers.append_log(world.pool, world.process, rows)
+    await db_log.append_log(world.pool, world.process, rows)
     found = await pages(
         world,
         (lease.message_id, 1, -1),
@@ -478,21 +470,21 @@ async def test_a_page_holds_what_follows_the_place(world: World) -> None:
 async def test_a_page_is_bounded_and_begins_at_the_place(world: World) -> None:
     lease = await world.lease()
     rows = [log_row(lease, number, ["x"]) for number in range(10)]
-    await answers.append_log(world.pool, world.process, rows)
+    await db_log.append_log(world.pool, world.process, rows)
     found = await pages(world, (lease.message_id, 1, 3), rows_each=4)
     assert found[0].rows == tuple(rows[4:8])
 
 
 async def test_a_new_attempt_comes_from_its_start(world: World) -> None:
     lease = await world.lease()
-    await answers.append_log(world.pool, world.process, [log_row(lease, 0, ["a"] * 5)])
+    await db_log.append_log(world.pool, world.process, [log_row(lease, 0, ["a"] * 5)])
     process = str(uuid4())
     next_one = await taken(world, lease, process)
     nothing = Page(gone=False, attempt=2, ended=False, last_event=None, rows=())
     assert await pages(world, (lease.message_id, 1, 4)) == {0: nothing}
     assert await pages(world, (lease.message_id, 2, -1)) == {}
     row = log_row(next_one, 0, ["b"])
-    await answers.append_log(world.pool, process, [row])
+    await db_log.append_log(world.pool, process, [row])
     assert (await pages(world, (lease.message_id, 1, 4)))[0].rows == (row,)
 
 
@@ -541,8 +533,8 @@ async def test_a_lease_is_renewed_for_its_own_attempt_only(world: World) -> None
     for lease in (mine, fenced, ended):
         await expire(world, lease)
     leases = [(lease.message_id, 1) for lease in (mine, fenced, ended)]
-    await answers.renew(world.pool, world.process, leases, [], 30)
-    await answers.renew(world.pool, str(uuid4()), leases, [], 300)
+    await db_leases.renew(world.pool, world.process, leases, [], 30)
+    await db_leases.renew(world.pool, str(uuid4()), leases, [], 300)
     left = {
         str(row["message_id"]): row["seconds"]
         for row in await world.rows(
@@ -567,7 +559,7 @@ async def test_a_locked_answer_does_not_keep_the_others_from_being_renewed(
             "SELECT 1 FROM generations WHERE message_id = $1 FOR UPDATE", locked.message_id
         )
         async with asyncio.timeout(5):
-            await answers.renew(
+            await db_leases.renew(
                 world.pool,
                 world.process,
                 [(locked.message_id, 1), (free.message_id, 1)],
@@ -583,15 +575,15 @@ async def test_listening_is_noted_while_an_answer_runs(world: World) -> None:
     running, ended = await world.lease(), await world.lease()
     await world.end(ended)
     process = str(uuid4())
-    await answers.renew(
+    await db_leases.renew(
         world.pool, process, [], [running.message_id, ended.message_id, str(uuid4())], 30
     )
-    await answers.renew(world.pool, process, [], [running.message_id], 30)
+    await db_leases.renew(world.pool, process, [], [running.message_id], 30)
     noted = await world.rows(
         "SELECT message_id::text AS id FROM listeners WHERE process = $1", process
     )
     assert noted == [{"id": running.message_id}]
-    await answers.stop_listening(world.pool, process, [running.message_id])
+    await db_leases.stop_listening(world.pool, process, [running.message_id])
     assert await world.rows("SELECT 1 FROM listeners WHERE process = $1", process) == []
 
 
@@ -619,7 +611,7 @@ async def test_crashes_are_counted_and_hand_overs_are_not(own_world: World) -> N
         await expire(own_world, lease)
         (lease,) = await claim(own_world, own_world.process)
         assert (lease.crashes, lease.attempt) == (crashes, crashes + 1)
-    await answers.release(own_world.pool, [(lease.message_id, lease.attempt)], own_world.process)
+    await db_leases.release(own_world.pool, [(lease.message_id, lease.attempt)], own_world.process)
     (lease,) = await claim(own_world, only_released=True)
     assert (lease.crashes, lease.attempt) == (3, 5)
 
@@ -627,7 +619,7 @@ async def test_crashes_are_counted_and_hand_overs_are_not(own_world: World) -> N
 async def test_only_what_was_handed_over_is_claimed_where_so_asked(own_world: World) -> None:
     dead, released = await own_world.lease(), await own_world.lease()
     await expire(own_world, dead)
-    await answers.release(own_world.pool, [(released.message_id, 1)], own_world.process)
+    await db_leases.release(own_world.pool, [(released.message_id, 1)], own_world.process)
     (claimed,) = await claim(own_world, only_released=True)
     assert (claimed.message_id, claimed.crashes) == (released.message_id, 0)
 
@@ -636,9 +628,9 @@ async def test_only_what_was_handed_over_is_claimed_where_so_asked(own_world: Wo
 async def test_only_the_owner_of_the_attempt_hands_over(process: str, world: World) -> None:
     lease = await world.lease()
     if process == "another":
-        await answers.release(world.pool, [(lease.message_id, 1)], str(uuid4()))
+        await db_leases.release(world.pool, [(lease.message_id, 1)], str(uuid4()))
     else:
-        await answers.release(world.pool, [(lease.message_id, 2)], world.process)
+        await db_leases.release(world.pool, [(lease.message_id, 2)], world.process)
     assert str((await world.generation(lease.message_id))["owner"]) == world.process
 
 
@@ -646,10 +638,10 @@ async def test_what_has_ended_is_neither_claimed_nor_handed_over(own_world: Worl
     lease = await own_world.lease()
     await own_world.end(lease)
     await expire(own_world, lease)
-    await answers.release(own_world.pool, [(lease.message_id, 1)], own_world.process)
+    await db_leases.release(own_world.pool, [(lease.message_id, 1)], own_world.process)
     assert (await own_world.generation(lease.message_id))["owner"] is not None
     assert await claim(own_world) == []
-    assert await answers.take(own_world.pool, lease.message_id, own_world.process, 8) is None
+    assert await db_leases.take(own_world.pool, lease.message_id, own_world.process, 8) is None
 
 
 async def test_two_processes_claim_different_answers(
@@ -662,11 +654,11 @@ async def test_two_processes_claim_different_answers(
         one.transaction(),
         other.transaction(),
     ):
-        first = await answers.claim_abandoned(
+        first = await db_leases.claim_abandoned(
             OnConnection(one), str(uuid4()), 60, limit=4, only_released=False
         )
         async with asyncio.timeout(5):  # it does not wait for the first
-            second = await answers.claim_abandoned(
+            second = await db_leases.claim_abandoned(
                 OnConnection(other), str(uuid4()), 60, limit=4, only_released=False
             )
     assert (len(first), len(second)) == (4, 2)
@@ -679,7 +671,7 @@ async def test_a_claim_says_all_that_is_needed_to_go_on(own_world: World) -> Non
     conversation = await own_world.conversation()
     old = await own_world.answered(conversation)
     new = await own_world.regeneration(conversation)
-    await answers.request_stop(own_world.pool, new.message_id)
+    await db_leases.request_stop(own_world.pool, new.message_id)
     await expire(own_world, new)
     (claimed,) = await claim(own_world)
     assert claimed == replace(
@@ -709,7 +701,7 @@ async def test_an_end_saves_text_numbers_tail_and_takes_the_listeners(world: Wor
     assert begun is not None
     assert (begun.ended, begun.status, begun.error) == (True, "interrupted", "x")
     assert (begun.last_event, begun.done) == (2, ending(lease, status="interrupted").done)
-    assert await answers.read_log(world.pool, lease.message_id) == [tail]
+    assert await db_log.read_log(world.pool, lease.message_id) == [tail]
     listeners = "SELECT count(*) FROM listeners WHERE message_id = $1"
     assert await world.value(listeners, lease.message_id) == 0
     assert isinstance(await world.begin(conversation), Lease)
@@ -757,7 +749,7 @@ async def test_a_fenced_attempt_ends_nothing(ended: bool, world: World) -> None:
         await world.end(next_one, "newer", last_event=2)
     tail = log_row(lease, 0, ["a", "b", "c"])
     assert await world.end(lease, "older", last_event=2, tail=tail) is Outcome.FENCED
-    assert await answers.read_log(world.pool, lease.message_id) == []
+    assert await db_log.read_log(world.pool, lease.message_id) == []
     assert await answers.read_content(world.pool, lease.message_id) == ("newer" if ended else "")
 
 
@@ -766,8 +758,8 @@ async def test_a_deleted_conversation_s_answer_is_gone(world: World) -> None:
     async with world.pool.transaction() as connection:
         await queries.delete_conversation(connection, world.user, lease.conversation_id)
     assert await world.end(lease, tail=log_row(lease, 0, ["a"])) is Outcome.GONE
-    assert await answers.read_log(world.pool, lease.message_id) == []
-    assert await answers.take(world.pool, lease.message_id, world.process, 8) is None
+    assert await db_log.read_log(world.pool, lease.message_id) == []
+    assert await db_leases.take(world.pool, lease.message_id, world.process, 8) is None
 
 
 async def test_an_end_that_is_rolled_back_leaves_it_running(world: World) -> None:
@@ -784,7 +776,7 @@ async def test_an_end_and_a_fence_at_once_have_one_winner(own_world: World) -> N
         lease = await own_world.lease()
         outcome, fenced = await asyncio.gather(
             own_world.end(lease),
-            answers.take(own_world.pool, lease.message_id, str(uuid4()), 8),
+            db_leases.take(own_world.pool, lease.message_id, str(uuid4()), 8),
         )
         assert (outcome is Outcome.SAVED) == (fenced is None)
 
@@ -922,13 +914,13 @@ async def age(world: World, lease: Lease, interval: str) -> None:
 async def test_a_sweep_takes_the_log_of_what_ended_a_while_ago(own_world: World) -> None:
     world = own_world
     running = await world.lease()
-    await answers.append_log(world.pool, world.process, [log_row(running, 0, ["a"])])
+    await db_log.append_log(world.pool, world.process, [log_row(running, 0, ["a"])])
     ended: dict[str, Lease] = {}
     for interval in ("299 seconds", "301 seconds", "1 hour", "1 hour 5 minutes 1 second"):
         lease = ended[interval] = await world.lease()
         await world.end(lease, tail=log_row(lease, 0, ["a", "b", "c"]))
         await age(world, lease, interval)
-    await answers.sweep(world.pool, 300)
+    await housekeeping.sweep(world.pool, 300)
     assert await log_of(world, running)
     assert await log_of(world, ended["299 seconds"])
     assert not await log_of(world, ended["301 seconds"])
@@ -938,7 +930,7 @@ async def test_a_sweep_takes_the_log_of_what_ended_a_while_ago(own_world: World)
     assert await answers.read_begun(world.pool, late.message_id) is not None
     # The answer's row goes a day later.
     await age(world, late, "24 hours 1 second")
-    await answers.sweep(world.pool, 300)
+    await housekeeping.sweep(world.pool, 300)
     assert await answers.read_begun(world.pool, late.message_id) is None
     assert await answers.is_there(world.pool, late.message_id)  # the message stays
 
@@ -954,7 +946,7 @@ async def test_a_sweep_takes_old_keys_and_forgotten_listeners(own_world: World) 
         "UPDATE listeners SET until = now() - interval '2 hours' WHERE message_id = "
         "(SELECT message_id FROM idempotency_keys WHERE key = 'old')"
     )
-    await answers.sweep(world.pool, 300)
+    await housekeeping.sweep(world.pool, 300)
     assert await world.rows("SELECT key FROM idempotency_keys") == [{"key": "new"}]
     assert await world.value("SELECT count(*) FROM listeners") == 1
 
@@ -964,7 +956,7 @@ async def test_two_sweeps_at_once_do_not_disturb_each_other(own_world: World) ->
         lease = await own_world.lease()
         await own_world.end(lease, tail=log_row(lease, 0, ["a"]))
         await age(own_world, lease, "25 hours")
-    await asyncio.gather(*(answers.sweep(own_world.pool, 300) for _ in range(4)))
+    await asyncio.gather(*(housekeeping.sweep(own_world.pool, 300) for _ in range(4)))
     assert await own_world.value("SELECT count(*) FROM generations") == 0
 
 

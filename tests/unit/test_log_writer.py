@@ -9,7 +9,9 @@ import pytest
 from tests.support.waiting import eventually
 from tests.unit.world import World, connected
 
-from chat_api.db import answers, queries
+from chat_api.db import answer_log as db_log
+from chat_api.db import leases as db_leases
+from chat_api.db import queries
 from chat_api.db.answers import Lease
 from chat_api.db.engine import Database
 from chat_api.errors import DatabaseUnavailable
@@ -48,7 +50,7 @@ class Desk:
 
     async def logged(self, answer: RunningAnswer) -> str:
         """The text that a reader of another process would have by now."""
-        rows = await answers.read_log(self.world.pool, answer.message_id)
+        rows = await db_log.read_log(self.world.pool, answer.message_id)
         return events.written(row for row in rows if row.attempt == answer.attempt).text
 
     def is_doubtful(self) -> bool:
@@ -113,7 +115,7 @@ async def test_all_answers_are_written_in_one_statement(desk: Desk) -> None:
         write(answer, "!")
     await desk.log.flush()
     assert [await desk.logged(answer) for answer in running] == ["one!", "two!", "three!"]
-    rows = await answers.read_log(desk.world.pool, running[0].message_id)
+    rows = await db_log.read_log(desk.world.pool, running[0].message_id)
     assert [(row.first_event, row.last_event) for row in rows] == [(0, 3), (4, 4)]
 
 
@@ -139,7 +141,7 @@ async def test_a_step_waits_for_the_first_answer(desk: Desk) -> None:
 
 async def test_a_stop_asked_for_elsewhere_is_heard_here(desk: Desk) -> None:
     stopped, other = await desk.answer("abc"), await desk.answer("abc")
-    await answers.request_stop(desk.world.pool, stopped.message_id)
+    await db_leases.request_stop(desk.world.pool, stopped.message_id)
     await desk.log.flush()
     assert (stopped.stop_reason, other.stop_reason) == (StopReason.STOPPED, None)
     assert await desk.logged(stopped) == "abc"
@@ -148,8 +150,8 @@ async def test_a_stop_asked_for_elsewhere_is_heard_here(desk: Desk) -> None:
 async def test_what_is_held_by_another_or_deleted_is_let_go(desk: Desk) -> None:
     taken, deleted, released, mine = [await desk.answer("abc") for _ in range(4)]
     world = desk.world
-    await answers.take(world.pool, taken.message_id, world.process, 8)
-    await answers.release(world.pool, [(released.message_id, 1)], world.process)
+    await db_leases.take(world.pool, taken.message_id, world.process, 8)
+    await db_leases.release(world.pool, [(released.message_id, 1)], world.process)
     async with world.pool.transaction() as connection:
         await queries.delete_conversation(connection, world.user, deleted.lease.conversation_id)
     await desk.log.flush()
@@ -234,7 +236,7 @@ async def test_a_log_that_is_complete_after_all_is_not_written_twice(desk: Desk)
     desk.log._failed = True
     write(answer, "d")
     await desk.log.flush()
-    rows = await answers.read_log(desk.world.pool, answer.message_id)
+    rows = await db_log.read_log(desk.world.pool, answer.message_id)
     assert [(row.first_event, row.last_event) for row in rows] == [(0, 3), (4, 4)]
 
 
@@ -245,7 +247,7 @@ async def test_a_batch_of_unknown_outcome_may_be_there_twice_and_is_read_once(
     answer = await desk.answer("abc")
     row = answer.unlogged()
     assert row is not None
-    await answers.append_log(desk.world.pool, desk.world.process, [row])
+    await db_log.append_log(desk.world.pool, desk.world.process, [row])
     desk.log._failed = True
     await desk.log.flush()
     write(answer, "d")

@@ -11,8 +11,11 @@ import pytest
 from tests.unit.world import World, connected, key, opened
 from uuid_utils.compat import uuid7
 
+from chat_api.db import answer_log as db_log
 from chat_api.db import answers, queries
-from chat_api.db.answers import LogRow, Running
+from chat_api.db import leases as db_leases
+from chat_api.db.answer_log import LogRow
+from chat_api.db.answers import Running
 from chat_api.db.engine import Connection, Database
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -439,18 +442,18 @@ async def test_what_is_asked_often_is_found_by_an_index(filled_url: str) -> None
             "read_conversation": queries.read_conversation(db, user, conversation),
             "read_message": queries.read_message(db, user, conversation, message),
             "update_conversation": queries.update_conversation(db, user, conversation, title="t"),
-            "append_log": answers.append_log(db, process, [LogRow(message, 1, 0, 1, "{}")]),
-            "log_ends": answers.log_ends(db, leases),
-            "renew": answers.renew(db, process, leases, [message], 8),
-            "read_pages": answers.read_pages(db, [(message, 1, 3)]),
+            "append_log": db_log.append_log(db, process, [LogRow(message, 1, 0, 1, "{}")]),
+            "log_ends": db_log.log_ends(db, leases),
+            "renew": db_leases.renew(db, process, leases, [message], 8),
+            "read_pages": db_log.read_pages(db, [(message, 1, 3)]),
             "read_joinable": answers.read_joinable(db, user, conversation, message[-12:]),
             "read_begun": answers.read_begun(db, message),
-            "read_log": answers.read_log(db, message),
-            "release": answers.release(db, leases, process),
-            "stop_listening": answers.stop_listening(db, process, [message]),
+            "read_log": db_log.read_log(db, message),
+            "release": db_leases.release(db, leases, process),
+            "stop_listening": db_leases.stop_listening(db, process, [message]),
             "is_there": answers.is_there(db, message),
-            "take": answers.take(db, message, process, 8),
-            "claim_abandoned": answers.claim_abandoned(
+            "take": db_leases.take(db, message, process, 8),
+            "claim_abandoned": db_leases.claim_abandoned(
                 db, process, 8, limit=20, only_released=False
             ),
         }

@@ -11,8 +11,11 @@ import pytest
 from tests.unit.world import LEASE_SECONDS, World, ending, log_row
 
 from chat_api import sse
-from chat_api.db import answers, queries
-from chat_api.db.answers import Lease, LogRow, Outcome
+from chat_api.db import answer_log as db_log
+from chat_api.db import leases as db_leases
+from chat_api.db import queries
+from chat_api.db.answer_log import LogRow
+from chat_api.db.answers import Lease, Outcome
 from chat_api.db.engine import Database
 from chat_api.generation import answer as answer_module
 from chat_api.generation import events
@@ -173,7 +176,7 @@ def done(lease: Lease, number: int, status: str = "complete") -> Event:
 
 
 async def log(world: World, *rows: LogRow) -> None:
-    await answers.append_log(world.pool, world.process, rows)
+    await db_log.append_log(world.pool, world.process, rows)
 
 
 async def saved(
@@ -387,7 +390,7 @@ async def test_a_reader_at_a_hole_does_not_ask_at_once(rows: int, world: World, 
 
 
 async def begun_again(world: World, lease: Lease) -> Lease:
-    new = await answers.take(world.pool, lease.message_id, world.process, LEASE_SECONDS)
+    new = await db_leases.take(world.pool, lease.message_id, world.process, LEASE_SECONDS)
     assert new is not None
     return new
 

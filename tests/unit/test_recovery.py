@@ -3,7 +3,7 @@
 import pytest
 from tests.unit.world import World, opened
 
-from chat_api.db import answers
+from chat_api.db import leases as db_leases
 from chat_api.db.answers import Lease
 from chat_api.errors import DatabaseUnavailable
 from chat_api.generation import recovery as module
@@ -78,7 +78,7 @@ async def test_nobody_takes_over_before_one_lease_of_contact(desk: Desk) -> None
 
 async def test_what_was_handed_over_is_taken_up_at_once(desk: Desk) -> None:
     lease = await desk.world.lease()
-    await answers.release(desk.world.pool, [(lease.message_id, 1)], desk.world.process)
+    await db_leases.release(desk.world.pool, [(lease.message_id, 1)], desk.world.process)
     (taken,) = await desk.scan()
     assert (taken.attempt, taken.crashes) == (2, 0)
 

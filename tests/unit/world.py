@@ -10,16 +10,8 @@ import asyncpg
 from uuid_utils.compat import uuid7
 
 from chat_api.db import answers, queries
-from chat_api.db.answers import (
-    Draft,
-    Ending,
-    IdempotencyKey,
-    Lease,
-    LogRow,
-    Outcome,
-    Repeat,
-    Running,
-)
+from chat_api.db.answer_log import LogRow
+from chat_api.db.answers import Draft, Ending, IdempotencyKey, Lease, Outcome, Repeat, Running
 from chat_api.db.engine import Connection, Database, driver_address
 from chat_api.generation import events
 

@@ -7,7 +7,8 @@ from enum import Enum
 from typing import Protocol
 
 from chat_api import sse
-from chat_api.db.answers import Lease, LogRow
+from chat_api.db.answer_log import LogRow
+from chat_api.db.answers import Lease
 from chat_api.generation import events
 from chat_api.generation.events import Written
 
@@ -132,11 +133,10 @@ class RunningAnswer:
         first, last = self.logged + 1, self.last_event
         missing = last - first + 1
         if missing > len(self._frames):
-            lines = [events.snapshot(self.written.text)]
             # A row with fewer lines than numbers is a snapshot; it cannot hold another event.
-            return LogRow(self.message_id, self.attempt, first, last, lines[0].decode())
-        else:
-            lines = [sse.data_of(self._frames[place]) for place in range(-missing, 0)]
+            text = events.snapshot(self.written.text).decode()
+            return LogRow(self.message_id, self.attempt, first, last, text)
+        lines = [sse.data_of(self._frames[place]) for place in range(-missing, 0)]
         if final is not None:
             lines.append(final)
             last += 1

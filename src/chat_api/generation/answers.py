@@ -16,7 +16,9 @@ from uuid import uuid4
 from uuid_utils.compat import uuid7
 
 from chat_api.context import build_context
+from chat_api.db import answer_log as db_log
 from chat_api.db import answers as db_answers
+from chat_api.db import leases as db_leases
 from chat_api.db import queries
 from chat_api.db.answers import Begun, Draft, IdempotencyKey, Lease, Repeat, Running, Turn
 from chat_api.db.engine import Connection, Database
@@ -232,7 +234,7 @@ class Answers:
         answer = self._running.get(message_id)
         if answer is not None:
             return answer.written
-        rows = await db_answers.read_log(self._db, message_id)
+        rows = await db_log.read_log(self._db, message_id)
         newest = max((row.attempt for row in rows), default=0)
         return events.written(row for row in rows if row.attempt == newest)
 
@@ -357,7 +359,7 @@ class Answers:
                 raise DatabaseUnavailable from None
             if answer.saved:
                 return
-        await db_answers.request_stop(self._db, message_id)
+        await db_leases.request_stop(self._db, message_id)
         deadline = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < deadline:
             begun = await db_answers.read_begun(self._db, message_id)
@@ -374,7 +376,7 @@ class Answers:
 
     async def _fence(self, message_id: str) -> None:
         """Take an answer from an owner that does not react, and end it from the log."""
-        lease = await db_answers.take(
+        lease = await db_leases.take(
             self._db, message_id, self.process, self._settings.lease_seconds
         )
         if lease is not None:
@@ -387,7 +389,7 @@ class Answers:
         try:
             if self.draining or not await self._go_on(lease):
                 # The drain began just now: somebody else may have it.
-                await db_answers.release(
+                await db_leases.release(
                     self._upkeep, [(lease.message_id, lease.attempt)], self.process
                 )
         finally:
@@ -453,7 +455,7 @@ class Answers:
             message_id, attempt, number, one_attempt=one_attempt, only_stored=only_stored
         )
         try:
-            await db_answers.listen(
+            await db_leases.listen(
                 self._db, self.process, [message_id], self._settings.lease_seconds
             )
         except BaseException:
@@ -474,10 +476,10 @@ class Answers:
     async def _stop_listening(self, message_id: str) -> None:
         # Where this fails, the row runs out by itself.
         with suppress(DatabaseUnavailable):
-            await db_answers.stop_listening(self._db, self.process, [message_id])
+            await db_leases.stop_listening(self._db, self.process, [message_id])
             if self._is_read(message_id):
                 # Somebody came meanwhile, whose row may have gone with this.
-                await db_answers.listen(
+                await db_leases.listen(
                     self._db, self.process, [message_id], self._settings.lease_seconds
                 )
 
@@ -553,7 +555,7 @@ class Answers:
             answer.stop_writing(StopReason.NOT_OURS)
         with suppress(DatabaseUnavailable, TimeoutError):
             async with asyncio.timeout(HANDOVER_SECONDS / 3):
-                await db_answers.release(self._upkeep, held, self.process)
+                await db_leases.release(self._upkeep, held, self.process)
 
     # --- tasks -----------------------------------------------------------------------------------
 

@@ -3,10 +3,11 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
+from enum import Enum
 
 from chat_api import sse
 from chat_api.db import answers as db_answers
-from chat_api.db.answers import Page
+from chat_api.db.answer_log import Page
 from chat_api.db.engine import Database
 from chat_api.errors import inference_failure
 from chat_api.generation import events
@@ -14,6 +15,14 @@ from chat_api.generation.answer import RunningAnswer
 from chat_api.generation.log import Follower
 
 _FULL_PAGE = 100
+
+
+class _Then(Enum):
+    """What follows a page of the log."""
+
+    MORE = "more"
+    END = "end"
+    STORED = "stored"  # the answer has ended, and the rest of its events is gone
 
 
 class Reader:
@@ -120,14 +129,14 @@ class Reader:
                 page = await self._next_page()
                 if page is None:
                     continue
-                frames, more = self._read_page(page)
+                frames, then = self._read_page(page)
                 if frames:
                     yield frames
-                if more == "stored":
+                if then is _Then.STORED:
                     stored = await self._stored()
                     if stored:
                         yield stored
-                if more != "more":
+                if then is not _Then.MORE:
                     return
             elif chunk:
                 self._number = answer.last_event
@@ -162,14 +171,14 @@ class Reader:
         page, self._page = self._page, None
         return page
 
-    def _read_page(self, page: Page) -> tuple[bytes, str]:
-        """A page's frames, and how it goes on: "more", "end", or "stored"."""
+    def _read_page(self, page: Page) -> tuple[bytes, _Then]:
+        """A page's frames, and how it goes on."""
         if page.gone:
-            return b"", "end"
+            return b"", _Then.END
         frames: list[bytes] = []
         if page.attempt != self._attempt:
             if self._one_attempt:
-                return b"", "end"
+                return b"", _Then.END
             if self._answer is not None:
                 self._answer.readers.discard(self)
                 self._answer = None
@@ -181,17 +190,17 @@ class Reader:
             data = event.data
             if self._one_attempt and (content := events.snapshot_content(data)) is not None:
                 if self._number > 0:
-                    return b"".join(frames), "end"
+                    return b"".join(frames), _Then.END
                 data = events.token(content)
             frames.append(self._frame(event.number, data))
             self._number = event.number
         # A full page that brought something has a successor. At a hole nothing is to be hurried.
         self._urgent = bool(frames) and len(page.rows) >= _FULL_PAGE
-        if not page.ended or (frames and self._number != page.last_event):
-            return b"".join(frames), "more"
-        if self._number == page.last_event:
-            return b"".join(frames), "end"
-        return b"", "stored"
+        if page.ended and self._number == page.last_event:
+            return b"".join(frames), _Then.END
+        if page.ended and not frames:
+            return b"", _Then.STORED
+        return b"".join(frames), _Then.MORE
 
     def _frame(self, number: int, data: bytes) -> bytes:
         return sse.encode(events.event_id(self.message_id, self._attempt, number), data)

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime
 
-from chat_api.db import answers as db_answers
+from chat_api.db import housekeeping
+from chat_api.db import leases as db_leases
 from chat_api.db.answers import Lease
 from chat_api.db.engine import Database
 from chat_api.errors import DatabaseUnavailable
@@ -62,12 +63,12 @@ class Recovery:
 
     async def _renew(self) -> None:
         listened = self._listened()
-        await db_answers.renew(
+        await db_leases.renew(
             self._db, self._process, self._held(), list(listened), self._lease_seconds
         )
         if left := listened - self._listened():
             # Their last reader left while this was under way, which may have undone its leaving.
-            await db_answers.stop_listening(self._db, self._process, list(left))
+            await db_leases.stop_listening(self._db, self._process, list(left))
 
     async def _scan(self) -> None:
         """Claim what is abandoned.
@@ -86,8 +87,8 @@ class Recovery:
             return
         since = self._contact_since
         try:
-            at = await db_answers.database_time(self._db)
-            leases = await db_answers.claim_abandoned(
+            at = await db_leases.database_time(self._db)
+            leases = await db_leases.claim_abandoned(
                 self._db,
                 self._process,
                 self._lease_seconds,
@@ -113,7 +114,7 @@ class Recovery:
             self._take_up(lease)
 
     async def _sweep(self) -> None:
-        await db_answers.sweep(self._db, self._log_retention_seconds)
+        await housekeeping.sweep(self._db, self._log_retention_seconds)
 
     async def _sweep_orphans(self) -> None:
-        await db_answers.sweep_orphans(self._db)
+        await housekeeping.sweep_orphans(self._db)

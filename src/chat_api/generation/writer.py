@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from typing import Any, NoReturn, TypeVar
 
+from chat_api.db import answer_log as db_log
 from chat_api.db import answers as db_answers
 from chat_api.db.answers import Ending, Lease, Outcome
 from chat_api.db.engine import Database
@@ -227,7 +228,7 @@ class AnswerWriter:
         return await until_there(save)
 
     async def _longest_logged(self, message_id: str) -> Written:
-        rows = await db_answers.read_log(self._db, message_id)
+        rows = await db_log.read_log(self._db, message_id)
         by_attempt = [
             events.written(row for row in rows if row.attempt == attempt)
             for attempt in {row.attempt for row in rows}

@@ -1,0 +1,170 @@
+"""The log of running answers: what they have sent, a row an answer and batch.
+
+Rows name their attempt; a row of an attempt that no longer holds its answer is not written. Ids are
+strings that hold a UUID.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from chat_api.db.engine import Database
+
+
+@dataclass(frozen=True, slots=True)
+class LogRow:
+    """Consecutive events of one attempt; `events` holds their JSON, a line each."""
+
+    message_id: str
+    attempt: int
+    first_event: int
+    last_event: int
+    events: str
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What the database says about an answer of this process."""
+
+    attempt: int
+    stop_requested: bool
+
+
+async def append_log(db: Database, process: str, rows: Sequence[LogRow]) -> dict[str, Held]:
+    """Write the rows, and say which running answers this process holds, by message id.
+
+    A row of an answer that this attempt no longer holds is left out, and costs the others nothing.
+    The commit is asynchronous: the last moments may be lost with the database's process. What must
+    last is written by `answers.end`.
+    """
+    held = await db.fetch(
+        """
+        WITH written AS (
+            INSERT INTO answer_log (message_id, attempt, first_event, last_event, events)
+            SELECT b.message_id, b.attempt, b.first_event, b.last_event, b.events
+            FROM unnest($1::uuid[], $2::integer[], $3::integer[], $4::integer[], $5::text[])
+                AS b (message_id, attempt, first_event, last_event, events)
+            CROSS JOIN (SELECT set_config('synchronous_commit', 'off', true)) AS s
+            CROSS JOIN LATERAL (
+                -- By the primary key, row for row: a planner that takes the running answers of an
+                -- owner for a handful would compare each row with each of them.
+                SELECT 1 FROM generations g
+                WHERE g.message_id = b.message_id AND g.attempt = b.attempt
+                    AND g.status = 'generating'
+                LIMIT 1) AS mine
+            ON CONFLICT DO NOTHING)
+        SELECT message_id::text AS id, attempt, stop_requested
+        FROM generations WHERE owner = $6 AND ended_at IS NULL
+        """,
+        [row.message_id for row in rows],
+        [row.attempt for row in rows],
+        [row.first_event for row in rows],
+        [row.last_event for row in rows],
+        [row.events for row in rows],
+        process,
+    )
+    return {row["id"]: Held(row["attempt"], row["stop_requested"]) for row in held}
+
+
+async def log_ends(db: Database, answers: Sequence[tuple[str, int]]) -> dict[str, int]:
+    """Up to which event the log of each (message id, attempt) has no hole; -1 for no event."""
+    rows = await db.fetch(
+        """
+        SELECT b.message_id::text AS id, coalesce((
+            SELECT CASE WHEN min(l.first_event) = 0 THEN
+                min(l.last_event) FILTER (WHERE l.following > l.last_event + 1
+                    OR l.following IS NULL) END
+            FROM (
+                SELECT a.first_event, a.last_event,
+                    lead(a.first_event) OVER (ORDER BY a.last_event) AS following
+                FROM answer_log a
+                WHERE a.message_id = b.message_id AND a.attempt = b.attempt) AS l), -1)
+            AS last_event
+        FROM unnest($1::uuid[], $2::integer[]) AS b (message_id, attempt)
+        """,
+        [message_id for message_id, _ in answers],
+        [attempt for _, attempt in answers],
+    )
+    return {row["id"]: row["last_event"] for row in rows}
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What the log holds for one reader. Without rows the attempt, or the end, is the news."""
+
+    gone: bool
+    attempt: int
+    ended: bool
+    last_event: int | None
+    rows: tuple[LogRow, ...]
+
+
+async def read_pages(
+    db: Database, places: Sequence[tuple[str, int, int]], *, rows_each: int = 100
+) -> dict[int, Page]:
+    """For each place (message id, attempt, last event seen), what is new; by index.
+
+    A place of which there is nothing new is not in the result. Of an attempt later than the
+    place's, rows come from its start. One statement for all of a process's readers.
+    """
+    found = await db.fetch(
+        """
+        SELECT r.place, g.message_id IS NULL AS gone, g.attempt, g.ended_at IS NOT NULL AS ended,
+            g.last_event AS end_event, l.first_event, l.last_event, l.events
+        FROM unnest($1::integer[], $2::uuid[], $3::integer[], $4::integer[])
+            AS r (place, message_id, attempt, event)
+        LEFT JOIN generations g ON g.message_id = r.message_id
+        LEFT JOIN LATERAL (
+            SELECT a.first_event, a.last_event, a.events FROM answer_log a
+            WHERE a.message_id = r.message_id AND a.attempt = g.attempt
+                AND a.last_event > CASE WHEN g.attempt = r.attempt THEN r.event ELSE -1 END
+            ORDER BY a.last_event LIMIT $5
+        ) l ON true
+        WHERE g.message_id IS NULL OR g.attempt <> r.attempt OR g.ended_at IS NOT NULL
+            OR l.events IS NOT NULL
+        ORDER BY r.place, l.last_event
+        """,
+        list(range(len(places))),
+        [message_id for message_id, _, _ in places],
+        [attempt for _, attempt, _ in places],
+        [event for _, _, event in places],
+        rows_each,
+    )
+    grouped: dict[int, list[Any]] = {}
+    for row in found:
+        grouped.setdefault(row["place"], []).append(row)
+    return {
+        place: Page(
+            gone=rows[0]["gone"],
+            attempt=rows[0]["attempt"] or 0,
+            ended=rows[0]["ended"],
+            last_event=rows[0]["end_event"],
+            rows=tuple(
+                LogRow(
+                    places[place][0],
+                    row["attempt"],
+                    row["first_event"],
+                    row["last_event"],
+                    row["events"],
+                )
+                for row in rows
+                if row["events"] is not None
+            ),
+        )
+        for place, rows in grouped.items()
+    }
+
+
+async def read_log(db: Database, message_id: str) -> list[LogRow]:
+    """All that the log holds of an answer, by attempt and then in order."""
+    rows = await db.fetch(
+        """
+        SELECT attempt, first_event, last_event, events
+        FROM answer_log WHERE message_id = $1 ORDER BY attempt, last_event
+        """,
+        message_id,
+    )
+    return [
+        LogRow(message_id, row["attempt"], row["first_event"], row["last_event"], row["events"])
+        for row in rows
+    ]

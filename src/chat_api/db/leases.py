@@ -1,0 +1,171 @@
+"""Who writes an answer, and who listens to it: leases, their renewal, and taking over.
+
+Times are the database's own (`now()`), so that replicas' clocks do not matter; leases are in
+seconds. An attempt fences: claiming an answer raises it by one, and whoever held it changes nothing
+any more. Ids are strings that hold a UUID.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from chat_api.db.answers import Lease
+from chat_api.db.engine import Database
+
+
+async def renew(
+    db: Database,
+    process: str,
+    answers: Sequence[tuple[str, int]],
+    listened: Sequence[str],
+    lease_seconds: float,
+) -> None:
+    """Prolong this process's hold on (message id, attempt), and its listening on message ids."""
+    if answers:
+        await db.fetch(
+            """
+            UPDATE generations SET lease_until = now() + make_interval(secs => $4)
+            WHERE message_id IN (
+                SELECT mine.message_id
+                FROM unnest($1::uuid[], $2::integer[]) AS b (message_id, attempt)
+                CROSS JOIN LATERAL (
+                    SELECT g.message_id FROM generations g
+                    WHERE g.message_id = b.message_id AND g.attempt = b.attempt
+                        AND g.owner = $3 AND g.status = 'generating'
+                    LIMIT 1 FOR UPDATE SKIP LOCKED) AS mine)
+            """,
+            [message_id for message_id, _ in answers],
+            [attempt for _, attempt in answers],
+            process,
+            lease_seconds,
+        )
+    if listened:
+        await listen(db, process, listened, lease_seconds)
+
+
+async def listen(
+    db: Database, process: str, message_ids: Sequence[str], lease_seconds: float
+) -> None:
+    """Note that this process has readers on these answers."""
+    await db.fetch(
+        """
+        INSERT INTO listeners (message_id, process, until)
+        SELECT g.message_id, $2, now() + make_interval(secs => $3)
+        FROM generations g WHERE g.message_id = ANY ($1::uuid[]) AND g.ended_at IS NULL
+        ON CONFLICT (message_id, process) DO UPDATE SET until = excluded.until
+        """,
+        list(message_ids),
+        process,
+        lease_seconds,
+    )
+
+
+async def stop_listening(db: Database, process: str, message_ids: Sequence[str]) -> None:
+    await db.fetch(
+        "DELETE FROM listeners WHERE process = $1 AND message_id = ANY ($2::uuid[])",
+        process,
+        list(message_ids),
+    )
+
+
+_LEASE_COLUMNS = """g.message_id::text AS message_id, g.conversation_id::text AS conversation_id,
+    g.question_id::text AS question_id, g.attempt, g.crashes, g.options, g.trace_id,
+    g.stop_requested,
+    (SELECT m.replaces::text FROM messages m WHERE m.id = g.message_id) AS replaces"""
+
+
+def _lease(row: Any) -> Lease:
+    return Lease(
+        message_id=row["message_id"],
+        conversation_id=row["conversation_id"],
+        question_id=row["question_id"],
+        attempt=row["attempt"],
+        crashes=row["crashes"],
+        options=row["options"],
+        trace_id=row["trace_id"],
+        replaces=row["replaces"],
+        stop_requested=row["stop_requested"],
+    )
+
+
+async def database_time(db: Database) -> datetime:
+    row = await db.fetchrow("SELECT now() AS at")
+    assert row is not None  # noqa: S101  # such a SELECT gives its row
+    at: datetime = row["at"]
+    return at
+
+
+async def claim_abandoned(
+    db: Database,
+    process: str,
+    lease_seconds: float,
+    *,
+    limit: int,
+    only_released: bool,
+    expired_before: datetime | None = None,
+) -> list[Lease]:
+    """Take up running answers whose lease has run out, or (only these) that were handed over.
+
+    `expired_before` is a time by the database's clock; none means now. Their attempt grows by one,
+    which fences whoever held them; a hand-over is no crash.
+    """
+    rows = await db.fetch(
+        f"""
+        UPDATE generations g SET
+            attempt = g.attempt + 1,
+            crashes = g.crashes + CASE WHEN g.owner IS NULL THEN 0 ELSE 1 END,
+            owner = $1,
+            lease_until = now() + make_interval(secs => $2)
+        WHERE g.message_id IN (
+            SELECT a.message_id FROM generations a
+            WHERE a.ended_at IS NULL AND a.lease_until < least(now(), $5::timestamptz)
+                AND (a.owner IS NULL OR NOT $4)
+            ORDER BY a.lease_until LIMIT $3 FOR UPDATE SKIP LOCKED)
+        RETURNING {_LEASE_COLUMNS}
+        """,  # noqa: S608  # the inserted text is ours
+        process,
+        lease_seconds,
+        limit,
+        only_released,
+        expired_before,
+    )
+    return [_lease(row) for row in rows]
+
+
+async def release(db: Database, answers: Sequence[tuple[str, int]], process: str) -> None:
+    """Hand (message id, attempt) over: another process may take them up at once."""
+    await db.fetch(
+        """
+        UPDATE generations g SET owner = NULL, lease_until = '-infinity'
+        FROM unnest($1::uuid[], $2::integer[]) AS b (message_id, attempt)
+        WHERE g.message_id = b.message_id AND g.attempt = b.attempt
+            AND g.owner = $3 AND g.ended_at IS NULL
+        """,
+        [message_id for message_id, _ in answers],
+        [attempt for _, attempt in answers],
+        process,
+    )
+
+
+async def request_stop(db: Database, message_id: str) -> None:
+    """Ask the process that writes the answer to stop it."""
+    await db.fetch(
+        "UPDATE generations SET stop_requested = true WHERE message_id = $1 AND ended_at IS NULL",
+        message_id,
+    )
+
+
+async def take(db: Database, message_id: str, process: str, lease_seconds: float) -> Lease | None:
+    """Take a running answer away from whoever writes it; None where it has ended."""
+    row = await db.fetchrow(
+        f"""
+        UPDATE generations g SET attempt = g.attempt + 1, owner = $2,
+            lease_until = now() + make_interval(secs => $3)
+        WHERE g.message_id = $1 AND g.ended_at IS NULL
+        RETURNING {_LEASE_COLUMNS}
+        """,  # noqa: S608  # the inserted text is ours
+        message_id,
+        process,
+        lease_seconds,
+    )
+    return None if row is None else _lease(row)
