@@ -1,7 +1,9 @@
 """Two replicas of the service: a pair shared by gentle tests, and pairs of a test's own to kill."""
 
+import gc
 import sys
-from collections.abc import AsyncIterator
+import warnings
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
