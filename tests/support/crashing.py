@@ -20,9 +20,10 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
+from types import ModuleType
 from typing import Any
 
-from chat_api.db import answers, engine
+from chat_api.db import answer_log, answers, engine, leases
 
 _in_transaction: ContextVar[list[str] | None] = ContextVar("in_transaction", default=None)
 
@@ -33,9 +34,9 @@ def come_by(point: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _around(name: str, work: str, counts: Callable[[Any], bool] = bool) -> None:
+def _around(module: ModuleType, name: str, work: str, counts: Callable[[Any], bool] = bool) -> None:
     """Crash before and after a single statement."""
-    original: Callable[..., Awaitable[Any]] = getattr(answers, name)
+    original: Callable[..., Awaitable[Any]] = getattr(module, name)
 
     @functools.wraps(original)
     async def wrapped(*arguments: Any, **named: Any) -> Any:
@@ -45,7 +46,7 @@ def _around(name: str, work: str, counts: Callable[[Any], bool] = bool) -> None:
             come_by(f"after {work}")
         return result
 
-    setattr(answers, name, wrapped)
+    setattr(module, name, wrapped)
 
 
 def _inside(name: str, work: str, counts: Callable[[Any], bool]) -> None:
@@ -68,11 +69,11 @@ def install() -> None:
     """Wrap the functions that write."""
     _inside("begin", "begin", lambda result: isinstance(result, answers.Lease))
     _inside("end", "end", lambda result: result is answers.Outcome.SAVED)
-    _around("append_log", "log")
-    _around("claim_abandoned", "claim")
-    _around("release", "release", lambda _: True)
-    _around("take", "take")
-    _around("request_stop", "stop", lambda _: True)
+    _around(answer_log, "append_log", "log")
+    _around(leases, "claim_abandoned", "claim")
+    _around(leases, "release", "release", lambda _: True)
+    _around(leases, "take", "take")
+    _around(leases, "request_stop", "stop", lambda _: True)
     original = engine.Database.transaction
 
     @asynccontextmanager
