@@ -11,6 +11,7 @@ import json
 import socket
 import struct
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -139,7 +140,7 @@ class _Connection(asyncio.StreamReaderProtocol):
         super().connection_lost(exc)
 
 
-class WireServer:
+class WireServer(ABC):
     """Serves `answer` on a free port of 127.0.0.1 from a thread of its own."""
 
     name = "wire"
@@ -161,9 +162,9 @@ class WireServer:
         """Where it is, without a slash at the end."""
         return f"http://127.0.0.1:{self.port}"
 
+    @abstractmethod
     async def answer(self, request: WireRequest, wire: Wire) -> None:
         """Answer one request."""
-        raise NotImplementedError
 
     def __enter__(self) -> Self:
         self._thread.start()
