@@ -39,6 +39,7 @@ from chat_api.generation.events import Cursor, Written
 from chat_api.generation.log import Follower, LogWriter
 from chat_api.generation.options import Options
 from chat_api.generation.reader import Reader
+from chat_api.generation.readers import Readers
 from chat_api.generation.recovery import Recovery
 from chat_api.generation.writer import AnswerWriter, until_there
 from chat_api.inference.client import InferenceClient
@@ -71,7 +72,6 @@ class Answers:
         self._upkeep = upkeep
         self._settings = settings
         self._running: dict[str, RunningAnswer] = {}
-        self._readers: set[Reader] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._accepting: set[asyncio.Task[Any]] = set()
         self._taking_up: dict[str, Lease] = {}  # claimed, not yet registered
@@ -79,6 +79,16 @@ class Answers:
             upkeep, self.process, self._running, every_seconds=settings.log_flush_seconds
         )
         self._follower = Follower(upkeep, every_seconds=settings.log_flush_seconds)
+        self._readers = Readers(
+            db,
+            self._follower,
+            self.process,
+            self._running,
+            self._own,
+            lease_seconds=settings.lease_seconds,
+            heartbeat_seconds=settings.heartbeat_seconds,
+            slow_reader_seconds=settings.slow_reader_seconds,
+        )
         self._writer = AnswerWriter(
             db,
             inference,
@@ -91,7 +101,7 @@ class Answers:
             upkeep,
             self.process,
             self._held,
-            lambda: {reader.message_id for reader in self._readers},
+            lambda: self._readers.listened,
             lambda lease: self._own(self._take_up(lease), f"take-up-{lease.message_id}"),
             lease_seconds=settings.lease_seconds,
             log_retention_seconds=settings.log_retention_seconds,
@@ -112,8 +122,7 @@ class Answers:
         self.draining = True
         await asyncio.gather(*(task.stop(_STOP_SECONDS) for task in self._background))
         await self._hand_over()
-        for reader in list(self._readers):
-            reader.leave()
+        self._readers.send_away()
         for left in list(self._tasks):
             left.cancel()
         if self._tasks:
@@ -199,9 +208,9 @@ class Answers:
                 named.last_event,
             )
             if not at_end and not await self._is_gone(named):
-                return await self._listen(named.message_id, cursor.attempt, cursor.number)
+                return await self._readers.listen(named.message_id, cursor.attempt, cursor.number)
         if found.running is not None:
-            return await self._listen(found.running.message_id, found.running.attempt, -1)
+            return await self._readers.listen(found.running.message_id, found.running.attempt)
         return None
 
     async def stop_answer(self, user_id: str, conversation_id: str) -> str:
@@ -275,7 +284,7 @@ class Answers:
         # Nothing is awaited between the commit and the task's start: a row of ours without a task
         # would wait for its lease to run out.
         self._launch(begun, history, options)
-        return self._reader(begun.message_id, begun.attempt, -1, one_attempt=one_attempt)
+        return self._readers.open(begun.message_id, begun.attempt, one_attempt=one_attempt)
 
     async def _repeat(self, message_id: str, *, one_attempt: bool) -> Reader:
         """A reader from the start of an answer begun by an earlier request with the same key."""
@@ -286,7 +295,7 @@ class Answers:
             raise AnswerGone
         # An answer that began again may have kept an earlier attempt's text: it is told as saved,
         # since the response to a POST has no `snapshot`.
-        return await self._listen(
+        return await self._readers.listen(
             message_id,
             begun.attempt,
             -1,
@@ -416,78 +425,10 @@ class Answers:
             self._launch(lease, history, Options.from_json(lease.options))
         return True
 
-    # --- readers ---------------------------------------------------------------------------------
-
-    def _reader(
-        self,
-        message_id: str,
-        attempt: int,
-        number: int,
-        *,
-        one_attempt: bool,
-        only_stored: bool = False,
-    ) -> Reader:
-        reader = Reader(
-            self._db,
-            self._follower,
-            self._running,
-            message_id,
-            attempt=attempt,
-            number=number,
-            one_attempt=one_attempt,
-            only_stored=only_stored,
-            on_close=self._reader_left,
-        )
-        self._readers.add(reader)
-        return reader
-
-    async def _listen(
-        self,
-        message_id: str,
-        attempt: int,
-        number: int,
-        *,
-        one_attempt: bool = False,
-        only_stored: bool = False,
-    ) -> Reader:
-        """A reader that other processes know of."""
-        reader = self._reader(
-            message_id, attempt, number, one_attempt=one_attempt, only_stored=only_stored
-        )
-        try:
-            await db_leases.listen(
-                self._db, self.process, [message_id], self._settings.lease_seconds
-            )
-        except BaseException:
-            reader.close()
-            raise
-        return reader
-
-    def _reader_left(self, reader: Reader) -> None:
-        self._readers.discard(reader)
-        message_id = reader.message_id
-        if self._is_read(message_id):
-            return
-        answer = self._running.get(message_id)
-        if answer is not None and answer.ending:
-            return  # the end takes the listeners away itself
-        self._own(self._stop_listening(message_id), "stop-listening")
-
-    async def _stop_listening(self, message_id: str) -> None:
-        # Where this fails, the row runs out by itself.
-        with suppress(DatabaseUnavailable):
-            await db_leases.stop_listening(self._db, self.process, [message_id])
-            if self._is_read(message_id):
-                # Somebody came meanwhile, whose row may have gone with this.
-                await db_leases.listen(
-                    self._db, self.process, [message_id], self._settings.lease_seconds
-                )
-
-    def _is_read(self, message_id: str) -> bool:
-        return any(reader.message_id == message_id for reader in self._readers)
+    # --- what goes on in the background ----------------------------------------------------------
 
     async def _watch_clocks(self) -> None:
-        """Silent upstreams, slow readers, heartbeats: one look at all instead of a timer each."""
+        """Silent upstreams, then readers: one look at all instead of a timer each."""
         now = time.monotonic()
         settings = self._settings
         for answer in list(self._running.values()):
@@ -497,13 +438,7 @@ class Answers:
                 is_silent = now - answer.began > settings.first_token_timeout_seconds
             if is_silent or now - answer.began > settings.answer_timeout_seconds:
                 answer.stop_writing(StopReason.SILENT)
-        for reader in list(self._readers):
-            if reader.sending_since is not None:
-                if now - reader.sending_since > settings.slow_reader_seconds:
-                    log.info("slow_reader_dropped", message_id=reader.message_id)
-                    reader.drop()
-            elif now - reader.last_sent > settings.heartbeat_seconds:
-                reader.beat()
+        self._readers.watch_clocks()
 
     # --- leaving ---------------------------------------------------------------------------------
 
@@ -515,9 +450,7 @@ class Answers:
         self.draining = True
         self._recovery.paused = True
         log.info("draining", running=len(self._running), readers=len(self._readers))
-        for reader in list(self._readers):
-            if reader.message_id not in self._running and not reader.is_local:
-                reader.leave()  # its answer is written elsewhere; so can it be read
+        self._readers.send_away_followers()
         began = time.monotonic()
         deadline = began + max(0.0, self._settings.drain_seconds - HANDOVER_SECONDS)
         # Long enough for a load balancer to see that readiness fails.
@@ -528,11 +461,7 @@ class Answers:
         ):
             await asyncio.sleep(_POLL_SECONDS)
         await self._hand_over()
-        for reader in list(self._readers):
-            if reader.sending_since is None:
-                reader.leave()
-            else:
-                reader.drop()  # it takes nothing, and would hold up the exit
+        self._readers.send_away()
         log.info("drained")
 
     async def _hand_over(self) -> None:
