@@ -11,7 +11,6 @@ from types import FrameType
 from typing import Any
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
-Handler = Callable[[int, FrameType | None], Any]
 
 
 @contextmanager

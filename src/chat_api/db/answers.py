@@ -7,10 +7,9 @@ replicas' clocks do not matter. Ids are strings that hold a UUID; leases are in 
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
 
 from chat_api.db.answer_log import LogRow
-from chat_api.db.engine import Connection, Database
+from chat_api.db.engine import Connection, Database, Record
 
 # How long an ended answer's row, and an idempotency key, are kept.
 KEPT_FOR = "24 hours"
@@ -394,18 +393,8 @@ _BEGUN_COLUMNS = """g.message_id::text AS message_id, g.conversation_id::text AS
     g.last_event, g.status, g.error, g.done"""
 
 
-def _begun(row: Any) -> Begun:
-    return Begun(
-        message_id=row["message_id"],
-        conversation_id=row["conversation_id"],
-        question_id=row["question_id"],
-        attempt=row["attempt"],
-        ended=row["ended"],
-        last_event=row["last_event"],
-        status=row["status"],
-        error=row["error"],
-        done=row["done"],
-    )
+def _begun(row: Record) -> Begun:
+    return Begun(**{name: row[name] for name in Begun.__slots__})
 
 
 async def read_begun(db: Database, message_id: str) -> Begun | None:

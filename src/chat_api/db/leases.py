@@ -7,10 +7,9 @@ any more. Ids are strings that hold a UUID.
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
 from chat_api.db.answers import Lease
-from chat_api.db.engine import Database
+from chat_api.db.engine import Database, Record
 
 
 async def renew(
@@ -74,18 +73,8 @@ _LEASE_COLUMNS = """g.message_id::text AS message_id, g.conversation_id::text AS
     (SELECT m.replaces::text FROM messages m WHERE m.id = g.message_id) AS replaces"""
 
 
-def _lease(row: Any) -> Lease:
-    return Lease(
-        message_id=row["message_id"],
-        conversation_id=row["conversation_id"],
-        question_id=row["question_id"],
-        attempt=row["attempt"],
-        crashes=row["crashes"],
-        options=row["options"],
-        trace_id=row["trace_id"],
-        replaces=row["replaces"],
-        stop_requested=row["stop_requested"],
-    )
+def _lease(row: Record) -> Lease:
+    return Lease(**dict(row))
 
 
 async def database_time(db: Database) -> datetime:

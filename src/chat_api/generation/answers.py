@@ -289,9 +289,7 @@ class Answers:
     async def _repeat(self, message_id: str, *, one_attempt: bool) -> Reader:
         """A reader from the start of an answer begun by an earlier request with the same key."""
         begun = await db_answers.read_begun(self._db, message_id)
-        if begun is None:
-            raise AnswerGone
-        if await self._is_gone(begun):
+        if begun is None or await self._is_gone(begun):
             raise AnswerGone
         # An answer that began again may have kept an earlier attempt's text: it is told as saved,
         # since the response to a POST has no `snapshot`.

@@ -24,7 +24,7 @@ def tag_of(message_id: str) -> str:
 
 
 def event_id(message_id: str, attempt: int, number: int) -> str:
-    return f"{message_id[-12:]}.{attempt}.{number}"
+    return f"{tag_of(message_id)}.{attempt}.{number}"
 
 
 @dataclass(frozen=True, slots=True)
