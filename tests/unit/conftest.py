@@ -3,9 +3,19 @@
 from collections.abc import AsyncIterator
 
 import pytest
+from tests.support.database import Databases
 from tests.unit.world import World, opened
 
 from chat_api.db.engine import Database
+
+
+@pytest.fixture(scope="session")
+def database_url(databases: Databases) -> str:
+    """The database of all unit tests of a run.
+
+    No service looks at it: one would take up the answers that a test lets run out.
+    """
+    return databases.migrated()
 
 
 @pytest.fixture
