@@ -6,10 +6,10 @@ SHELL := /bin/sh
 PYTHON ?= python3
 PY := .venv/bin/python
 
-.PHONY: help setup run test chaos check format lock bench clean
+.PHONY: help setup run test chaos check format lock bench bench-quick bench-growth bench-log clean
 
 help: ## Show what can be done here
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 setup: .venv/ready ## Make .venv from requirements.lock (the other targets do this by themselves)
 
@@ -43,7 +43,16 @@ format: .venv/ready ## Put the code into the project's format
 lock: .venv/ready ## Resolve the dependencies anew into the lock files
 	@sh tools/lock.sh
 
-bench: .venv/ready ## Measure what the log of running answers costs (see docs/scaling.md)
+bench: .venv/ready ## Measure what a token, a page and a stream cost, beside nginx (docs/performance.md)
+	@$(PY) -m bench.run
+
+bench-quick: .venv/ready ## The same in a minute, written nowhere
+	@$(PY) -m bench.run --quick
+
+bench-growth: .venv/ready ## The pages again, with ten million messages of others in the database
+	@$(PY) -m bench.growth
+
+bench-log: .venv/ready ## Measure what the log of running answers costs (docs/scaling.md)
 	@$(PY) bench/log_cost.py
 
 clean: ## Remove .venv and caches; the local stack's data stays

@@ -6,11 +6,12 @@ import shutil
 import signal
 import socket
 import tempfile
+from collections.abc import Callable
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from chat_api.api.responses import ABORT_EXTENSION
+from chat_api.api.responses import ABORT_EXTENSION, WRITE_EXTENSION
 from chat_api.generation.background import Background
 
 # A client whose machine vanished, or that takes nothing any more, is given up by the kernel.
@@ -60,7 +61,10 @@ class Protocol(HttpToolsProtocol):
         answered = self.cycle is None or self.cycle.response_complete
         if self._deadline is None and answered:
             self._expect_a_request()
-        self.scope["extensions"] = {ABORT_EXTENSION: self.transport.abort}  # type: ignore[dict-item]
+        self.scope["extensions"] = {
+            ABORT_EXTENSION: self.transport.abort,  # type: ignore[dict-item]
+            WRITE_EXTENSION: self._direct_write,  # type: ignore[dict-item]
+        }
 
     def on_headers_complete(self) -> None:
         self._in_headers = False
@@ -84,6 +88,21 @@ class Protocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._arrived()
         super().connection_lost(exc)
+
+    def _direct_write(self) -> Callable[[bytes], bool]:
+        """For the response that is being sent: see WRITE_EXTENSION."""
+        cycle, flow, transport = self.cycle, self.flow, self.transport
+
+        def write(body: bytes) -> bool:
+            if flow.write_paused or cycle.disconnected or cycle.response_complete:
+                return False
+            if cycle.chunked_encoding:
+                transport.write(b"%x\r\n%b\r\n" % (len(body), body))
+            else:
+                transport.write(body)
+            return True
+
+        return write
 
     def _expect_a_request(self) -> None:
         self._deadline = asyncio.get_running_loop().call_later(_READ_SECONDS, self._too_slow)

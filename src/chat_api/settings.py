@@ -3,6 +3,7 @@
 The README's table names each of them; a test compares the two.
 """
 
+import re
 from typing import Annotated, Literal, Self
 from urllib.parse import SplitResult, urlsplit
 
@@ -156,7 +157,15 @@ class Settings(BaseSettings):
     @classmethod
     def _is_http_address(cls, value: str) -> str:
         parts = _address(value)
-        if parts is None or parts.scheme not in {"http", "https"} or not parts.hostname:
+        if (
+            parts is None
+            or parts.scheme not in {"http", "https"}
+            or not parts.hostname
+            or "@" in parts.netloc
+            or parts.query
+            or parts.fragment
+            or not re.fullmatch("[!-~]+", value)
+        ):
             raise ValueError("must be an address such as http://host:8000")
         return value.rstrip("/")
 

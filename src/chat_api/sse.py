@@ -5,7 +5,7 @@ What we send, decided here once: unnamed events of an `id` line and one `data` l
 heartbeat. JSON has no raw line ends, so one `data` line always suffices.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 RETRY = b"retry: 1000\n\n"
 HEARTBEAT = b": still here\n\n"
@@ -15,17 +15,20 @@ HEADERS = {
     "x-accel-buffering": "no",
 }
 
-_DATA = b"\ndata: "
-
 
 def encode(event_id: str, data: bytes) -> bytes:
     """One event's bytes. `data` is JSON on one line."""
     return b"id: %b\ndata: %b\n\n" % (event_id.encode(), data)
 
 
-def data_of(frame: bytes) -> bytes:
-    """The data of an event that `encode` made."""
-    return frame[frame.index(_DATA) + len(_DATA) : -2]
+def id_prefix(begin: str) -> bytes:
+    """For `numbered`: the beginning that the ids of many events share."""
+    return b"id: " + begin.encode()
+
+
+def numbered(prefix: bytes, number: int, data: bytes) -> bytes:
+    """One event's bytes, its id being that beginning and the number."""
+    return b"%b%d\ndata: %b\n\n" % (prefix, number, data)
 
 
 class TooLong(ValueError):
@@ -47,12 +50,27 @@ class Parser:
         self._size = 0
         self._at_start = True
         self._skip_lf = False
+        self._is_between = False  # nothing of an event, or of a line's end, has begun
 
-    def feed(self, chunk: bytes) -> Iterator[bytes]:
+    def feed(self, chunk: bytes) -> Iterable[bytes]:
         """The data of every event that `chunk` completes.
 
-        Raises TooLong when an event outgrows the limit, finished or not.
+        The iteration raises TooLong when an event outgrows the limit, finished or not.
         """
+        if (
+            # One event in one piece, as engines write it: there is nothing to cut.
+            self._is_between
+            and chunk.startswith(b"data: ")
+            and chunk.find(b"\n") == len(chunk) - 2
+            and chunk.endswith(b"\n\n")
+            and b"\r" not in chunk
+            and len(chunk) <= self._limit
+        ):
+            return (chunk[6:-2],)
+        return self._feed(chunk)
+
+    def _feed(self, chunk: bytes) -> Iterator[bytes]:
+        self._is_between = False
         if self._skip_lf and chunk:
             # A CR ended the last chunk; this LF is the second half of the same line end.
             self._skip_lf = False
@@ -85,6 +103,7 @@ class Parser:
                 self._check(0)
                 self._data.append(b"")
         self._check(len(self._rest))
+        self._is_between = not (self._rest or self._data or self._skip_lf)
 
     def _check(self, unfinished: int) -> None:
         if self._size + unfinished > self._limit:

@@ -86,8 +86,8 @@ async def _for_ever() -> None:
 
 def write(answer: RunningAnswer, text: str) -> None:
     for letter in text:
-        answer.add_text(letter)
-        answer.publish(events.token(letter))
+        answer.add(events.token(letter), letter)
+        answer.show()
 
 
 @pytest.fixture

@@ -144,8 +144,8 @@ async def desk(database_url: str) -> AsyncIterator[Desk]:
 
 def write(answer: RunningAnswer, text: str) -> None:
     for letter in text:
-        answer.add_text(letter)
-        answer.publish(events.token(letter))
+        answer.add(events.token(letter), letter)
+        answer.show()
 
 
 def finish(answer: RunningAnswer, *, saved: bool = True) -> None:

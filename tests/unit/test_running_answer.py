@@ -39,8 +39,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def write(answer: RunningAnswer, text: str) -> None:
     for letter in text:
-        answer.add_text(letter)
-        answer.publish(events.token(letter))
+        answer.add(events.token(letter), letter)
+        answer.show()
 
 
 def frame(number: int, data: bytes) -> bytes:
@@ -58,7 +58,11 @@ def in_memory(answer: RunningAnswer) -> int:
 
 class Reader:
     def __init__(self) -> None:
+        self.shown: list[tuple[bytes, int, int]] = []
         self.woken = 0
+
+    def show(self, frames: bytes, first: int, last: int) -> None:
+        self.shown.append((frames, first, last))
 
     def wake(self) -> None:
         self.woken += 1
@@ -83,16 +87,31 @@ def test_events_are_numbered_and_served_from_any_place() -> None:
     assert answer.after(99) == b""
 
 
-def test_every_reader_is_woken_by_every_event_and_the_end() -> None:
+def test_every_reader_is_shown_every_event_and_told_of_the_end() -> None:
     answer = RunningAnswer(LEASE)
     one, other = Reader(), Reader()
     answer.readers |= {one, other}
     write(answer, "ab")
     answer.readers.discard(other)
     answer.close()
-    assert (one.woken, other.woken) == (3, 2)
+    letters = [(frame(n, events.token(letter)), n, n) for n, letter in enumerate("ab", 1)]
+    assert one.shown == other.shown == letters
+    assert (one.woken, other.woken) == (1, 0)
     assert answer.closed
     assert answer.finished.is_set()
+
+
+def test_what_was_added_together_is_shown_together() -> None:
+    answer = RunningAnswer(LEASE)
+    reader = Reader()
+    answer.readers.add(reader)
+    answer.add(events.token("a"))
+    answer.add(events.token("b"))
+    assert reader.shown == []
+    answer.show()
+    answer.show()  # nothing new
+    together = frame(1, events.token("a")) + frame(2, events.token("b"))
+    assert reader.shown == [(together, 1, 2)]
 
 
 def test_confirmed_events_stay_five_seconds(clock: Clock) -> None:
@@ -135,7 +154,7 @@ def test_memory_does_not_grow_with_the_answer(clock: Clock) -> None:
         write(answer, "abcd")
         answer.confirm(answer.last_event)
         clock.now += 0.16
-        most = max(most, len(answer._frames))
+        most = max(most, in_memory(answer))
     assert most <= 4 * (5 / 0.16 + 3)
     assert len(answer._batches) <= 5 / 0.16 + 2
     assert answer.written.text == "abcd" * 1000
@@ -255,7 +274,7 @@ def test_the_log_always_adds_up(steps: list[str | int]) -> None:
 def test_the_text_is_the_sum_of_its_pieces(pieces: list[str]) -> None:
     answer = RunningAnswer(LEASE)
     for number, piece in enumerate(pieces, 1):
-        answer.add_text(piece)
+        answer.add(events.token(piece), piece)
         if number % 50 == 0:
             assert answer.written == Written("".join(pieces[:number]), number)
     assert answer.written == answer.written == Written("".join(pieces), len(pieces))
@@ -268,7 +287,7 @@ def test_replaced_text_is_gone() -> None:
     answer.replace_text(Written("something longer", 3))
     assert answer.written == Written("something longer", 3)
     assert answer.chars == 16
-    answer.add_text("!")
+    answer.add(events.token("!"), "!")
     assert answer.written == Written("something longer!", 4)
 
 

@@ -185,15 +185,17 @@ def test_endless_comments_and_fields_take_no_memory() -> None:
 def test_what_is_encoded_is_read_again(event_id: str, document: dict[str, str]) -> None:
     data = json.dumps(document).encode()
     frame = sse.encode(event_id, data)
-    assert sse.data_of(frame) == data
     assert parsed([frame]) == [data]
     assert frame.startswith(b"id: " + event_id.encode() + b"\n")
 
 
 def test_data_that_looks_like_a_frame_is_read_again() -> None:
     data = json.dumps({"token": "\ndata: x\n\nid: 1\ndata: {}\n\n"}).encode()
-    assert sse.data_of(sse.encode("a.1.1", data)) == data
     assert parsed([sse.encode("a.1.1", data)]) == [data]
+
+
+def test_a_numbered_event_is_encoded_like_any_other() -> None:
+    assert sse.numbered(sse.id_prefix("a.1."), 17, b"{}") == sse.encode("a.1.17", b"{}")
 
 
 def test_heartbeat_and_retry_are_no_events() -> None:

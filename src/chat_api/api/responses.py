@@ -13,8 +13,11 @@ from chat_api.errors import ApiError
 from chat_api.generation.reader import Reader
 from chat_api.telemetry import OPEN_STREAMS, log
 
-# An ASGI extension of our server (chat_api.server): cut the connection without flushing it.
+# ASGI extensions of our server (chat_api.server). Cut the connection without flushing it:
 ABORT_EXTENSION = "samosachaat.abort"
+# Give, once the response has started, a function that writes a piece of its body at once: True if
+# it did, False where the connection takes nothing now. What it writes goes past every middleware.
+WRITE_EXTENSION = "samosachaat.write"
 
 
 def written_json(text: str | bytes, status: int = 200, **headers: str) -> Response:
@@ -55,11 +58,12 @@ class EventStream(Response):
         task = asyncio.current_task()
         assert task is not None  # noqa: S101  # ASGI applications run in tasks
         dropped = False
+        extensions: dict[str, Callable[[], Any]] = scope.get("extensions") or {}
 
         def drop() -> None:
             nonlocal dropped
             dropped = True
-            abort: Callable[[], None] | None = scope.get("extensions", {}).get(ABORT_EXTENSION)
+            abort = extensions.get(ABORT_EXTENSION)
             if abort is not None:
                 abort()
             task.cancel()
@@ -69,6 +73,8 @@ class EventStream(Response):
         OPEN_STREAMS.inc()
         try:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            if (direct := extensions.get(WRITE_EXTENSION)) is not None:
+                reader.write = direct()
             try:
                 async for chunk in reader.chunks():
                     reader.sending_since = time.monotonic()
@@ -85,6 +91,7 @@ class EventStream(Response):
             if not dropped:
                 raise
         finally:
+            reader.write = None
             reader.sending_since = None
             OPEN_STREAMS.dec()
             watch.cancel()

@@ -3,6 +3,8 @@
 import asyncio
 import time
 from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
@@ -27,15 +29,31 @@ class StopReason(Enum):
     NOT_OURS = "not ours"  # deleted, taken by another process, or handed over
 
 
-class Wakeable(Protocol):
-    def wake(self) -> None: ...
+class Listener(Protocol):
+    """A reader of the answer, as the answer knows it."""
+
+    def show(self, frames: bytes, first: int, last: int) -> None:
+        """The events from number `first` to `last` are there, and these are their bytes."""
+
+    def wake(self) -> None:
+        """Look again: the answer has changed."""
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Events that the log has confirmed, kept in one piece: the JSON of each, a line each."""
+
+    first: int
+    last: int
+    lines: bytes
+    confirmed: float
 
 
 class RunningAnswer:
     """The events of one attempt at an answer, numbered from 0.
 
     Every reader has a position of its own and shares these events. The newest events are kept, the
-    older ones are in the log. `publish` never waits: a slow reader holds up nobody.
+    older ones are in the log. Showing events never waits: a slow reader holds up nobody.
     """
 
     def __init__(self, lease: Lease) -> None:
@@ -55,9 +73,11 @@ class RunningAnswer:
         self.stop_reason: StopReason | None = None
         self.pump: asyncio.Task[None] | None = None  # reads upstream; may be cancelled
         self.finished = asyncio.Event()
-        self.readers: set[Wakeable] = set()
-        self._frames: deque[bytes] = deque()
-        self._batches: deque[tuple[int, float]] = deque()  # (last event, when confirmed)
+        self.readers: set[Listener] = set()
+        self._id_prefix = sse.id_prefix(events.event_id_prefix(self.message_id, self.attempt))
+        self._shown = -1  # the last event that readers were told of
+        self._batches: deque[_Batch] = deque()
+        self._unconfirmed: list[bytes] = []  # the JSON of the newest events
         self._joined: list[str] = []
         self._pieces: list[str] = []
         self.saved = False
@@ -73,39 +93,70 @@ class RunningAnswer:
         self._pieces.clear()
         return Written(text, self.token_count)
 
-    def add_text(self, piece: str) -> None:
-        self.token_count += 1
-        self.chars += len(piece)
-        self._pieces.append(piece)
-        if len(self._pieces) == _PIECES:
-            self._joined.append("".join(self._pieces))
-            self._pieces.clear()
-
     def replace_text(self, written: Written) -> None:
         self.rewritten = True
         self.token_count = written.token_count
         self.chars = len(written.text)
         self._joined = [written.text]
         self._pieces.clear()
-
-    def publish(self, data: bytes) -> None:
-        """Number an event and show it to every reader. `data` is JSON on one line."""
-        self.last_event += 1
-        event_id = events.event_id(self.message_id, self.attempt, self.last_event)
-        self._frames.append(sse.encode(event_id, data))
+        # Not every reader may be shown what follows: each is to look for itself.
         for reader in self.readers:
             reader.wake()
 
+    def publish(self, data: bytes) -> None:
+        """Number an event and show it to every reader. `data` is JSON on one line."""
+        self.add(data)
+        self.show()
+
+    def add(self, data: bytes, text: str = "") -> None:
+        """Number an event, with its piece of the text; `show` tells the readers."""
+        self.last_event += 1
+        self._unconfirmed.append(data)
+        if text:
+            self.token_count += 1
+            self.chars += len(text)
+            self._pieces.append(text)
+            if len(self._pieces) == _PIECES:
+                self._joined.append("".join(self._pieces))
+                self._pieces.clear()
+
+    def show(self) -> None:
+        """Give the readers what was added. Those who are up to date have it sent at once."""
+        first, last = self._shown + 1, self.last_event
+        self._shown = last
+        if first > last or not self.readers:
+            return
+        if first == last:
+            frames = sse.numbered(self._id_prefix, last, self._unconfirmed[-1])
+        else:
+            frames = self._frames(first, self._unconfirmed[first - last - 1 :])
+        for reader in self.readers:
+            reader.show(frames, first, last)
+
     def after(self, number: int) -> bytes | None:
         """The frames that follow event `number`; None where they are no longer in memory."""
-        missing = self.last_event - number
-        if missing <= 0:
+        if number >= self.last_event:
             return b""
-        if missing > len(self._frames):
+        lines = self._lines_from(number + 1)
+        return None if lines is None else self._frames(number + 1, lines)
+
+    def _frames(self, first: int, lines: Sequence[bytes]) -> bytes:
+        return b"".join(
+            sse.numbered(self._id_prefix, number, line) for number, line in enumerate(lines, first)
+        )
+
+    def _lines_from(self, first: int) -> Sequence[bytes] | None:
+        """The JSON of the events from `first` on; None where some are no longer in memory."""
+        unconfirmed = self.last_event + 1 - len(self._unconfirmed)
+        if first >= unconfirmed:
+            return self._unconfirmed[first - unconfirmed :]
+        if not self._batches or first < self._batches[0].first:
             return None
-        if missing == 1:
-            return self._frames[-1]
-        return b"".join([self._frames[place] for place in range(-missing, 0)])
+        lines: list[bytes] = []
+        for batch in self._batches:
+            if batch.last >= first:
+                lines += batch.lines.split(b"\n")[max(0, first - batch.first) :]
+        return lines + self._unconfirmed
 
     def close(self) -> None:
         """Nothing will follow: readers take what is left and go."""
@@ -131,14 +182,13 @@ class RunningAnswer:
         Events that are neither in the log nor in memory any more become one snapshot of the text.
         """
         first, last = self.logged + 1, self.last_event
-        missing = last - first + 1
-        if missing > len(self._frames):
+        lines = self._lines_from(first)
+        if lines is None:
             # A row with fewer lines than numbers is a snapshot; it cannot hold another event.
             text = events.snapshot(self.written.text).decode()
             return LogRow(self.message_id, self.attempt, first, last, text)
-        lines = [sse.data_of(self._frames[place]) for place in range(-missing, 0)]
         if final is not None:
-            lines.append(final)
+            lines = [*lines, final]
             last += 1
         if not lines:
             return None
@@ -147,18 +197,22 @@ class RunningAnswer:
     def confirm(self, last_event: int) -> None:
         """The log has every event up to `last_event`."""
         self.logged = last_event
-        self._batches.append((last_event, time.monotonic()))
-        self._trim()
+        first = self.last_event + 1 - len(self._unconfirmed)
+        count = last_event + 1 - first
+        if count > 0:
+            lines = b"\n".join(self._unconfirmed[:count])
+            del self._unconfirmed[:count]
+            self._batches.append(_Batch(first, last_event, lines, time.monotonic()))
+        oldest = time.monotonic() - KEPT_SECONDS
+        while self._batches and self._batches[0].confirmed < oldest:
+            self._batches.popleft()
 
     def log_lost(self, last_event: int) -> None:
-        """The log ends at `last_event`, earlier than it had confirmed."""
-        self.logged = min(self.logged, last_event)
-        self._batches.clear()
+        """The log ends at `last_event`, earlier than it had confirmed.
 
-    def _trim(self) -> None:
-        oldest = time.monotonic() - KEPT_SECONDS
-        while self._batches and self._batches[0][1] < oldest:
-            last_event, _ = self._batches.popleft()
-            excess = last_event - (self.last_event - len(self._frames))
-            for _ in range(min(excess, len(self._frames))):
-                self._frames.popleft()
+        Nothing that is still here is dropped before the log has confirmed it anew.
+        """
+        self.logged = min(self.logged, last_event)
+        if self._batches:
+            self._unconfirmed = list(self._lines_from(self._batches[0].first) or ())
+            self._batches.clear()

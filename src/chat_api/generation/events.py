@@ -23,8 +23,13 @@ def tag_of(message_id: str) -> str:
     return message_id[-12:]
 
 
+def event_id_prefix(message_id: str, attempt: int) -> str:
+    """What the ids of all events of an attempt begin with; their number follows."""
+    return f"{tag_of(message_id)}.{attempt}."
+
+
 def event_id(message_id: str, attempt: int, number: int) -> str:
-    return f"{tag_of(message_id)}.{attempt}.{number}"
+    return f"{event_id_prefix(message_id, attempt)}{number}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,6 +63,8 @@ class Reader:
         self._beat = False
         self._urgent = True
         self.last_sent = time.monotonic()
+        # Sends bytes at once, where the connection takes them: True if it did.
+        self.write: Callable[[bytes], bool] | None = None
         # Set by whoever sends: since when it has been waiting for the client to take bytes.
         self.sending_since: float | None = None
         self.drop: Callable[[], None] = self.leave
@@ -81,6 +83,24 @@ class Reader:
     def wake(self) -> None:
         if self._alarm is not None and not self._alarm.done():
             self._alarm.set_result(None)
+
+    def show(self, frames: bytes, first: int, last: int) -> None:
+        """Send new events in the moment they are there: the end of the hot path.
+
+        Only where nothing else is to be sent before them, and nobody has to wait for the
+        connection; else `chunks` sees to it.
+        """
+        if (
+            self.write is not None
+            and self._number == first - 1
+            and self._alarm is not None
+            and not self._alarm.done()
+            and self.write(frames)
+        ):
+            self._number = last
+            self.last_sent = time.monotonic()
+        else:
+            self.wake()
 
     def take(self, page: Page) -> None:
         self._page = page

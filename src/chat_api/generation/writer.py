@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import aclosing, contextmanager
+from contextlib import contextmanager
 from typing import Any, NoReturn, TypeVar
 
 from chat_api.db import answer_log as db_log
@@ -24,6 +24,7 @@ from chat_api.generation.events import Written
 from chat_api.generation.log import LogWriter
 from chat_api.generation.options import Options
 from chat_api.inference.client import InferenceClient
+from chat_api.inference.events import Event
 from chat_api.telemetry import (
     ANSWERS,
     FIRST_TOKEN_SECONDS,
@@ -121,32 +122,38 @@ class AnswerWriter:
     async def _pump(
         self, answer: RunningAnswer, messages: Sequence[Mapping[str, str]], options: Options
     ) -> None:
-        """Publish what the inference service sends, as it comes: the hot path."""
-        upstream = self._inference.generate(
-            messages, options.for_inference(), answer.lease.trace_id
+        """Have the inference service write; what it sends is taken as it comes."""
+        await self._inference.generate(
+            messages,
+            options.for_inference(),
+            answer.lease.trace_id,
+            lambda arrived: self._take(answer, arrived),
         )
-        async with aclosing(upstream) as arrivals:
-            async for arrived in arrivals:
-                answer.heard = time.monotonic()
-                for event in arrived:
-                    answer.bytes += len(event.data)
-                    if answer.bytes > self._max_bytes:
-                        raise InferenceIncomplete(
-                            "The answer was cut off: its events are too large."
-                        )
-                    if event.text:
-                        if answer.token_count == 0:
-                            FIRST_TOKEN_SECONDS.observe(answer.heard - answer.began)
-                        room = self._max_chars - answer.chars
-                        if len(event.text) > room:
-                            self._cut_off(answer, event.text[:room])
-                        answer.add_text(event.text)
-                    answer.publish(event.data)
+
+    def _take(self, answer: RunningAnswer, arrived: list[Event]) -> None:
+        """Add what has just arrived, and show it to the readers: the middle of the hot path.
+
+        Raises InferenceIncomplete where the answer has become too large.
+        """
+        answer.heard = time.monotonic()
+        try:
+            for event in arrived:
+                answer.bytes += len(event.data)
+                if answer.bytes > self._max_bytes:
+                    raise InferenceIncomplete("The answer was cut off: its events are too large.")
+                if event.text:
+                    if answer.token_count == 0:
+                        FIRST_TOKEN_SECONDS.observe(answer.heard - answer.began)
+                    room = self._max_chars - answer.chars
+                    if len(event.text) > room:
+                        self._cut_off(answer, event.text[:room])
+                answer.add(event.data, event.text)
+        finally:
+            answer.show()
 
     def _cut_off(self, answer: RunningAnswer, piece: str) -> NoReturn:
         if piece:
-            answer.add_text(piece)
-            answer.publish(events.token(piece))
+            answer.add(events.token(piece), piece)
         raise InferenceIncomplete(f"The answer was cut off at {self._max_chars} characters.")
 
     async def close_from_log(self, lease: Lease, status: str) -> None:

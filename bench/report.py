@@ -1,0 +1,138 @@
+"""From figures to what people read: the table of goals, its conditions, the pictures."""
+
+import os
+import platform
+import re
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+
+import psutil
+
+from bench.picture import Chart, Line, draw
+
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs/performance.md"
+PICTURES = ROOT / "docs/pictures"
+_NAMES = {"nginx": "nginx, passing through", "service": "samosaChaat", "textbook": "textbook"}
+
+
+@dataclass(frozen=True)
+class Goal:
+    """One row: a figure, by itself or against another one, and what it should be at most."""
+
+    what: str
+    figure: str
+    against: str | None
+    must: str
+    unit: str = ""
+    difference: bool = False
+
+
+GOALS = (
+    *(
+        Goal(f"CPU per token, {streams} streams × {rate}/s, against {_NAMES[other]}",
+             f"token_us/service/{streams}x{rate}", f"token_us/{other}/{streams}x{rate}", must, "µs")
+        for other, must in (("nginx", "≤ 3.5×"), ("textbook", "≤ 0.35×"))
+        for streams, rate in ((100, 25), (200, 50))
+    ),
+    Goal("PostgreSQL's CPU per token, 100 × 25/s, against ours", "token_us/postgres/100x25",
+         "token_us/service/100x25", "≤ 0.5×", "µs"),
+    Goal("tokens/s of one process on one core, against the textbook's",
+         "most_tokens_a_second/service", "most_tokens_a_second/textbook", "≥ 4×"),
+    Goal("time to the first token beside 100 streams, p50, against nginx",
+         "first_token_p50_ms/service", "first_token_p50_ms/nginx", "≤ +8 ms", "ms", True),
+    Goal("the same, p99", "first_token_p99_ms/service", "first_token_p99_ms/nginx", "≤ +40 ms",
+         "ms", True),
+    Goal("memory per running answer with a reader, at its 500th token", "memory_kib/answer", None,
+         "≤ 40 KiB", "KiB"),
+    Goal("CPU of a page of 50 conversations, against the textbook's", "page_ms/service/list",
+         "page_ms/textbook/list", "≤ 0.25×", "ms"),
+    *(
+        Goal(f"CPU of a conversation of {size} messages, against the textbook's",
+             f"page_ms/service/conversation of {size}", f"page_ms/textbook/conversation of {size}",
+             "≤ 0.2×", "ms")
+        for size in (100, 2000)
+    ),
+    Goal("page 200 of 10,000 conversations, by cursor, against page 1",
+         "page_ms/service/list, page 200", "page_ms/service/list", "≤ 1.3×", "ms"),
+    Goal("open streams held by one process", "streams_held/open", None, "2,000"),
+    Goal("idle open streams held by one process", "streams_held/idle", None, "4,000"),
+    Goal("start to ready", "start_seconds", None, "≤ 1.5 s", "s"),
+)  # fmt: skip
+
+
+def table(figures: Mapping[str, float]) -> str:
+    """The goals that were measured, as Markdown."""
+    lines = ["| What | Measured | Against | Result | Goal |", "| --- | --- | --- | --- | --- |"]
+    for goal in GOALS:
+        value = figures.get(goal.figure)
+        other = figures.get(goal.against) if goal.against else None
+        if value is None or (goal.against and other is None):
+            continue
+        if other is None:
+            result = _shown(value, goal.unit)
+        elif goal.difference:
+            result = f"+{_shown(value - other, goal.unit)}"
+        else:
+            result = f"{value / other:.2f}×"
+        against = "" if other is None else _shown(other, goal.unit)
+        lines.append(
+            f"| {goal.what} | {_shown(value, goal.unit)} | {against} | {result} | {goal.must} |"
+        )
+    return "\n".join(lines)
+
+
+def _shown(value: float, unit: str) -> str:
+    number = f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+    return f"{number} {unit}".strip()
+
+
+def conditions() -> str:
+    """The machine, the versions, the commit and the day."""
+    cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True
+    ).stdout.strip()
+    packages = ", ".join(f"{name} {version(name)}" for name in ("uvicorn", "uvloop", "asyncpg"))
+    return (
+        f"{cpu[1] if cpu else platform.machine()}, {os.cpu_count()} cores, "
+        f"{psutil.virtual_memory().total >> 30} GiB, Linux {platform.release().split('-')[0]}, "
+        f"Python {platform.python_version()}, {packages}; commit {commit or 'unknown'}, "
+        f"{date.today().isoformat()}"  # noqa: DTZ011  # the day where the machine stands
+    )
+
+
+def write(figures: Mapping[str, float]) -> None:
+    """Into the page on performance, and the pictures."""
+    replace_section("table", f"{table(figures)}\n\n{conditions()}.")
+    draw_tokens(figures)
+
+
+def replace_section(name: str, text: str) -> None:
+    """Between the comments `<!-- bench:name -->` and `<!-- /bench:name -->` of the page."""
+    opening, closing = f"<!-- bench:{name} -->", f"<!-- /bench:{name} -->"
+    page = PAGE.read_text()
+    before, _, rest = page.partition(opening)
+    _, _, after = rest.partition(closing)
+    PAGE.write_text(f"{before}{opening}\n{text}\n{closing}{after}")
+
+
+def draw_tokens(figures: Mapping[str, float]) -> None:
+    """Cost per token against the number of streams."""
+    lines = []
+    for name, title in _NAMES.items():
+        points = [
+            (float(streams), figures[f"token_us/{name}/{streams}x25"])
+            for streams in (25, 50, 100, 200, 400)
+            if f"token_us/{name}/{streams}x25" in figures
+        ]
+        if points:
+            lines.append(Line(title, points, dots=True))
+    chart = Chart(
+        "CPU per token, 25 tokens/s a stream", lines, x="open streams", y="µs", log_x=True
+    )
+    draw(PICTURES / "tokens.svg", [chart], title="What a streamed token costs")

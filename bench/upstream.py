@@ -1,0 +1,110 @@
+"""The neighbours of what is measured, fast enough not to be the limit: inference and auth.
+
+    python -m bench.upstream --port 9000
+
+One process, plain asyncio protocols. `POST /auth/validate` knows every token: the user is named
+like it. Any other POST streams: the last `rate=R tokens=N` in the request's body asks for N tokens
+at R a second (the first at once); the rest of the body is ignored. Each token's event carries the
+time it was sent, `"sent"`, in seconds of the machine's monotonic clock.
+"""
+
+import argparse
+import asyncio
+import random
+import re
+import time
+
+import uvloop
+
+_ORDER = re.compile(rb"rate=([0-9.]+) tokens=([0-9]+)")
+_LENGTH = re.compile(rb"content-length: *([0-9]+)", re.IGNORECASE)
+_TOKEN = re.compile(rb'"token": ?"([^"]*)"')
+_WORDS = ("Tea", " is", " a", " warm", " drink", " with", " ginger", " and", " milk", ".")
+_STREAM = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\n"
+    b"transfer-encoding: chunked\r\n\r\n"
+)
+
+
+def _chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+_END = _chunk(b'data: {"done":true}\n\n') + b"0\r\n\r\n"
+
+
+class Upstream(asyncio.Protocol):
+    """One connection; requests one after the other."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._received = b""
+        self._number = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._transport = transport
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        head, end, body = self._received.partition(b"\r\n\r\n")
+        found = _LENGTH.search(head)
+        length = int(found[1]) if found else 0
+        if not end or len(body) < length:
+            return
+        self._received = body[length:]
+        if b"/auth/validate" in head.split(b"\r\n", 1)[0]:
+            self._validate(body[:length])
+        else:
+            self._generate(body[:length])
+
+    def _validate(self, body: bytes) -> None:
+        token = _TOKEN.search(body)
+        name = token[1] if token else b"nobody"
+        answer = (
+            b'{"valid":true,"user":{"id":"%b","email":"%b@bench","name":"%b"},'
+            b'"claims":{"sub":"%b","exp":%d}}' % (name, name, name, name, time.time() + 86_400)
+        )
+        self._transport.write(
+            b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
+            % (len(answer), answer)
+        )
+
+    def _generate(self, body: bytes) -> None:
+        orders = _ORDER.findall(body)
+        rate, tokens = orders[-1] if orders else (b"25", b"50")
+        self._pause = 1 / float(rate)
+        self._left = int(tokens)
+        self._number = 0
+        # Streams keep no step with each other.
+        self._began = self._loop.time() - random.random() * self._pause
+        self._transport.write(_STREAM)
+        self._send()
+
+    def _send(self) -> None:
+        if self._left == 0:
+            self._transport.write(_END)
+            return
+        self._left -= 1
+        word = _WORDS[self._number % len(_WORDS)]
+        event = f'data: {{"token":"{word}","gpu":0,"sent":{time.monotonic():.6f}}}\n\n'
+        self._transport.write(_chunk(event.encode()))
+        self._number += 1
+        self._timer = self._loop.call_at(self._began + self._number * self._pause, self._send)
+
+
+async def serve(port: int) -> None:
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(Upstream, "127.0.0.1", port, backlog=4096)
+    print("ready", flush=True)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, required=True)
+    uvloop.run(serve(parser.parse_args().port))

@@ -1,0 +1,117 @@
+"""One request to the inference service whose response is a stream of events: the hot path's start.
+
+An asyncio protocol over llhttp's parser (docs/decisions/0008): what arrives is parsed, checked and
+handed on in the same call, without a task to wake. Everything else talks through aiohttp.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+
+import httptools
+
+from chat_api import sse
+from chat_api.errors import (
+    InferenceFailed,
+    InferenceIncomplete,
+    InferenceProtocol,
+    InferenceUnavailable,
+)
+from chat_api.inference.events import NOTHING, Event, read_event
+
+_MOST_HEAD_BYTES = 65_536
+
+Deliver = Callable[[list[Event]], None]
+CheckHead = Callable[[int, Mapping[str, str]], None]
+
+
+class Exchange(asyncio.Protocol):
+    """Sends `request`, and hands the response's events to `deliver`, those of a packet together.
+
+    `check_head` is given the status and the headers (lower-case names) and may raise
+    InferenceFailed. `ended` has the result: none after the service's `done`, else what went wrong:
+    an InferenceFailed, or what `deliver` raised. Whoever waits for it closes the transport.
+    """
+
+    def __init__(
+        self, request: bytes, *, check_head: CheckHead, deliver: Deliver, max_event_bytes: int
+    ) -> None:
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._request = request
+        self._check_head = check_head
+        self._deliver = deliver
+        self._http = httptools.HttpResponseParser(self)
+        self._events = sse.Parser(max_event_bytes)
+        self._headers: dict[str, str] = {}
+        self._head_bytes = 0
+        self._streaming = False
+
+    # --- the connection's side ---
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        transport.write(self._request)
+        self._request = b""
+
+    def data_received(self, data: bytes) -> None:
+        if self.ended.done():
+            return
+        try:
+            self._http.feed_data(data)
+        except httptools.HttpParserCallbackError as error:
+            # What a callback below raised; anything but an InferenceFailed is a defect.
+            self._fail(error.__context__ or error)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self._fail(self._cut_off() if self._streaming else InferenceProtocol())
+        if not self._streaming:
+            self._head_bytes += len(data)
+            if self._head_bytes > _MOST_HEAD_BYTES:
+                self._fail(InferenceProtocol())
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        self._fail(self._cut_off())
+
+    def _cut_off(self) -> InferenceFailed:
+        """Of an answer that had begun, what came is worth keeping."""
+        return InferenceIncomplete() if self._streaming else InferenceUnavailable()
+
+    def _fail(self, error: BaseException) -> None:
+        if not self.ended.done():
+            self.ended.set_exception(error)
+
+    # --- llhttp's callbacks ---
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+
+    def on_headers_complete(self) -> None:
+        status = self._http.get_status_code()
+        headers, self._headers = self._headers, {}
+        if status >= HTTPStatus.OK:  # else more is to come
+            self._check_head(status, headers)
+            self._streaming = True
+
+    def on_body(self, body: bytes) -> None:
+        if self.ended.done():
+            return
+        events: list[Event] = []
+        is_over = False
+        try:
+            for data in self._events.feed(body):
+                event = read_event(data)
+                if event is None:
+                    is_over = True
+                    break
+                if event.data != NOTHING:
+                    events.append(event)
+        except sse.TooLong:
+            raise InferenceProtocol from None
+        finally:
+            # What stands before the end, or before nonsense, counts.
+            if events:
+                self._deliver(events)
+        if is_over:
+            self.ended.set_result(None)
+
+    def on_message_complete(self) -> None:
+        if self._streaming:
+            self._fail(InferenceIncomplete())
