@@ -158,6 +158,15 @@ class Ground:
             wait_for_answer(f"http://127.0.0.1:{port}{path}", process)
             yield Subject(port, process.pid, time.monotonic() - began)
 
+    def get(self, subject: Subject, path: str, user: str) -> dict[str, Any]:
+        """A page's JSON."""
+        request = urllib.request.Request(  # an address of our own making
+            f"http://127.0.0.1:{subject.port}{path}", headers={"authorization": f"Bearer {user}"}
+        )
+        with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310  # likewise
+            document: dict[str, Any] = json.load(response)
+        return document
+
     # --- measuring -------------------------------------------------------------------------------
 
     def load(self, subject: Subject, **plan: Any) -> load.Result:
@@ -199,7 +208,9 @@ def running(
             process.wait()
 
 
-_PINNED = "import os, sys; os.sched_setaffinity(0, {int(sys.argv[1])}); os.execvp(sys.argv[2], sys.argv[2:])"
+_PINNED = """import os, sys
+os.sched_setaffinity(0, {int(sys.argv[1])})
+os.execvp(sys.argv[2], sys.argv[2:])"""
 
 
 def free_port() -> int:
@@ -222,7 +233,7 @@ def wait_for_answer(url: str, process: subprocess.Popen[bytes]) -> None:
         if process.poll() is not None:
             raise RuntimeError(f"{process.args!r} ended with {process.returncode}")
         try:
-            urllib.request.urlopen(url, timeout=5).close()
+            urllib.request.urlopen(url, timeout=5).close()  # noqa: S310  # our own address
         except urllib.error.HTTPError as error:
             if error.code != 503:
                 return

@@ -39,7 +39,7 @@ class Plan:
     """Seconds between the last stream's start and the window's."""
     opened_a_second: float = 200
     grow: float = 0.0
-    """Instead of a window: add this share of streams every half second until the lag is too long."""
+    """Instead of a window: add this share of streams a second until the lag is too long."""
     most_lag: float = 0.05
     probes: int = 0
     """Further streams, one after the other inside the window, timed to their first token."""
@@ -165,12 +165,14 @@ class Load:
         if plan.grow:
             result.most_tokens_a_second = await self._grow()
         else:
-            # Every stream lasts until the window's end, the last one a little longer.
+            # Every stream lasts until the window's end, or the token, and a little longer.
             opening = plan.streams / plan.opened_a_second
-            ends = time.monotonic() + opening + plan.warm + plan.seconds + 1
+            reading = plan.memory_at_token / plan.rate or plan.seconds
+            began = time.monotonic()
+            ends = began + opening + plan.warm + reading + 1
             for number in range(plan.streams):
                 await self._open(ends - time.monotonic())
-                due = ends - 1 - plan.seconds - plan.warm - opening * (1 - number / plan.streams)
+                due = began + opening * (number + 1) / plan.streams
                 await asyncio.sleep(max(0.0, due - time.monotonic()))
             await asyncio.sleep(plan.warm)
             if plan.memory_at_token:
@@ -235,7 +237,8 @@ class Load:
     async def _open_and_finish(self, count: int) -> None:
         streams = [await self._open(1.0) for _ in range(count)]
         deadline = time.monotonic() + 30
-        while not all(stream.ended for stream in streams) and time.monotonic() < deadline:
+        while not all(stream.ended for stream in streams):  # bounded
+            assert time.monotonic() < deadline, "streams did not end"
             await asyncio.sleep(0.05)
         self._streams.clear()
 

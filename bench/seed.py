@@ -8,7 +8,8 @@ _SHORT = "00000000-0000-7000-8000-000000000100"
 _LONG = "00000000-0000-7000-8000-000000002000"
 PAGES = {
     "list": LIST,
-    "list, page 200": f"{LIST}&offset=9950",
+    "list, page 200": f"{LIST}&cursor=",
+    "list, by offset": f"{LIST}&offset=9950",
     "conversation of 100": f"/api/conversations/{_SHORT}",
     "conversation of 2000": f"/api/conversations/{_LONG}",
 }

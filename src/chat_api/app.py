@@ -15,6 +15,7 @@ from starlette.routing import Match
 from chat_api import __version__
 from chat_api.api import conversations, health, messages, models
 from chat_api.api.openapi import describe
+from chat_api.api.responses import LongResponses
 from chat_api.api.services import Services
 from chat_api.auth import Authenticator
 from chat_api.db.engine import UNAVAILABLE, Database
@@ -70,6 +71,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         max_age=600,
     )
     app.add_middleware(Trace)
+    app.add_middleware(LongResponses)
     app.add_exception_handler(ApiError, _answer_api_error)
     app.add_exception_handler(HTTPException, _answer_http_exception)
     app.add_exception_handler(RequestValidationError, _answer_validation_error)

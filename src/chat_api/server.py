@@ -7,11 +7,12 @@ import signal
 import socket
 import tempfile
 from collections.abc import Callable
+from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from chat_api.api.responses import ABORT_EXTENSION, WRITE_EXTENSION
+from chat_api.api.responses import ABORT_EXTENSION, WRITE_EXTENSION, LongResponses
 from chat_api.generation.background import Background
 
 # A client whose machine vanished, or that takes nothing any more, is given up by the kernel.
@@ -30,6 +31,10 @@ class Protocol(HttpToolsProtocol):
     A request's headers may be 32 KiB long, and it has ten seconds from the connection's start, or
     from its first byte, to arrive in full. Connections can be cut, and none hangs half-open.
     """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.app = LongResponses(self.app)
 
     _deadline: asyncio.TimerHandle | None = None
     _header_bytes = 0

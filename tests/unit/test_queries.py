@@ -46,12 +46,12 @@ Ask = Callable[[World, str, str, str], Awaitable[object]]
 # Every function that takes a user: asked by `user` about a conversation and a message.
 ASKED: dict[str, tuple[Ask, object]] = {
     "read_conversation": (lambda w, u, c, m: queries.read_conversation(w.pool, u, c), None),
-    "list_messages": (
-        lambda w, u, c, m: queries.list_messages(w.pool, u, c, limit=None, before=None),
-        [],
+    "open_conversation": (
+        lambda w, u, c, m: queries.open_conversation(w.pool, u, c, limit=None, before=None),
+        None,
     ),
-    "list_messages before": (
-        lambda w, u, c, m: queries.list_messages(w.pool, u, c, limit=5, before=m),
+    "open_conversation before": (
+        lambda w, u, c, m: queries.open_conversation(w.pool, u, c, limit=5, before=m),
         None,
     ),
     "read_message": (lambda w, u, c, m: queries.read_message(w.pool, u, c, m), None),
@@ -110,7 +110,9 @@ async def test_a_message_is_found_in_its_own_conversation_only(world: World) -> 
     assert await queries.read_message(world.pool, world.user, one, lease.message_id)
     assert await queries.read_message(world.pool, world.user, other, lease.message_id) is None
     assert (
-        await queries.list_messages(world.pool, world.user, other, limit=5, before=lease.message_id)
+        await queries.open_conversation(
+            world.pool, world.user, other, limit=5, before=lease.message_id
+        )
         is None
     )
 
@@ -254,29 +256,49 @@ async def test_an_offset_skips(world: World) -> None:
     assert await queries.list_conversations(world.pool, world.user, limit=2, offset=10**9) == []
 
 
+def messages_of(found: queries.OpenConversation | None) -> list[dict[str, Any]]:
+    """The messages of a page that are not being written."""
+    assert found is not None
+    messages: list[dict[str, Any]] = json.loads(f"[{found.messages}]")
+    return messages
+
+
 async def test_messages_page_backwards_oldest_first(world: World) -> None:
     conversation = await world.conversation()
     for number in range(4):
         await world.end(await world.lease(conversation, world.draft(f"Q{number}")), f"A{number}")
 
-    async def page(limit: int | None, before: str | None) -> list[tuple[str, str]]:
-        listed = await queries.list_messages(
+    async def page(limit: int | None, before: str | None) -> queries.OpenConversation | None:
+        return await queries.open_conversation(
             world.pool, world.user, conversation, limit=limit, before=before
         )
-        assert listed is not None
-        return [(json.loads(message.json)["content"], message.id) for message in listed]
 
-    everything = await page(None, None)
-    assert [content for content, _ in everything] == [
+    whole = await page(None, None)
+    everything = messages_of(whole)
+    assert [message["content"] for message in everything] == [
         f"{kind}{number}" for number in range(4) for kind in "QA"
     ]
-    found: list[str] = []
+    assert whole is not None
+    assert whole.next_before is None
+    found: list[Any] = []
     before: str | None = None
-    while messages := await page(3, before):
-        found = [content for content, _ in messages] + found
-        before = messages[0][1]
-    assert found == [content for content, _ in everything]
-    assert await page(3, everything[0][1]) == []
+    sizes = []
+    while True:
+        part = await page(3, before)
+        assert part is not None
+        found = messages_of(part) + found
+        sizes.append(len(messages_of(part)))
+        if part.next_before is None:
+            break
+        before = part.next_before
+        assert before == messages_of(part)[0]["id"]
+    assert found == everything
+    assert sizes == [3, 3, 2]
+    assert messages_of(await page(3, everything[0]["id"])) == []
+    for limit, next_before in ((8, None), (7, everything[1]["id"]), (1, everything[7]["id"])):
+        part = await page(limit, None)
+        assert part is not None
+        assert part.next_before == next_before
 
 
 async def test_a_regeneration_is_hidden_until_it_is_complete(world: World) -> None:
@@ -285,11 +307,10 @@ async def test_a_regeneration_is_hidden_until_it_is_complete(world: World) -> No
     new = await world.regeneration(conversation)
 
     async def shown() -> list[str]:
-        listed = await queries.list_messages(
+        found = await queries.open_conversation(
             world.pool, world.user, conversation, limit=None, before=None
         )
-        assert listed is not None
-        return [message.id for message in listed]
+        return [message["id"] for message in messages_of(found)]
 
     async def last() -> str:
         text = await queries.read_last_answer(world.pool, world.user, conversation)
@@ -299,7 +320,7 @@ async def test_a_regeneration_is_hidden_until_it_is_complete(world: World) -> No
     assert await shown() == [old.question_id, old.message_id]
     assert await last() == old.message_id
     assert (
-        await queries.list_messages(
+        await queries.open_conversation(
             world.pool, world.user, conversation, limit=None, before=new.message_id
         )
         is None
@@ -310,14 +331,16 @@ async def test_a_regeneration_is_hidden_until_it_is_complete(world: World) -> No
     assert await queries.read_message(world.pool, world.user, conversation, old.message_id) is None
 
 
-async def test_a_running_answer_is_marked(world: World) -> None:
+async def test_a_running_answer_stands_by_itself(world: World) -> None:
     conversation = await world.conversation()
-    await world.lease(conversation)
-    listed = await queries.list_messages(
+    lease = await world.lease(conversation)
+    found = await queries.open_conversation(
         world.pool, world.user, conversation, limit=None, before=None
     )
-    assert listed is not None
-    assert [message.generating for message in listed] == [False, True]
+    assert [message["id"] for message in messages_of(found)] == [lease.question_id]
+    assert found is not None
+    assert found.running is not None
+    assert found.running.id == json.loads(found.running.json)["id"] == lease.message_id
 
 
 # --- deleting -------------------------------------------------------------------------------------
@@ -431,7 +454,7 @@ async def test_what_is_asked_often_is_found_by_an_index(filled_url: str) -> None
         assert "Index Cond: ((user_id = " in further
         assert "ROW(updated_at, id) <" in further.split("Index Cond")[1].split("\n")[0]
 
-        await queries.list_messages(db, user, conversation, limit=20, before=message)
+        await queries.open_conversation(db, user, conversation, limit=20, before=message)
         assert "messages_in_order" in db.last()
         await queries.read_last_answer(db, user, conversation)
         assert "messages_in_order" in db.last()

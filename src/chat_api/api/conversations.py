@@ -25,7 +25,7 @@ from chat_api.api.schemas import (
 )
 from chat_api.api.services import ConversationId, CurrentUser, ServicesOf, checked_id
 from chat_api.db import queries
-from chat_api.db.queries import ListedConversation, ListedMessage
+from chat_api.db.queries import ListedConversation, RunningMessage
 from chat_api.errors import Invalid, NotFound
 from chat_api.generation.answers import Answers
 
@@ -135,33 +135,25 @@ async def open_conversation(
     ] = None,
 ) -> Response:
     """The conversation with its messages, oldest first; a running answer with its text so far."""
-    conversation = await queries.read_conversation(services.db, user.id, conversation_id)
-    if conversation is None:
-        raise NotFound
-    messages = await queries.list_messages(
+    found = await queries.open_conversation(
         services.db,
         user.id,
         conversation_id,
-        limit=None if limit is None else limit + 1,
+        limit=limit,
         before=None if before is None else checked_id(before),
     )
-    if messages is None:
+    if found is None:
         raise NotFound
-    next_before: str | None = None
-    if limit is not None and len(messages) > limit:
-        messages = messages[-limit:]
-        next_before = messages[0].id
-    written = [await _with_text(services.answers, message) for message in messages]
-    return written_json(
-        f'{conversation[:-1]}, "messages":[{",".join(written)}],'
-        f'"next_before":{orjson.dumps(next_before).decode()}}}'
-    )
+    messages = found.messages
+    if found.running is not None:
+        written = await _with_text(services.answers, found.running)
+        messages = f"{messages},{written}" if messages else written
+    next_before = "null" if found.next_before is None else f'"{found.next_before}"'
+    return written_json(f'{found.json[:-1]}, "messages":[{messages}],"next_before":{next_before}}}')
 
 
-async def _with_text(answers: Answers, message: ListedMessage) -> str:
-    """The message as JSON; of a running answer, with what has been written so far."""
-    if not message.generating:
-        return message.json
+async def _with_text(answers: Answers, message: RunningMessage) -> str:
+    """A running answer as JSON, with what has been written so far."""
     so_far = await answers.written_so_far(message.id)
     document = orjson.loads(message.json)
     document |= {"content": so_far.text, "token_count": so_far.token_count}

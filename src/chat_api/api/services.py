@@ -31,6 +31,11 @@ def services_of(request: Request) -> Services:
     return cast("Services", request.app.state.services)
 
 
+# Dependencies are coroutines, also where nothing is awaited: plain functions run in a thread.
+async def _services(request: Request) -> Services:
+    return services_of(request)
+
+
 # For the OpenAPI description only: the authenticator reads the header itself.
 _bearer = HTTPBearer(auto_error=False, description="A token of the auth service")
 
@@ -57,13 +62,13 @@ def checked_id(text: str) -> str:
     return lowered
 
 
-def conversation_id(
+async def conversation_id(
     _user: Annotated[User, Depends(current_user)],  # who is asking comes before what for
     conversation_id: Annotated[str, Path(json_schema_extra={"format": "uuid"})],
 ) -> str:
     return checked_id(conversation_id)
 
 
-ServicesOf = Annotated[Services, Depends(services_of)]
+ServicesOf = Annotated[Services, Depends(_services)]
 CurrentUser = Annotated[User, Depends(current_user)]
 ConversationId = Annotated[str, Depends(conversation_id)]

@@ -31,12 +31,23 @@ class ListedConversation:
 
 
 @dataclass(frozen=True, slots=True)
-class ListedMessage:
-    """A message as JSON, and what a reader of the list needs to know of it."""
+class RunningMessage:
+    """An answer that is being written, as JSON without its text so far."""
 
     json: str
     id: str
-    generating: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OpenConversation:
+    """A conversation as JSON, and a page of its messages, oldest first."""
+
+    json: str
+    messages: str
+    """JSON objects with commas between them, without the running answer, which stands last."""
+    running: RunningMessage | None
+    next_before: str | None
+    """The page's oldest message, where there are older ones."""
 
 
 async def create_conversation(
@@ -79,8 +90,10 @@ async def list_conversations(
     rows = await db.fetch(
         f"""
         SELECT {_CONVERSATION} AS json, c.id::text AS id, c.updated_at
-        FROM conversations c WHERE c.user_id = $1 {place}
-        ORDER BY c.updated_at DESC, c.id DESC LIMIT $2 {window}
+        FROM (  -- so that no JSON is made of what the offset skips
+            SELECT * FROM conversations c WHERE c.user_id = $1 {place}
+            ORDER BY c.updated_at DESC, c.id DESC LIMIT $2 {window}) c
+        ORDER BY c.updated_at DESC, c.id DESC
         """,  # noqa: S608  # the inserted text is ours
         *arguments,
     )
@@ -98,46 +111,55 @@ async def read_conversation(db: Database, user_id: str, conversation_id: str) ->
     return None if row is None else str(row["json"])
 
 
-async def list_messages(
+async def open_conversation(
     db: Database,
     user_id: str,
     conversation_id: str,
     *,
     limit: int | None,
     before: str | None,
-) -> list[ListedMessage] | None:
-    """The newest `limit` messages (all with None) before message `before`, oldest first.
+) -> OpenConversation | None:
+    """The conversation with its newest `limit` messages (all with None) before message `before`.
 
-    A regeneration is not among them until it is complete. None where `before` is not one of them.
+    A regeneration is not among them until it is complete. None where the user has no such
+    conversation, or `before` is none of its messages.
     """
-    if before is not None:
-        known = await db.fetchrow(
-            """
-            SELECT m.position FROM messages m JOIN conversations c ON c.id = m.conversation_id
-            WHERE c.user_id = $1 AND c.id = $2 AND m.id = $3 AND m.replaces IS NULL
-            """,
-            user_id,
-            conversation_id,
-            before,
-        )
-        if known is None:
-            return None
-        position = int(known["position"])
-    else:
-        position = 2**31 - 1
-    rows = await db.fetch(
+    row = await db.fetchrow(
         f"""
-        SELECT {_MESSAGE} AS json, m.id::text AS id, m.status = 'generating' AS generating
-        FROM messages m JOIN conversations c ON c.id = m.conversation_id
-        WHERE c.user_id = $1 AND c.id = $2 AND m.replaces IS NULL AND m.position < $3
-        ORDER BY m.position DESC LIMIT $4
+        WITH place AS (
+            SELECT CASE WHEN $4::uuid IS NULL THEN 2147483647 ELSE (
+                SELECT position FROM messages
+                WHERE id = $4 AND conversation_id = $2 AND replaces IS NULL) END AS position),
+        page AS (
+            SELECT * FROM messages
+            WHERE conversation_id = $2 AND replaces IS NULL
+                AND position < (SELECT position FROM place)
+            ORDER BY position DESC LIMIT $3)
+        SELECT {_CONVERSATION} AS json,
+            (SELECT position IS NOT NULL FROM place) AS is_placed,
+            (SELECT string_agg({_MESSAGE}, ',' ORDER BY m.position) FROM page m
+                WHERE m.status <> 'generating') AS messages,
+            (SELECT ARRAY[{_MESSAGE}, m.id::text] FROM page m
+                WHERE m.status = 'generating') AS running,
+            (SELECT o.id::text FROM (SELECT * FROM page ORDER BY position LIMIT 1) o
+                WHERE EXISTS (SELECT 1 FROM messages older WHERE older.conversation_id = $2
+                    AND older.replaces IS NULL AND older.position < o.position)) AS next_before
+        FROM conversations c WHERE c.user_id = $1 AND c.id = $2
         """,  # noqa: S608  # the inserted text is ours
         user_id,
         conversation_id,
-        position,
         limit,
+        before,
     )
-    return [ListedMessage(row["json"], row["id"], row["generating"]) for row in reversed(rows)]
+    if row is None or not row["is_placed"]:
+        return None
+    running = row["running"]
+    return OpenConversation(
+        row["json"],
+        row["messages"] or "",
+        None if running is None else RunningMessage(*running),
+        row["next_before"],
+    )
 
 
 async def read_message(

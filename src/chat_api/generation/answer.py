@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -17,6 +16,8 @@ from chat_api.generation.events import Written
 # How long an event is kept in memory after the log has confirmed it: a database that loses its
 # last moments (the log commits asynchronously) gets them again from here.
 KEPT_SECONDS = 5.0
+# So long a batch takes in further events, which are cheaper to keep together.
+_BATCH_SECONDS = 1.0
 # So many pieces of text are joined at a time, which keeps them cheap in memory and in time.
 _PIECES = 64
 
@@ -46,7 +47,8 @@ class _Batch:
     first: int
     last: int
     lines: bytes
-    confirmed: float
+    begun: float
+    confirmed: float  # the last of them
 
 
 class RunningAnswer:
@@ -72,11 +74,11 @@ class RunningAnswer:
         self.rewritten = False  # its text is that of an earlier attempt: a `snapshot` says so
         self.stop_reason: StopReason | None = None
         self.pump: asyncio.Task[None] | None = None  # reads upstream; may be cancelled
-        self.finished = asyncio.Event()
+        self._closing: asyncio.Future[None] | None = None  # for those who wait for it
         self.readers: set[Listener] = set()
         self._id_prefix = sse.id_prefix(events.event_id_prefix(self.message_id, self.attempt))
         self._shown = -1  # the last event that readers were told of
-        self._batches: deque[_Batch] = deque()
+        self._batches: list[_Batch] = []  # those of the last seconds
         self._unconfirmed: list[bytes] = []  # the JSON of the newest events
         self._joined: list[str] = []
         self._pieces: list[str] = []
@@ -161,9 +163,17 @@ class RunningAnswer:
     def close(self) -> None:
         """Nothing will follow: readers take what is left and go."""
         self.closed = True
-        self.finished.set()
+        if self._closing is not None and not self._closing.done():
+            self._closing.set_result(None)
         for reader in self.readers:
             reader.wake()
+
+    async def until_closed(self) -> None:
+        """Returns once nothing will follow."""
+        if not self.closed:
+            if self._closing is None:
+                self._closing = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._closing)
 
     def stop_writing(self, reason: StopReason) -> None:
         """Close the upstream request; the answer's task walks on to its one exit.
@@ -196,16 +206,21 @@ class RunningAnswer:
 
     def confirm(self, last_event: int) -> None:
         """The log has every event up to `last_event`."""
+        now = time.monotonic()
         self.logged = last_event
         first = self.last_event + 1 - len(self._unconfirmed)
         count = last_event + 1 - first
         if count > 0:
             lines = b"\n".join(self._unconfirmed[:count])
             del self._unconfirmed[:count]
-            self._batches.append(_Batch(first, last_event, lines, time.monotonic()))
-        oldest = time.monotonic() - KEPT_SECONDS
-        while self._batches and self._batches[0].confirmed < oldest:
-            self._batches.popleft()
+            newest = self._batches[-1] if self._batches else None
+            if newest is not None and now - newest.begun < _BATCH_SECONDS:
+                newest.lines += b"\n" + lines
+                newest.last, newest.confirmed = last_event, now
+            else:
+                self._batches.append(_Batch(first, last_event, lines, now, now))
+        while self._batches and self._batches[0].confirmed < now - KEPT_SECONDS:
+            del self._batches[0]
 
     def log_lost(self, last_event: int) -> None:
         """The log ends at `last_event`, earlier than it had confirmed.

@@ -361,7 +361,7 @@ class Answers:
             answer.stop_writing(StopReason.STOPPED)
             try:
                 async with asyncio.timeout(self._settings.database_timeout_seconds):
-                    await answer.finished.wait()
+                    await answer.until_closed()
             except TimeoutError:
                 raise DatabaseUnavailable from None
             if answer.saved:

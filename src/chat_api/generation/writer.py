@@ -99,6 +99,7 @@ class AnswerWriter:
             answer.pump = asyncio.create_task(
                 self._pump(answer, messages, options), name=f"upstream-{answer.message_id}"
             )
+            del messages
             try:
                 await asyncio.wait({answer.pump})
             finally:
@@ -123,12 +124,14 @@ class AnswerWriter:
         self, answer: RunningAnswer, messages: Sequence[Mapping[str, str]], options: Options
     ) -> None:
         """Have the inference service write; what it sends is taken as it comes."""
-        await self._inference.generate(
+        generating = self._inference.generate(
             messages,
             options.for_inference(),
             answer.lease.trace_id,
             lambda arrived: self._take(answer, arrived),
         )
+        del messages  # they may be long, and the answer takes its time
+        await generating
 
     def _take(self, answer: RunningAnswer, arrived: list[Event]) -> None:
         """Add what has just arrived, and show it to the readers: the middle of the hot path.

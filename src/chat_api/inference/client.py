@@ -108,6 +108,7 @@ class InferenceClient:
             deliver=deliver,
             max_event_bytes=self._max_event_bytes,
         )
+        del messages  # they may be long, and the answer takes its time
         transport: asyncio.Transport | None = None
         try:
             transport = await self._connect(exchange)
