@@ -14,6 +14,7 @@ from starlette.routing import Match
 
 from chat_api import __version__
 from chat_api.api import conversations, health, messages, models
+from chat_api.api.limits import Failures, OpenStreams
 from chat_api.api.openapi import describe
 from chat_api.api.responses import LongResponses
 from chat_api.api.services import Services
@@ -27,6 +28,7 @@ from chat_api.errors import (
     Invalid,
     MethodNotAllowed,
     NotFound,
+    TooManyRequests,
     problem,
 )
 from chat_api.generation.answers import Answers
@@ -35,7 +37,7 @@ from chat_api.inference.client import InferenceClient
 from chat_api.middleware import CatchAll, Trace
 from chat_api.settings import Settings, load_settings
 from chat_api.shutdown import drained_before_exit, ended_with_its_supervisor
-from chat_api.telemetry import configure_logging, log, trace_id_var
+from chat_api.telemetry import REFUSALS, configure_logging, log, trace_id_var
 
 # Of each process, beside DATABASE_POOL_SIZE for requests.
 UPKEEP_CONNECTIONS = 3
@@ -67,10 +69,20 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             "x-trace-id",
         ],
         allow_credentials=True,
-        expose_headers=["Location", "Retry-After", "x-trace-id"],
+        expose_headers=[
+            "Location",
+            "RateLimit",
+            "RateLimit-Policy",
+            "Retry-After",
+            "x-trace-id",
+        ],
         max_age=600,
     )
     app.add_middleware(Trace)
+    if settings.trusted_proxies:
+        from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+
+        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=settings.trusted_proxies)
     app.add_middleware(LongResponses)
     app.add_exception_handler(ApiError, _answer_api_error)
     app.add_exception_handler(HTTPException, _answer_http_exception)
@@ -83,6 +95,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 async def _answer_api_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)  # noqa: S101  # what the handler is registered for
+    if isinstance(error, TooManyRequests):
+        REFUSALS.labels(error.policy).inc()
     return problem(error, trace_id_var.get())
 
 
@@ -161,9 +175,12 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
                     internal_api_key=key,
                     timeout_seconds=settings.auth_timeout_seconds,
                     cache_size=settings.auth_cache_size,
+                    trusted_seconds=settings.auth_cache_seconds,
                 ),
                 inference=inference,
                 answers=answers,
+                failures=Failures(settings.unauthenticated_per_minute),
+                open_streams=OpenStreams(settings.max_open_streams),
             )
             starting = Background("start", _Starter(settings, db, answers).step)
             try:

@@ -30,13 +30,25 @@ class User:
     is_admin: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """Whose token it is, until when that is taken for granted, and when the token itself ends.
+
+    Both in Unix time; a token without `exp` ends never (infinity).
+    """
+
+    user: User
+    until: float
+    expires: float
+
+
 class Authenticator:
     """Validates bearer tokens.
 
-    A verdict is remembered under a digest of the token, never under the token: a user for five
-    minutes and never past the token's own `exp`, a refusal for ten seconds. Both memories are
-    bounded and separate, so that a flood of random tokens pushes no user out. Requests that come
-    with one new token at once share one call, which none of them can cancel.
+    A verdict is remembered under a digest of the token, never under the token: a user for
+    `trusted_seconds` and never past the token's own `exp`, a refusal for ten seconds. Both memories
+    are bounded and separate, so that a flood of random tokens pushes no user out. Requests that
+    come with one new token at once share one call, which none of them can cancel.
     """
 
     def __init__(
@@ -47,6 +59,7 @@ class Authenticator:
         internal_api_key: str,
         timeout_seconds: float,
         cache_size: int,
+        trusted_seconds: float = TRUSTED_FOR_SECONDS,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._http = http
@@ -54,46 +67,56 @@ class Authenticator:
         self._key = internal_api_key
         self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
         self._clock = clock
-        self._trusted: LRUCache[Digest, tuple[User, float]] = LRUCache(cache_size)
+        self._trusted_seconds = trusted_seconds
+        self._trusted: LRUCache[Digest, Validation] = LRUCache(cache_size)
         self._refused: LRUCache[Digest, float] = LRUCache(cache_size)
-        self._under_way: dict[Digest, asyncio.Task[User]] = {}
+        self._under_way: dict[Digest, asyncio.Task[Validation]] = {}
 
     async def user(self, authorization: str | None) -> User:
         """The user of an Authorization header.
 
         Raises NotAuthenticated, and AuthUnavailable where the token cannot be checked.
         """
-        if authorization is None:
-            raise NotAuthenticated
-        credentials = _CREDENTIALS.fullmatch(authorization)
-        if credentials is None:
-            if authorization[:7].lower() != "bearer ":
-                raise NotAuthenticated
-            raise NotAuthenticated("This is not an access token.", invalid_token=True)
-        token = credentials[1]
-        digest = hashlib.sha256(token.encode()).digest()
+        validation = self.remembered(authorization)
+        if validation is None:
+            validation = await self.validate(authorization)
+        return validation.user
+
+    def remembered(self, authorization: str | None) -> Validation | None:
+        """What an Authorization header is known to stand for; None where it has to be validated.
+
+        Raises NotAuthenticated where nobody has to be asked for that.
+        """
+        token = _token(authorization)
+        digest = _digest(token)
         now = self._clock()
         if (known := self._trusted.get(digest)) is not None:
-            if now < known[1]:
-                return known[0]
+            if now < known.until:
+                return known
             del self._trusted[digest]
         if (refused_until := self._refused.get(digest)) is not None:
             if now < refused_until:
                 raise _refusal()
             del self._refused[digest]
+        return None
+
+    async def validate(self, authorization: str | None) -> Validation:
+        """Ask the auth service, whatever is remembered. Raises as `user` does."""
+        token = _token(authorization)
+        digest = _digest(token)
         task = self._under_way.get(digest)
         if task is None:
-            task = asyncio.create_task(self._validate(token, digest), name="validate-token")
+            task = asyncio.create_task(self._ask(token, digest), name="validate-token")
             self._under_way[digest] = task
             task.add_done_callback(lambda done: self._validated(digest, done))
         return await asyncio.shield(task)
 
-    def _validated(self, digest: Digest, task: asyncio.Task[User]) -> None:
+    def _validated(self, digest: Digest, task: asyncio.Task[Validation]) -> None:
         del self._under_way[digest]
         if not task.cancelled():
             task.exception()  # seen, even where every caller has gone away
 
-    async def _validate(self, token: str, digest: Digest) -> User:
+    async def _ask(self, token: str, digest: Digest) -> Validation:
         try:
             async with self._http.post(
                 self._url,
@@ -127,14 +150,36 @@ class Authenticator:
             raise AuthUnavailable
         user, expires = verdict
         now = self._clock()
-        until = min(now + TRUSTED_FOR_SECONDS, expires)
+        until = min(now + self._trusted_seconds, expires)
         if until <= now:
             AUTH_VALIDATIONS.labels("refused").inc()
             self._refused[digest] = now + REFUSED_FOR_SECONDS
             raise _refusal()
         AUTH_VALIDATIONS.labels("valid").inc()
-        self._trusted[digest] = (user, until)
-        return user
+        validation = Validation(user, until, expires)
+        self._trusted[digest] = validation
+        return validation
+
+    @property
+    def now(self) -> float:
+        """The time by which validations count."""
+        return self._clock()
+
+
+def _token(authorization: str | None) -> str:
+    """The token of an Authorization header. Raises NotAuthenticated."""
+    if authorization is None:
+        raise NotAuthenticated
+    credentials = _CREDENTIALS.fullmatch(authorization)
+    if credentials is None:
+        if authorization[:7].lower() != "bearer ":
+            raise NotAuthenticated
+        raise NotAuthenticated("This is not an access token.", invalid_token=True)
+    return credentials[1]
+
+
+def _digest(token: str) -> Digest:
+    return hashlib.sha256(token.encode()).digest()
 
 
 def _refusal() -> NotAuthenticated:

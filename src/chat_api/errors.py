@@ -13,6 +13,11 @@
     ├── UnsupportedMediaType       415
     ├── Invalid                    422  can be read, breaks a rule; names each field
     ├── IdempotencyKeyReused       422
+    ├── TooManyRequests            429  over a limit; says which, and when to come back
+    │   ├── TooManyMessages
+    │   ├── TooManyAnswers
+    │   ├── TooManyStreams
+    │   └── TooManyFailures             of authentication, from one address
     ├── ModelRefused               4xx  the inference service's own refusal of a model
     ├── InternalError              500  a defect of ours
     ├── Unavailable                503  try again later
@@ -155,6 +160,59 @@ class IdempotencyKeyReused(ApiError):
     def __init__(self) -> None:
         reason = {"field": "Idempotency-Key", "reason": "was used with another request"}
         super().__init__(fields={"errors": [reason]})
+
+
+class TooManyRequests(ApiError):
+    """Over a limit of `quota`.
+
+    The headers are those of draft-ietf-httpapi-ratelimit-headers-11, sections 3 and 4.
+    """
+
+    status = 429
+    code = "too_many_requests"
+    detail = "That was more than is allowed. Try again later."
+    policy: ClassVar[str] = "requests"
+    # None: the quota is how many there may be at once.
+    window_seconds: ClassVar[int | None] = 60
+
+    def __init__(self, quota: int, retry_after_seconds: int) -> None:
+        if self.window_seconds is None:
+            policy, left = f'q={quota};qu="concurrent-requests"', "r=0"
+        else:
+            policy, left = f"q={quota};w={self.window_seconds}", f"r=0;t={retry_after_seconds}"
+        super().__init__(
+            headers={
+                "Retry-After": str(retry_after_seconds),
+                "RateLimit-Policy": f'"{self.policy}";{policy}',
+                "RateLimit": f'"{self.policy}";{left}',
+            },
+        )
+
+
+class TooManyMessages(TooManyRequests):
+    code = "too_many_messages"
+    policy = "messages"
+    detail = "That were too many messages for one minute. Send the next one in a moment."
+
+
+class TooManyAnswers(TooManyRequests):
+    code = "too_many_answers"
+    policy = "running-answers"
+    window_seconds = None
+    detail = "Too many of your answers are being written. Stop one, or wait for its end."
+
+
+class TooManyStreams(TooManyRequests):
+    code = "too_many_streams"
+    policy = "streams"
+    window_seconds = None
+    detail = "Too many event streams are open. Close one first."
+
+
+class TooManyFailures(TooManyRequests):
+    code = "too_many_failures"
+    policy = "unauthenticated"
+    detail = "Too many requests from this address came without a valid token."
 
 
 class ModelRefused(ApiError):

@@ -153,6 +153,8 @@ def run(host: str, port: int, workers: int) -> int:
             log_config=None,
             access_log=False,
             server_header=False,
+            # The address is the socket's, unless TRUSTED_PROXIES says otherwise (chat_api.app).
+            proxy_headers=False,
             timeout_keep_alive=75,
             # The drain has ended every stream by now; whoever is left has had its time.
             timeout_graceful_shutdown=1,

@@ -3,6 +3,7 @@
 The README's table names each of them; a test compares the two.
 """
 
+import ipaddress
 import re
 from typing import Annotated, Literal, Self
 from urllib.parse import SplitResult, urlsplit
@@ -15,6 +16,7 @@ INFERENCE_MESSAGE_CHARS = 8_000
 INFERENCE_REQUEST_CHARS = 32_000
 
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+Limit = Annotated[int, Field(ge=0, le=1_000_000)]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 
 
@@ -93,6 +95,10 @@ class Settings(BaseSettings):
     auth_cache_size: Annotated[
         int, Field(ge=1, le=10_000_000, description="most validated tokens remembered")
     ] = 10_000
+    auth_cache_seconds: Annotated[
+        Seconds,
+        Field(description="how long a validated token is trusted, and a stream opened with it"),
+    ] = 300
 
     connect_timeout_seconds: Annotated[
         Seconds, Field(description="how long connecting to the inference service may take")
@@ -123,6 +129,48 @@ class Settings(BaseSettings):
         Seconds, Field(description="how long swapping the model may take")
     ] = 600
 
+    messages_per_minute: Annotated[
+        Limit,
+        Field(
+            description="most messages of a user in a minute, on all replicas together; 0: no limit"
+        ),
+    ] = 120
+    max_running_answers: Annotated[
+        Limit,
+        Field(description="most answers of a user at once, on all replicas together; 0: no limit"),
+    ] = 100
+    max_open_streams: Annotated[
+        Limit, Field(description="most open streams of a user in one process; 0: no limit")
+    ] = 500
+    unauthenticated_per_minute: Annotated[
+        Limit,
+        Field(
+            description="most requests of an address that fail authentication, in a minute and in "
+            "one process; 0: no limit"
+        ),
+    ] = 600
+    trusted_proxies: Annotated[
+        str,
+        Field(description="the networks whose `X-Forwarded-For` is believed, separated by commas"),
+    ] = ""
+
+    max_connections: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=1_000_000,
+            description="most connections of one process; fewer where it may open fewer files",
+        ),
+    ] = 10_000
+    keep_alive_seconds: Annotated[
+        Seconds, Field(description="how long a connection may be idle between two requests")
+    ] = 75
+    request_seconds: Annotated[
+        Seconds, Field(description="how long a request may take to arrive, headers and body")
+    ] = 10
+    max_header_bytes: Annotated[
+        int, Field(ge=1024, le=1_000_000, description="most bytes of a request's headers")
+    ] = 32_768
     max_body_bytes: Annotated[
         int, Field(ge=1024, le=100_000_000, description="most bytes of a request's body")
     ] = 262_144
@@ -176,6 +224,15 @@ class Settings(BaseSettings):
         if parts is None or parts.scheme not in _POSTGRESQL:
             raise ValueError("must be an address such as postgresql+asyncpg://host/database")
         return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, value: str) -> str:
+        networks = [part for text in value.split(",") if (part := text.strip())]
+        try:
+            return ",".join(str(ipaddress.ip_network(network)) for network in networks)
+        except ValueError:  # a star too: it would believe whatever a client says
+            raise ValueError("must be networks such as 10.0.0.0/8,fd00::/8") from None
 
     @field_validator("internal_api_key")
     @classmethod

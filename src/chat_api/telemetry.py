@@ -145,6 +145,11 @@ FIRST_TOKEN_SECONDS = Histogram(
 AUTH_VALIDATIONS = Counter(
     "chat_api_auth_validations_total", "Calls to the auth service, by outcome", ["outcome"]
 )
+REFUSALS = Counter(
+    "chat_api_refusals_total",
+    "Requests and connections over a limit or broken, by reason",
+    ["reason"],
+)
 INFERENCE_FAILURES = Counter(
     "chat_api_inference_failures_total", "Failed inference calls, by our name for it", ["code"]
 )

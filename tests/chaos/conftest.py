@@ -19,6 +19,8 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 HERE = Path(__file__).parent
+# One user makes all the load of a test.
+MANY_MESSAGES = {"MESSAGES_PER_MINUTE": "0"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -72,8 +74,8 @@ def replicas(service_with: ServiceWith, databases: Databases) -> tuple[str, Serv
     url = databases.migrated()
     return (
         url,
-        service_with(DATABASE_URL=url, LOG_LEVEL="INFO"),
-        service_with(DATABASE_URL=url, LOG_LEVEL="DEBUG"),
+        service_with(DATABASE_URL=url, LOG_LEVEL="INFO", **MANY_MESSAGES),
+        service_with(DATABASE_URL=url, LOG_LEVEL="DEBUG", **MANY_MESSAGES),
     )
 
 
@@ -106,7 +108,8 @@ async def start_pair(
         *, database_url: str | None = None, crash_at: str | None = None, **env: str
     ) -> Pair:
         url = database_url or databases.migrated()
-        merged = {**usual_env, "DATABASE_URL": url, "LEASE_SECONDS": "2", **env}
+        ours = {"DATABASE_URL": url, "LEASE_SECONDS": "2", **MANY_MESSAGES}
+        merged = {**usual_env, **ours, **env}
         if crash_at is None:
             one = Service(merged, folder=tmp_path)
         else:

@@ -17,6 +17,7 @@ from chat_api.errors import (
     Invalid,
     ModelRefused,
     NotAuthenticated,
+    TooManyRequests,
     Unavailable,
     inference_failure,
     problem,
@@ -35,6 +36,7 @@ ARGUMENTS: dict[type[ApiError], tuple[object, ...]] = {
     ConversationBusy: ("some-id",),
     Invalid: ([("title", "is blank")],),
     ModelRefused: (409,),
+    **dict.fromkeys((TooManyRequests, *TooManyRequests.__subclasses__()), (5, 20)),
 }
 _DRAWN = re.compile(r"^([ │]*)[├└]── (\w+)(?: +(\d{3}|4xx))?(?=\s|$)")
 
@@ -103,6 +105,10 @@ def test_an_error_becomes_a_problem_document(kind: type[ApiError]) -> None:
     assert ("WWW-Authenticate" in response.headers) == (error.status == 401)
     if isinstance(error, Unavailable):
         assert int(response.headers["Retry-After"]) >= 1
+    if isinstance(error, TooManyRequests):
+        assert response.headers["Retry-After"] == "20"
+        assert response.headers["RateLimit"].startswith(f'"{error.policy}";r=0')
+        assert response.headers["RateLimit-Policy"].startswith(f'"{error.policy}";q=5;')
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,17 @@ from uuid_utils.compat import uuid7
 
 from chat_api.db import answers, queries
 from chat_api.db.answer_log import LogRow
-from chat_api.db.answers import Draft, Ending, IdempotencyKey, Lease, Outcome, Repeat, Running
+from chat_api.db.answers import (
+    UNLIMITED,
+    Draft,
+    Ending,
+    IdempotencyKey,
+    Lease,
+    Outcome,
+    Quotas,
+    Repeat,
+    Running,
+)
 from chat_api.db.engine import Connection, Database, driver_address
 from chat_api.generation import events
 
@@ -93,6 +103,7 @@ class World:
         user: str | None = None,
         process: str | None = None,
         lease_seconds: float = LEASE_SECONDS,
+        quotas: Quotas = UNLIMITED,
     ) -> Lease | Running | Repeat | None:
         async with self.pool.transaction() as connection:
             return await answers.begin(
@@ -102,6 +113,7 @@ class World:
                 draft or self.draft(),
                 process=process or self.process,
                 lease_seconds=lease_seconds,
+                quotas=quotas,
             )
 
     async def lease(

@@ -12,10 +12,11 @@ from chat_api.api.bodies import json_body
 from chat_api.api.responses import EventStream, problems, read_to_end, written_json
 from chat_api.api.schemas import AnswerOptions, Message, NewMessage, request_body
 from chat_api.api.services import ConversationId, CurrentUser, Services, ServicesOf
+from chat_api.api.streams import OpenStream, StreamPlace
 from chat_api.auth import User
 from chat_api.db import queries
 from chat_api.db.answers import IdempotencyKey
-from chat_api.errors import BadRequest, NotFound, Superseded, inference_failure
+from chat_api.errors import BadRequest, NotAuthenticated, NotFound, Superseded, inference_failure
 from chat_api.generation import events
 from chat_api.generation.events import Cursor
 from chat_api.generation.options import Options
@@ -63,6 +64,7 @@ async def send_message(
     services: ServicesOf,
     user: CurrentUser,
     conversation_id: ConversationId,
+    place: StreamPlace,
     body: Annotated[NewMessage, Depends(json_body(NewMessage))],
     idempotency_key: IdempotencyHeader = None,
 ) -> Response:
@@ -72,7 +74,7 @@ async def send_message(
     goes away. `done` is sent after it has been saved.
     """
     return await _answer(
-        request, services, user, conversation_id, body, idempotency_key, content=body.content
+        request, services, user, conversation_id, place, body, idempotency_key, content=body.content
     )
 
 
@@ -87,12 +89,13 @@ async def regenerate(
     services: ServicesOf,
     user: CurrentUser,
     conversation_id: ConversationId,
+    place: StreamPlace,
     body: Annotated[AnswerOptions, Depends(json_body(AnswerOptions, empty=True))],
     idempotency_key: IdempotencyHeader = None,
 ) -> Response:
     """Answer the last message anew. The old answer is replaced when the new one is complete."""
     return await _answer(
-        request, services, user, conversation_id, body, idempotency_key, content=None
+        request, services, user, conversation_id, place, body, idempotency_key, content=None
     )
 
 
@@ -101,6 +104,7 @@ async def _answer(
     services: Services,
     user: User,
     conversation_id: str,
+    place: OpenStream,
     body: AnswerOptions,
     idempotency_key: str | None,
     *,
@@ -122,9 +126,12 @@ async def _answer(
         idempotency=_idempotency(request, idempotency_key, body),
         one_attempt=not only_result,
     )
+    place.follow(reader)
     if not only_result:
         return EventStream(reader)
     await read_to_end(reader, request.receive)
+    if place.refused:
+        raise NotAuthenticated("The access token is not valid any more.", invalid_token=True)
     return await _result(services, user, conversation_id, reader.message_id)
 
 
@@ -181,6 +188,7 @@ async def join_stream(
     services: ServicesOf,
     user: CurrentUser,
     conversation_id: ConversationId,
+    place: StreamPlace,
     last_event_id: Annotated[
         str | None, Header(description="the id of the last event that was seen")
     ] = None,
@@ -191,7 +199,10 @@ async def join_stream(
     reader = await services.answers.join(
         user.id, conversation_id, Cursor.parse(seen) if seen else None
     )
-    return Response(status_code=204) if reader is None else EventStream(reader)
+    if reader is None:
+        return Response(status_code=204)
+    place.follow(reader)
+    return EventStream(reader)
 
 
 @router.post("/stop", response_model=Message, responses=problems(404))

@@ -7,6 +7,7 @@ from typing import Annotated, cast
 from fastapi import Depends, Path, Request, Security
 from fastapi.security import HTTPBearer
 
+from chat_api.api.limits import Failures, OpenStreams
 from chat_api.auth import Authenticator, User
 from chat_api.db.engine import Database
 from chat_api.errors import NotAuthenticated, NotFound
@@ -25,6 +26,8 @@ class Services:
     authenticator: Authenticator
     inference: InferenceClient
     answers: Answers
+    failures: Failures
+    open_streams: OpenStreams
 
 
 def services_of(request: Request) -> Services:
@@ -41,14 +44,34 @@ _bearer = HTTPBearer(auto_error=False, description="A token of the auth service"
 
 
 async def current_user(request: Request, _described: Annotated[object, Security(_bearer)]) -> User:
-    """The user of the request's token. Raises NotAuthenticated or AuthUnavailable."""
-    sent = request.headers.getlist("authorization")
-    if len(sent) > 1:
-        raise NotAuthenticated("More than one Authorization header was sent.")
-    user = await services_of(request).authenticator.user(sent[0] if sent else None)
+    """The user of the request's token.
+
+    Raises NotAuthenticated, AuthUnavailable, and TooManyFailures where the address has had too many
+    of the former; that does not touch tokens that are remembered.
+    """
+    services = services_of(request)
+    host = None if request.client is None else request.client.host
+    try:
+        user = await _authenticated(request, services, host)
+    except NotAuthenticated:
+        services.failures.check(host)
+        services.failures.add(host)
+        raise
     user_id_var.set(user.id)
     request.scope["user_id"] = user.id
     return user
+
+
+async def _authenticated(request: Request, services: Services, host: str | None) -> User:
+    sent = request.headers.getlist("authorization")
+    if len(sent) > 1:
+        raise NotAuthenticated("More than one Authorization header was sent.")
+    authorization = sent[0] if sent else None
+    known = services.authenticator.remembered(authorization)
+    if known is not None:
+        return known.user
+    services.failures.check(host)  # before the auth service is asked
+    return (await services.authenticator.validate(authorization)).user
 
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")

@@ -46,6 +46,32 @@ class Running:
     listened: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Quotas:
+    """What one user may use, on all replicas together. 0: any number."""
+
+    messages_per_minute: int = 0
+    running_answers: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.messages_per_minute or self.running_answers)
+
+
+UNLIMITED = Quotas()
+
+
+class TooManyMessages(Exception):
+    """The user's messages of this minute are used up; the next one begins in `seconds`."""
+
+    def __init__(self, seconds: int) -> None:
+        self.seconds = seconds
+        super().__init__()
+
+
+class TooManyAnswers(Exception):
+    """As many of the user's answers are being written as may be."""
+
+
 class NoQuestion(Exception):
     """There is no user message that a regeneration could answer."""
 
@@ -88,12 +114,13 @@ async def begin(
     *,
     process: str,
     lease_seconds: float,
+    quotas: Quotas = UNLIMITED,
 ) -> Lease | Running | Repeat | None:
     """Keep the question and the place of its answer, in the caller's transaction.
 
     A Lease: this process is to write the answer. Running: another answer is being written, nothing
     was changed; Repeat: nor was it, this very request was accepted before. None: the user has no
-    such conversation. Raises NoQuestion, KeyReused.
+    such conversation. Raises NoQuestion, KeyReused, TooManyMessages, TooManyAnswers.
     """
     conversation = await connection.fetchrow(
         """
@@ -110,31 +137,43 @@ async def begin(
         if first is not None:
             return Repeat(first)
     if running := await running_answer(connection, conversation_id):
+        # Before the caller stops that answer for a message that would then be refused.
+        await _check_quotas(connection, user_id, quotas)
         return running
-    last = await connection.fetchrow(
+    # Counting locks the user's row until the end of the transaction: the user's messages to other
+    # conversations, on any replica, wait here. So whatever `room` counts below stays true.
+    state = await connection.fetchrow(
         """
-        SELECT id::text AS id, position, role FROM messages
-        WHERE conversation_id = $1 AND replaces IS NULL ORDER BY position DESC LIMIT 1
+        WITH quota AS (
+            INSERT INTO message_quotas AS q (user_id, began, sent)
+            SELECT $2, statement_timestamp(), 1 WHERE $3
+            ON CONFLICT (user_id) DO UPDATE SET (began, sent) = (
+                SELECT CASE WHEN past THEN statement_timestamp() ELSE q.began END,
+                    CASE WHEN past THEN 1 ELSE q.sent + 1 END
+                FROM (SELECT q.began <= statement_timestamp() - interval '1 minute') AS m (past))
+            WHERE $4 = 0 OR q.sent < $4 OR q.began <= statement_timestamp() - interval '1 minute'
+            RETURNING 1)
+        SELECT EXISTS (SELECT 1 FROM quota) AS counted, last.*
+        FROM (SELECT 1) AS always LEFT JOIN LATERAL (
+            SELECT id::text AS id, position, role FROM messages
+            WHERE conversation_id = $1 AND replaces IS NULL ORDER BY position DESC LIMIT 1
+        ) AS last ON true
         """,
         conversation_id,
+        user_id,
+        bool(quotas),
+        quotas.messages_per_minute,
     )
-    last_position = -1 if last is None else int(last["position"])
+    assert state is not None  # noqa: S101  # one row, whatever there is
+    if quotas and not state["counted"]:
+        await _check_quotas(connection, user_id, quotas)
+        raise TooManyMessages(1)  # the minute has ended in this moment
+    is_first = state["id"] is None
+    last_position = -1 if is_first else int(state["position"])
     replaces: str | None = None
     if draft.content is not None:
         question_id = draft.question_id
         position = last_position + 2
-        await connection.execute(
-            """
-            INSERT INTO messages
-                (id, conversation_id, position, role, content, status, model_tag)
-            VALUES ($1, $2, $3, 'user', $4, 'complete', $5)
-            """,
-            question_id,
-            conversation_id,
-            last_position + 1,
-            draft.content,
-            conversation["model_tag"],
-        )
     else:
         found = await connection.fetchval(
             """
@@ -144,31 +183,43 @@ async def begin(
             """,
             conversation_id,
         )
-        if found is None or last is None:
+        if found is None:
             raise NoQuestion
         question_id = found
-        if last["role"] == "assistant":
-            replaces, position = last["id"], last_position
+        if state["role"] == "assistant":
+            replaces, position = state["id"], last_position
         else:
             position = last_position + 1
-    await connection.execute(
+    begun = await connection.fetchval(
         """
-        WITH answer AS (
+        WITH room AS MATERIALIZED (
+            SELECT 1 WHERE $14 = 0 OR $14 > (
+                SELECT count(*) FROM generations WHERE user_id = $13 AND ended_at IS NULL)),
+        question AS (
+            INSERT INTO messages
+                (id, conversation_id, position, role, content, status, model_tag)
+            SELECT $6::uuid, $2::uuid, $3::integer - 1, 'user', $15, 'complete', $4
+            FROM room WHERE $15::text IS NOT NULL),
+        answer AS (
             INSERT INTO messages
                 (id, conversation_id, position, role, content, status, model_tag, replaces)
-            VALUES ($1, $2, $3, 'assistant', '', 'generating', $4, $5)),
+            SELECT $1::uuid, $2::uuid, $3::integer, 'assistant', '', 'generating', $4::text,
+                $5::uuid
+            FROM room),
         generation AS (
-            INSERT INTO generations
-                (message_id, conversation_id, question_id, options, trace_id, owner, lease_until)
-            VALUES ($1, $2, $6, $7, $8, $9,
-                clock_timestamp() + make_interval(secs => $10))),
+            INSERT INTO generations (message_id, conversation_id, question_id, user_id, options,
+                trace_id, owner, lease_until)
+            SELECT $1::uuid, $2::uuid, $6::uuid, $13::text, $7, $8, $9::uuid,
+                clock_timestamp() + make_interval(secs => $10)
+            FROM room),
         ear AS (
             INSERT INTO listeners (message_id, process, until)
-            VALUES ($1, $9, clock_timestamp() + make_interval(secs => $10)))
+            SELECT $1::uuid, $9::uuid, clock_timestamp() + make_interval(secs => $10) FROM room)
         UPDATE conversations SET
             updated_at = greatest(clock_timestamp(), updated_at + interval '1 microsecond'),
             title = CASE WHEN title_given OR $11::text IS NULL OR $12 THEN title ELSE $11 END
-        WHERE id = $2
+        WHERE id = $2 AND EXISTS (SELECT 1 FROM room)
+        RETURNING true
         """,
         draft.message_id,
         conversation_id,
@@ -181,8 +232,13 @@ async def begin(
         process,
         lease_seconds,
         draft.title,
-        last is not None,
+        not is_first,
+        user_id,
+        quotas.running_answers,
+        draft.content,
     )
+    if not begun:
+        raise TooManyAnswers
     if draft.idempotency is not None:
         await _keep_key(connection, user_id, conversation_id, draft.message_id, draft.idempotency)
     return Lease(
@@ -195,6 +251,27 @@ async def begin(
         trace_id=draft.trace_id,
         replaces=replaces,
     )
+
+
+async def _check_quotas(connection: Connection, user_id: str, quotas: Quotas) -> None:
+    """Raise what a message instead of a running one would be refused with."""
+    if not quotas:
+        return
+    used = await connection.fetchrow(
+        """
+        SELECT coalesce(q.sent, 0) AS sent,
+            ceil(extract(epoch FROM q.began + interval '1 minute' - now()))::integer AS seconds,
+            (SELECT count(*) FROM generations WHERE user_id = $1 AND ended_at IS NULL) AS running
+        FROM (SELECT 1) AS always LEFT JOIN message_quotas q
+            ON q.user_id = $1 AND q.began > now() - interval '1 minute'
+        """,
+        user_id,
+    )
+    assert used is not None  # noqa: S101  # one row, whatever there is
+    if 0 < quotas.messages_per_minute <= used["sent"]:
+        raise TooManyMessages(max(1, used["seconds"]))
+    if 0 < quotas.running_answers < used["running"]:
+        raise TooManyAnswers
 
 
 async def _first_request(

@@ -62,10 +62,12 @@ async def sweep(db: Database, log_retention_seconds: float) -> None:
 
 
 async def sweep_orphans(db: Database) -> None:
-    """Remove log rows that were being written just while their conversation was deleted.
+    """Remove what no index finds: for once an hour.
 
-    Reads the whole log: for once an hour.
+    That is, log rows that were being written just while their conversation was deleted, and the
+    quotas of users who have sent nothing for a while.
     """
+    await db.fetch("DELETE FROM message_quotas WHERE began < now() - interval '1 hour'")
     await db.fetch(
         """
         DELETE FROM answer_log l WHERE l.written_at < now() - interval '1 hour'

@@ -20,7 +20,7 @@ from chat_api.db import answer_log as db_log
 from chat_api.db import answers as db_answers
 from chat_api.db import leases as db_leases
 from chat_api.db import queries
-from chat_api.db.answers import Begun, Draft, IdempotencyKey, Lease, Repeat, Running, Turn
+from chat_api.db.answers import Begun, Draft, IdempotencyKey, Lease, Quotas, Repeat, Running, Turn
 from chat_api.db.engine import Connection, Database
 from chat_api.errors import (
     AnswerGone,
@@ -31,6 +31,8 @@ from chat_api.errors import (
     IdempotencyKeyReused,
     NotFound,
     NothingToAnswer,
+    TooManyAnswers,
+    TooManyMessages,
 )
 from chat_api.generation import events
 from chat_api.generation.answer import RunningAnswer, StopReason
@@ -49,6 +51,8 @@ from chat_api.telemetry import log, trace_id_var
 MOST_CRASHES = 3
 # How long a send waits for a busy answer's listeners to go, and a stop for the answer's owner.
 PATIENCE_SECONDS = 1.0
+# When to come back after too many running answers; nobody knows when one of them ends.
+_ANSWER_RETRY_SECONDS = 5
 # The last part of the drain, for handing over what is left.
 HANDOVER_SECONDS = 3.0
 _POLL_SECONDS = 0.05
@@ -71,6 +75,7 @@ class Answers:
         self._db = db
         self._upkeep = upkeep
         self._settings = settings
+        self._quotas = Quotas(settings.messages_per_minute, settings.max_running_answers)
         self._running: dict[str, RunningAnswer] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._accepting: set[asyncio.Task[Any]] = set()
@@ -150,8 +155,8 @@ class Answers:
 
         With the key of an earlier request, a reader of the answer that it began. An answer that
         runs in the conversation is stopped if nobody listens to it. Raises NotFound,
-        NothingToAnswer, ConversationBusy, IdempotencyKeyReused, AnswerGone, Draining,
-        DatabaseUnavailable.
+        NothingToAnswer, ConversationBusy, IdempotencyKeyReused, AnswerGone, TooManyMessages,
+        TooManyAnswers, Draining, DatabaseUnavailable.
         """
         draft = Draft(
             message_id=str(uuid7()),
@@ -271,6 +276,7 @@ class Answers:
                     draft,
                     process=self.process,
                     lease_seconds=self._settings.lease_seconds,
+                    quotas=self._quotas,
                 )
                 if begun is None:
                     raise NotFound
@@ -281,6 +287,10 @@ class Answers:
             raise NothingToAnswer from None
         except db_answers.KeyReused:
             raise IdempotencyKeyReused from None
+        except db_answers.TooManyMessages as over:
+            raise TooManyMessages(self._quotas.messages_per_minute, over.seconds) from None
+        except db_answers.TooManyAnswers:
+            raise TooManyAnswers(self._quotas.running_answers, _ANSWER_RETRY_SECONDS) from None
         # Nothing is awaited between the commit and the task's start: a row of ours without a task
         # would wait for its lease to run out.
         self._launch(begun, history, options)

@@ -1,0 +1,79 @@
+"""What one process counts in memory: failures by address, open streams by user."""
+
+import ipaddress
+import math
+import time
+from collections import Counter
+from collections.abc import Callable
+
+from cachetools import LRUCache
+
+from chat_api.errors import TooManyFailures, TooManyStreams
+
+_WINDOW_SECONDS = 60
+# Some 300 bytes each. Who has more addresses than this is not stopped by counting them.
+_MOST_ADDRESSES = 20_000
+
+# When to come back after too many streams; nobody knows when one ends.
+_STREAM_RETRY_SECONDS = 5
+
+
+class Failures:
+    """Requests that failed authentication, by address, in the minute since the first of them.
+
+    Only failures count: any number of users may share an address, and a user whose token is
+    remembered is never asked for one. 0: any number.
+    """
+
+    def __init__(self, most: int, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._most = most
+        self._clock = clock
+        self._counted: LRUCache[str, tuple[float, int]] = LRUCache(_MOST_ADDRESSES)
+
+    def check(self, host: str | None) -> None:
+        """Raises TooManyFailures where there were so many from this host's network."""
+        if self._most and host is not None:
+            began, count = self._counted.get(network_of(host), (0.0, 0))
+            left = began + _WINDOW_SECONDS - self._clock()
+            if count >= self._most and left > 0:
+                raise TooManyFailures(self._most, math.ceil(left))
+
+    def add(self, host: str | None) -> None:
+        if self._most and host is not None:
+            network, now = network_of(host), self._clock()
+            began, count = self._counted.get(network, (now, 0))
+            if now - began >= _WINDOW_SECONDS:
+                began, count = now, 0
+            self._counted[network] = (began, count + 1)
+
+
+class OpenStreams:
+    """How many streams each user has open in this process. 0: any number."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._open: Counter[str] = Counter()
+
+    def enter(self, user_id: str) -> None:
+        """Take a place, to be given back. Raises TooManyStreams."""
+        if self._most and self._open[user_id] >= self._most:
+            raise TooManyStreams(self._most, _STREAM_RETRY_SECONDS)
+        self._open[user_id] += 1
+
+    def leave(self, user_id: str) -> None:
+        self._open[user_id] -= 1
+        if not self._open[user_id]:
+            del self._open[user_id]
+
+
+def network_of(host: str) -> str:
+    """What counts as one address: an IPv4 address, or the /64 that one subscriber has of IPv6."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host[:64]
+    if isinstance(address, ipaddress.IPv4Address):
+        return host
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return address.packed[:8].hex()
