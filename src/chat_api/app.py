@@ -96,7 +96,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 async def _answer_api_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)  # noqa: S101  # what the handler is registered for
     if isinstance(error, TooManyRequests):
-        REFUSALS.labels(error.policy).inc()
+        REFUSALS.labels(error.code).inc()
     return problem(error, trace_id_var.get())
 
 

@@ -65,11 +65,11 @@ def serve(host: str, port: int, workers: int) -> None:
     from chat_api.settings import SettingsError, load_settings
 
     try:
-        load_settings()
+        settings = load_settings()
     except SettingsError as error:
         click.echo(str(error), err=True)
         sys.exit(2)
-    sys.exit(server.run(host, port, workers))
+    sys.exit(server.run(host, port, workers, settings))
 
 
 @main.command()

@@ -7,6 +7,7 @@
     ├── Forbidden                  403
     ├── NotFound                   404  missing, malformed or somebody else's: never told apart
     ├── MethodNotAllowed           405
+    ├── RequestTimeout             408  did not arrive in time
     ├── ConversationBusy           409  an answer is running and somebody listens to it
     ├── AnswerGone                 409  an idempotent repeat of what has been deleted or replaced
     ├── PayloadTooLarge            413
@@ -18,13 +19,16 @@
     │   ├── TooManyAnswers
     │   ├── TooManyStreams
     │   └── TooManyFailures             of authentication, from one address
+    ├── HeadersTooLarge            431
     ├── ModelRefused               4xx  the inference service's own refusal of a model
     ├── InternalError              500  a defect of ours
+    ├── UnknownTransferCoding      501
     ├── Unavailable                503  try again later
     │   ├── DatabaseUnavailable
     │   ├── AuthUnavailable
     │   ├── NotReady
     │   ├── Draining
+    │   ├── TooManyConnections          of this process
     │   └── Superseded                  an answer has moved to another replica
     └── InferenceFailed            502  the engine behind us
         ├── InferenceRefused       502
@@ -111,6 +115,12 @@ class MethodNotAllowed(ApiError):
     status = 405
     code = "method_not_allowed"
     detail = "This path does not know that method."
+
+
+class RequestTimeout(ApiError):
+    status = 408
+    code = "request_timeout"
+    detail = "The request did not arrive in time."
 
 
 class ConversationBusy(ApiError):
@@ -215,6 +225,12 @@ class TooManyFailures(TooManyRequests):
     detail = "Too many requests from this address came without a valid token."
 
 
+class HeadersTooLarge(ApiError):
+    status = 431
+    code = "headers_too_large"
+    detail = "The request's headers are too large."
+
+
 class ModelRefused(ApiError):
     """Carries the status (400, 404, 409 or 422) that the inference service answered with."""
 
@@ -228,6 +244,12 @@ class ModelRefused(ApiError):
 
 class InternalError(ApiError):
     """A defect of ours; the log has it."""
+
+
+class UnknownTransferCoding(ApiError):
+    status = 501
+    code = "unknown_transfer_coding"
+    detail = "Send the body as it is, or in chunks."
 
 
 class Unavailable(ApiError):
@@ -263,6 +285,11 @@ class Draining(Unavailable):
     code = "draining"
     detail = "This replica is shutting down. Try again: another one will answer."
     retry_after_seconds = 1
+
+
+class TooManyConnections(Unavailable):
+    code = "too_many_connections"
+    detail = "This replica has too many connections. Try again in a moment."
 
 
 class Superseded(Unavailable):

@@ -1,47 +1,84 @@
 """Running the application under uvicorn (docs/decisions/0004), with what uvicorn leaves open."""
 
 import asyncio
+import functools
 import os
+import re
+import resource
 import shutil
 import signal
 import socket
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
+from uuid import uuid4
 
+import httptools
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from chat_api.api.responses import ABORT_EXTENSION, WRITE_EXTENSION, LongResponses
+from chat_api.errors import (
+    ApiError,
+    BadRequest,
+    HeadersTooLarge,
+    RequestTimeout,
+    TooManyConnections,
+    UnknownTransferCoding,
+    problem,
+)
 from chat_api.generation.background import Background
+from chat_api.settings import Settings
+from chat_api.telemetry import OPEN_CONNECTIONS, REFUSALS, configure_logging, log
 
 # A client whose machine vanished, or that takes nothing any more, is given up by the kernel.
 _USER_TIMEOUT_MS = 45_000
-_MOST_HEADER_BYTES = 32_768
-_READ_SECONDS = 10.0
-_TOO_LARGE = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
-    b"content-length: 0\r\nconnection: close\r\n\r\n"
-)
+# RFC 3986, section 3.2.2, with a port; empty where the target has no authority (RFC 9112, 3.2).
+_HOST = re.compile(rb"[A-Za-z0-9\-._~%!$&'()*+,;=:\[\]]*")
+# What an overfull process still answers: that it lives, and what it counts.
+_ALWAYS_ANSWERED = (b"/api/health", b"/metrics")
+_TOO_MANY_SECONDS = 1.0
+# Files of a process that are no connections of clients: the database's, logs, libraries.
+_OTHER_FILES = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a connection, and all of a process together, may take. Times are in seconds."""
+
+    connections: int
+    header_bytes: int
+    request_seconds: float
 
 
 class Protocol(HttpToolsProtocol):
     """uvicorn's HTTP/1.1 protocol with bounds.
 
-    A request's headers may be 32 KiB long, and it has ten seconds from the connection's start, or
-    from its first byte, to arrive in full. Connections can be cut, and none hangs half-open.
+    A request's headers are bounded, and it has a time to arrive in full, from the connection's
+    start or from its first byte. What cannot be read as HTTP, or is one connection too many, is
+    refused with a problem document; responses to earlier requests on the connection come first,
+    and none is broken into. Connections can be cut, and none hangs half-open.
     """
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
+    def __init__(self, *arguments: Any, bounds: Bounds, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.app = LongResponses(self.app)
-
-    _deadline: asyncio.TimerHandle | None = None
-    _header_bytes = 0
-    _in_headers = True
+        self._bounds = bounds
+        self._deadline: asyncio.TimerHandle | None = None
+        # Bytes of a request that are none of its body: headers, then what may surround the body's
+        # chunks without an end (extensions, trailers).
+        self._unaccounted = 0
+        self._arriving = False  # a request, from its first byte to its last
+        self._in_headers = True
+        self._one_too_many = False
+        self._refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        OPEN_CONNECTIONS.inc()
+        self._one_too_many = len(self.connections) > self._bounds.connections
         self._expect_a_request()
         connection = transport.get_extra_info("socket")
         if connection is None or connection.family not in {socket.AF_INET, socket.AF_INET6}:
@@ -52,19 +89,31 @@ class Protocol(HttpToolsProtocol):
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _USER_TIMEOUT_MS)
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        OPEN_CONNECTIONS.dec()
+        self._arrived()
+        super().connection_lost(exc)
+
     def data_received(self, data: bytes) -> None:
-        if self._in_headers:
-            self._header_bytes += len(data)
-        super().data_received(data)
-        # Checked after parsing: a body in the same packet does not count.
-        if self._in_headers and self._header_bytes > _MOST_HEADER_BYTES:
-            self._refuse_headers()
+        if self._refused:
+            return
+        self._unset_keepalive_if_required()
+        self._unaccounted += len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError:
+            self._refuse(BadRequest("This is not an HTTP request."))
+        except httptools.HttpParserUpgrade:
+            self._refused = True  # its response is under way; nothing after it can be read
+        if self._unaccounted > self._bounds.header_bytes:
+            self._refuse(HeadersTooLarge())
+
+    # --- what the parser tells ---
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        # Not while a response is open: its stream must not end because of what comes behind.
-        answered = self.cycle is None or self.cycle.response_complete
-        if self._deadline is None and answered:
+        self._arriving = True
+        if self._deadline is None:
             self._expect_a_request()
         self.scope["extensions"] = {
             ABORT_EXTENSION: self.transport.abort,  # type: ignore[dict-item]
@@ -72,27 +121,52 @@ class Protocol(HttpToolsProtocol):
         }
 
     def on_headers_complete(self) -> None:
-        self._in_headers = False
-        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
-        if size > _MOST_HEADER_BYTES:
-            self._refuse_headers()
+        if self._refused:
+            return
+        refusal = self._objection()
+        if refusal is not None:
+            self._refuse(refusal)
             return
         super().on_headers_complete()
+        self._in_headers = False
+        if self._one_too_many or self.parser.should_upgrade():
+            self.cycle.keep_alive = False
+        # Trailers come as headers do. They must not be taken for some (RFC 9110, section 6.5.1).
+        self.headers = []
 
     def on_body(self, body: bytes) -> None:
-        if not self.transport.is_closing():
+        # A chunk of one byte has five around it. What is left over are extensions and trailers.
+        self._unaccounted = max(0, self._unaccounted - 6 * len(body))
+        if not self._refused:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self._refused:
+            return
+        self._unaccounted = 0
+        self._arriving = False
         self._in_headers = True
-        self._header_bytes = 0
         self._arrived()
-        if not self.transport.is_closing():
-            super().on_message_complete()
+        super().on_message_complete()
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._arrived()
-        super().connection_lost(exc)
+    def _objection(self) -> ApiError | None:
+        """What is wrong with the headers; the parser has seen to their syntax and the framing."""
+        size, hosts = len(self.url), 0
+        for name, value in self.headers:
+            size += len(name) + len(value) + 4
+            if name == b"host":
+                hosts += 1
+                if _HOST.fullmatch(value) is None:
+                    return BadRequest("The Host header is not valid.")
+            elif name == b"transfer-encoding" and value.lower() != b"chunked":
+                return UnknownTransferCoding()
+        if size > self._bounds.header_bytes:
+            return HeadersTooLarge()
+        if hosts > 1 or (hosts == 0 and self.parser.get_http_version() != "1.0"):
+            return BadRequest("A request has one Host header.")
+        if self._one_too_many and not self.url.startswith(_ALWAYS_ANSWERED):
+            return TooManyConnections()
+        return None
 
     def _direct_write(self) -> Callable[[bytes], bool]:
         """For the response that is being sent: see WRITE_EXTENSION."""
@@ -109,8 +183,11 @@ class Protocol(HttpToolsProtocol):
 
         return write
 
+    # --- deadlines and refusals ---
+
     def _expect_a_request(self) -> None:
-        self._deadline = asyncio.get_running_loop().call_later(_READ_SECONDS, self._too_slow)
+        seconds = _TOO_MANY_SECONDS if self._one_too_many else self._bounds.request_seconds
+        self._deadline = self.loop.call_later(seconds, self._too_slow)
 
     def _arrived(self) -> None:
         if self._deadline is not None:
@@ -118,19 +195,72 @@ class Protocol(HttpToolsProtocol):
             self._deadline = None
 
     def _too_slow(self) -> None:
-        self.transport.abort()
+        self._deadline = None
+        if self._arriving:
+            self._refuse(RequestTimeout())
+        else:
+            self.transport.close()  # nobody has asked anything
 
-    def _refuse_headers(self) -> None:
-        if not self.transport.is_closing():
-            self.transport.write(_TOO_LARGE)
-            self.transport.close()
+    def _refuse(self, error: ApiError) -> None:
+        """Answer the request that is arriving with a problem, if it has its turn, and hang up."""
+        if self._refused or self.transport.is_closing():
+            return
+        self._refused = True
+        self._arrived()
+        trace_id = uuid4().hex
+        REFUSALS.labels(error.code).inc()
+        log.info("request_refused", error=error.code, status=error.status, trace_id=trace_id)
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            if self._in_headers or self.pipeline or cycle.response_started:
+                # Earlier requests, or this one, are being answered: that is the end of it then.
+                cycle.keep_alive = False
+                return
+            cycle.disconnected = True
+            cycle.message_event.set()
+        if self._in_headers or (cycle is not None and not cycle.response_complete):
+            self.transport.write(_written(error, trace_id))
+        self.transport.close()
 
 
-def run(host: str, port: int, workers: int) -> int:
+def _written(error: ApiError, trace_id: str) -> bytes:
+    """A problem document as an HTTP response, for where no application answers."""
+    response = problem(error, trace_id)
+    headers = [
+        *response.raw_headers,
+        (b"x-trace-id", trace_id.encode()),
+        (b"connection", b"close"),
+    ]
+    head = b"".join(b"%b: %b\r\n" % header for header in headers)
+    return STATUS_LINE[error.status] + head + b"\r\n" + bytes(response.body)
+
+
+def _file_limit() -> int:
+    """How many files this process may have open, after asking for as many as it may ask for."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        soft = hard
+    return soft
+
+
+def _bounds(settings: Settings) -> Bounds:
+    files = _file_limit()
+    connections = settings.max_connections
+    if files != resource.RLIM_INFINITY:
+        # A stream may need two: its client's, and that to the inference service.
+        connections = min(connections, max(1, (files - _OTHER_FILES) // 2))
+    if connections < settings.max_connections:
+        log.warning("fewer_connections", most=connections, files=files)
+    return Bounds(connections, settings.max_header_bytes, settings.request_seconds)
+
+
+def run(host: str, port: int, workers: int, settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT, and leave in order; the process's exit code.
 
-    The settings are read from the environment, by each worker anew.
+    The application reads its settings from the environment, in each worker anew.
     """
+    configure_logging(settings.log_level)
     # For a signal that comes before uvicorn listens to it, and for the one that uvicorn raises once
     # more after its shutdown: an ordered end is a success.
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -147,7 +277,7 @@ def run(host: str, port: int, workers: int) -> int:
             host=host,
             port=port,
             workers=workers,
-            http=Protocol,
+            http=functools.partial(Protocol, bounds=_bounds(settings)),  # type: ignore[arg-type]
             ws="none",
             loop="uvloop",
             log_config=None,
@@ -155,7 +285,7 @@ def run(host: str, port: int, workers: int) -> int:
             server_header=False,
             # The address is the socket's, unless TRUSTED_PROXIES says otherwise (chat_api.app).
             proxy_headers=False,
-            timeout_keep_alive=75,
+            timeout_keep_alive=settings.keep_alive_seconds,
             # The drain has ended every stream by now; whoever is left has had its time.
             timeout_graceful_shutdown=1,
         )

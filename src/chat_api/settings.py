@@ -161,9 +161,12 @@ class Settings(BaseSettings):
             le=1_000_000,
             description="most connections of one process; fewer where it may open fewer files",
         ),
-    ] = 10_000
+    ] = 8_000
     keep_alive_seconds: Annotated[
-        Seconds, Field(description="how long a connection may be idle between two requests")
+        int,
+        Field(
+            ge=1, le=86_400, description="how long a connection may be idle between two requests"
+        ),
     ] = 75
     request_seconds: Annotated[
         Seconds, Field(description="how long a request may take to arrive, headers and body")

@@ -131,6 +131,9 @@ REQUEST_SECONDS = Histogram(
     ["method", "route"],
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
+OPEN_CONNECTIONS = Gauge(
+    "chat_api_open_connections", "Connections of clients open now", multiprocess_mode="livesum"
+)
 OPEN_STREAMS = Gauge("chat_api_open_streams", "Event streams open now", multiprocess_mode="livesum")
 RUNNING_ANSWERS = Gauge(
     "chat_api_running_answers", "Answers being written now", multiprocess_mode="livesum"
@@ -147,8 +150,8 @@ AUTH_VALIDATIONS = Counter(
 )
 REFUSALS = Counter(
     "chat_api_refusals_total",
-    "Requests and connections over a limit or broken, by reason",
-    ["reason"],
+    "Requests and connections over a limit or broken, by our name for it",
+    ["code"],
 )
 INFERENCE_FAILURES = Counter(
     "chat_api_inference_failures_total", "Failed inference calls, by our name for it", ["code"]

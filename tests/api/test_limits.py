@@ -23,11 +23,11 @@ def check_refusal(response: httpx2.Response, policy: str, rule: str) -> int:
     return seconds
 
 
-async def counted(service: Service, reason: str) -> float:
+async def counted(service: Service, code: str) -> float:
     """How often this was refused, by the service's own metrics."""
     async with Client(service.url) as client:
         text = (await client.get("/metrics")).text
-    found = [line for line in text.splitlines() if f'reason="{reason}"' in line]
+    found = [line for line in text.splitlines() if f'code="{code}"' in line]
     return float(found[0].split()[-1]) if found else 0.0
 
 
@@ -42,7 +42,7 @@ async def test_more_messages_than_a_minute_allows_are_refused(
     conversation = await alice.create()
     for number in range(3):
         await alice.ask(conversation["id"], f"Question {number}")
-    refused_before = await counted(service, "messages")
+    refused_before = await counted(service, "too_many_messages")
     for headers in ({}, {"accept": "text/event-stream"}):
         response = await alice.post(
             f"/api/conversations/{conversation['id']}/messages",
@@ -52,7 +52,7 @@ async def test_more_messages_than_a_minute_allows_are_refused(
         check_refusal(response, "messages", "q=3;w=60")
     response = await alice.post(f"/api/conversations/{conversation['id']}/regenerate")
     check_refusal(response, "messages", "q=3;w=60")
-    assert await counted(service, "messages") == refused_before + 3
+    assert await counted(service, "too_many_messages") == refused_before + 3
     assert len(await alice.messages(conversation["id"])) == 6
     assert len(inference.calls) == 3
     # Others, and other things, are not touched.
@@ -231,7 +231,7 @@ async def test_an_address_that_guesses_tokens_is_refused_and_known_users_are_not
     assert (await alice.get("/api/conversations")).status_code == 200
     for path in ("/api/health", "/api/ready", "/metrics", "/openapi.json"):
         assert (await stranger.get(path)).status_code == 200
-    assert await counted(service, "unauthenticated") >= 4
+    assert await counted(service, "too_many_failures") >= 4
 
 
 async def test_an_outage_of_auth_is_not_the_fault_of_an_address(

@@ -1,0 +1,320 @@
+"""HTTP as hostile clients speak it: each is refused for what it did, and harms nobody else."""
+
+import asyncio
+import contextlib
+import json
+import re
+from collections.abc import AsyncIterator
+
+import psutil
+import pytest
+from tests.support.auth import AuthServer
+from tests.support.client import Client, MakeClient
+from tests.support.gates import Gate
+from tests.support.inference import Inference, Script
+from tests.support.service import Service, ServiceWith
+from tests.support.waiting import eventually
+
+GET = b"GET /api/health HTTP/1.1\r\nhost: x\r\n"
+POST = b"POST /api/conversations HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+
+
+@pytest.fixture
+def hasty(service_with: ServiceWith, auth: AuthServer, inference: Inference) -> Service:
+    """A service that waits for no request longer than a second."""
+    return service_with(REQUEST_SECONDS="1", KEEP_ALIVE_SECONDS="2")
+
+
+@contextlib.asynccontextmanager
+async def connected(
+    service: Service,
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", service.port, limit=1 << 24)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+async def exchange(service: Service, *pieces: bytes, timeout: float = 20) -> bytes:
+    """Everything that comes back until the other side closes."""
+    async with connected(service) as (reader, writer):
+        for piece in pieces:
+            with contextlib.suppress(ConnectionError):
+                writer.write(piece)
+                await writer.drain()
+        answer = b""
+        async with asyncio.timeout(timeout):
+            with contextlib.suppress(ConnectionError):
+                while data := await reader.read(65536):
+                    answer += data
+        return answer
+
+
+def statuses(answer: bytes) -> list[int]:
+    return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", answer)]
+
+
+def problem(answer: bytes) -> dict[str, object]:
+    """The problem document of the only response."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    headers = dict(line.split(": ", 1) for line in head.decode().lower().split("\r\n")[1:])
+    assert headers["content-type"] == "application/problem+json"
+    assert headers["connection"] == "close"
+    assert int(headers["content-length"]) == len(body)
+    document: dict[str, object] = json.loads(body)
+    assert document["trace_id"] == headers["x-trace-id"]
+    assert [document["status"]] == statuses(answer)
+    return document
+
+
+BROKEN = {
+    "no HTTP": b"nonsense\r\n\r\n",
+    "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "an unknown method": b"BREW /api/health HTTP/1.1\r\nhost: x\r\n\r\n",
+    "a tunnel": b"CONNECT example.com:443 HTTP/1.1\r\nhost: x\r\n\r\n",
+    "no host": b"GET /api/health HTTP/1.1\r\n\r\n",
+    "two hosts": GET + b"host: y\r\n\r\n",
+    "a bad host": b"GET /api/health HTTP/1.1\r\nhost: a b/c\r\n\r\n",
+    "two lengths": POST + b"content-length: 2\r\ncontent-length: 2\r\n\r\n{}",
+    "length and chunks": POST + b"content-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+    "a blank before a colon": POST + b"transfer-encoding : chunked\r\n\r\n0\r\n\r\n",
+    "chunks not last": POST + b"transfer-encoding: chunked, gzip\r\n\r\n0\r\n\r\n",
+    "a bad chunk": POST + b"transfer-encoding: chunked\r\n\r\nzz\r\n",
+    "bare line feeds": b"GET /api/health HTTP/1.1\nhost: x\n\n",
+    "a folded header": GET + b"x-a: b\r\n c\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("request_", BROKEN.values(), ids=BROKEN)
+async def test_what_is_no_http_is_refused_with_a_problem(service: Service, request_: bytes) -> None:
+    assert problem(await exchange(service, request_))["status"] == 400
+
+
+@pytest.mark.parametrize("coding", [b"gzip, chunked", b"identity", b"xchunked"])
+async def test_a_transfer_coding_that_nobody_knows_is_501(service: Service, coding: bytes) -> None:
+    request = POST + b"transfer-encoding: " + coding + b"\r\n\r\n0\r\n\r\n"
+    assert problem(await exchange(service, request))["status"] == 501
+
+
+async def test_headers_over_the_limit_are_431(service: Service) -> None:
+    for headers in (b"x: " + b"y" * 40_000, b"\r\n".join(b"x%d: y" % n for n in range(4000))):
+        assert problem(await exchange(service, GET + headers + b"\r\n\r\n"))["status"] == 431
+    # Without an end, too.
+    assert problem(await exchange(service, GET + b"x: " + b"y" * 70_000))["status"] == 431
+
+
+async def test_what_surrounds_a_body_is_bounded_as_headers_are(
+    service: Service, auth: AuthServer
+) -> None:
+    """Chunk extensions and trailers may be of any length, and hold no byte of the body."""
+    start = POST + b"authorization: Bearer " + auth.user().token.encode()
+    start += b"\r\ntransfer-encoding: chunked\r\n\r\n"
+    assert 201 in statuses(
+        await exchange(
+            service,
+            start
+            + b'2;a=b;c="d"\r\n{}\r\n0\r\nx-trailer: y\r\n\r\n'
+            + GET
+            + b"connection: close\r\n\r\n",
+        )
+    )
+    surrounds = (b"2;" + b"x" * 1_000_000, b"2\r\n{}\r\n0\r\nx-trailer: " + b"y" * 1_000_000)
+    for endless in surrounds:
+        assert problem(await exchange(service, start + endless))["status"] == 431
+
+
+async def test_a_body_in_single_bytes_is_a_body(service: Service, auth: AuthServer) -> None:
+    body = b'{"title": "' + b"x" * 400 + b'"}' + b" " * 40_000
+    chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in body)
+    request = POST + b"authorization: Bearer " + auth.user().token.encode()
+    request += (
+        b"\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n" + chunks + b"0\r\n\r\n"
+    )
+    assert statuses(await exchange(service, request)) == [201]
+
+
+async def test_a_trailer_is_no_header(service: Service, auth: AuthServer) -> None:
+    token = auth.user().token.encode()
+    trailer = b"0\r\nauthorization: Bearer " + token + b"\r\n\r\n"
+    request = POST + b"transfer-encoding: chunked\r\nconnection: close\r\n\r\n" + trailer
+    assert statuses(await exchange(service, request)) == [401]
+    assert auth.validations(auth.user().token) == 0
+
+
+@pytest.mark.parametrize("upgrade", [b"websocket", b"h2c", b"TLS/1.3"])
+async def test_an_upgrade_is_not_made_and_the_connection_ends(
+    service: Service, upgrade: bytes
+) -> None:
+    request = GET + b"connection: upgrade\r\nupgrade: " + upgrade + b"\r\n\r\n"
+    assert statuses(await exchange(service, request, GET + b"\r\n")) == [200]
+
+
+async def test_http_1_0_and_absolute_targets_are_understood(service: Service) -> None:
+    assert statuses(await exchange(service, b"GET /api/health HTTP/1.0\r\n\r\n")) == [200]
+    absolute = b"GET http://x/api/health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+    assert statuses(await exchange(service, absolute)) == [200]
+
+
+@pytest.mark.parametrize("method", ["TRACE", "OPTIONS", "CONNECT", "LINK"])
+async def test_other_methods_are_405(service: Service, method: str) -> None:
+    request = f"{method} /api/health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+    answer = await exchange(service, request.encode())
+    assert statuses(answer) == [405]
+    assert b"\r\nallow: GET" in answer
+
+
+async def test_what_follows_a_request_does_not_take_its_answer(service: Service) -> None:
+    answer = await exchange(service, GET + b"\r\n" + GET + b"\r\n" + b"\0 nonsense\r\n\r\n")
+    assert statuses(answer) == [200, 200]
+    assert answer.count(b'"service":"chat-api"') == 2
+
+
+async def test_what_follows_a_stream_does_not_break_it(
+    hasty: Service, clients: MakeClient, auth: AuthServer, inference: Inference
+) -> None:
+    """Neither nonsense nor half a request, whose time runs out."""
+    account = auth.user()
+    alice = clients(hasty, account)
+    conversation = await alice.create()
+    gate = Gate()
+    inference.once(Script().tokens("a").wait(gate).tokens("b").done())
+    async with alice.send(conversation["id"], "Hi") as stream:
+        await stream.until("token")
+        join = (
+            f"GET /api/conversations/{conversation['id']}/stream HTTP/1.1\r\nhost: x\r\n"
+            f"authorization: Bearer {account.token}\r\n\r\n"
+        ).encode()
+
+        async def followed_by(rest: bytes) -> bytes:
+            async with connected(hasty) as (reader, writer):
+                writer.write(join + rest)
+                head = await reader.readuntil(b'"a"')
+                joined.append(None)
+                return head + await reader.read()
+
+        joined: list[None] = []
+        async with asyncio.timeout(20):
+            following = [
+                asyncio.create_task(followed_by(rest))
+                for rest in (b"\0nonsense\r\n\r\n", b"GET /api/hea", GET + b"x: " + b"y" * 70_000)
+            ]
+            await eventually(lambda: len(joined) == 3)
+            await refusals(hasty, "request_timeout")  # the half one has had its time
+            gate.open()
+            answers = await asyncio.gather(*following)
+    for answer in answers:
+        assert statuses(answer) == [200]
+        assert b'"done":true' in answer
+        assert answer.endswith(b"0\r\n\r\n")
+
+
+async def refusals(service: Service, code: str) -> float:
+    """How often this was refused; waits until it was."""
+    async with Client(service.url) as client:
+
+        async def counted() -> float:
+            text = (await client.get("/metrics")).text
+            found = re.search(rf'chat_api_refusals_total{{code="{code}"}} (\S+)', text)
+            return float(found[1]) if found else 0.0
+
+        return await eventually(counted)
+
+
+async def test_half_a_request_is_408_and_none_at_all_is_closed(
+    hasty: Service, auth: AuthServer
+) -> None:
+    halves = [
+        b"GET /api/hea",
+        GET + b"x-half: he",
+        POST
+        + b"authorization: Bearer "
+        + auth.user().token.encode()
+        + b"\r\ncontent-length: 9\r\n\r\n{",
+    ]
+    for half in halves:
+        assert problem(await exchange(hasty, half))["status"] == 408
+    assert await exchange(hasty, b"") == b""
+    # Answered already: nothing is to be said any more.
+    assert statuses(await exchange(hasty, POST + b"content-length: 9\r\n\r\n{")) == [401]
+    # Behind a response.
+    assert statuses(await exchange(hasty, GET + b"\r\n" + b"GET /api/hea")) in ([200], [200, 408])
+
+
+async def test_an_idle_connection_is_closed_after_a_while(hasty: Service) -> None:
+    assert statuses(await exchange(hasty, GET + b"\r\n")) == [200]
+
+
+async def test_a_trickle_does_not_prolong_a_request_s_time(hasty: Service) -> None:
+    async def trickle(first: bytes) -> bytes:
+        async with connected(hasty) as (reader, writer):
+            writer.write(first)
+            reading = asyncio.create_task(reader.read())
+            async with asyncio.timeout(20):
+                while not reading.done():
+                    with contextlib.suppress(ConnectionError):
+                        writer.write(b"x")
+                        await writer.drain()
+                    await asyncio.wait({reading}, timeout=0.2)
+                with contextlib.suppress(ConnectionError):
+                    return reading.result()
+        return b""
+
+    firsts = [b"GET /", GET + b"x-slow: ", GET + b"\r\nGET /"]
+    assert all(
+        set(statuses(answer)) <= {200, 408}
+        for answer in await asyncio.gather(*map(trickle, firsts))
+    )
+
+
+async def test_connections_over_the_limit_get_503_and_probes_their_answer(
+    service_with: ServiceWith, auth: AuthServer, inference: Inference
+) -> None:
+    service = service_with(MAX_CONNECTIONS="20")
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(20):
+            reader, writer = await stack.enter_async_context(connected(service))
+            writer.write(GET + b"\r\n")
+            await reader.readuntil(b"}")
+        for path in (b"/api/conversations", b"/api/ready"):
+            request = b"GET " + path + b" HTTP/1.1\r\nhost: x\r\n\r\n"
+            answer = await exchange(service, request)
+            document = problem(answer)
+            assert (document["status"], str(document["type"]).rpartition(":")[2]) == (
+                503,
+                "too_many_connections",
+            )
+            assert b"retry-after: " in answer.lower()
+        for path in (b"/api/health", b"/metrics"):
+            request = b"GET " + path + b" HTTP/1.1\r\nhost: x\r\n\r\n"
+            assert statuses(await exchange(service, request)) == [200]
+        # Those that are in are served.
+        writer.write(GET + b"\r\n")
+        assert b" 200 " in await reader.readuntil(b"}")
+        # One that says nothing does not stay.
+        assert await exchange(service, b"", timeout=5) == b""
+
+    async def has_room() -> bool:
+        async with Client(service.url) as client:
+            return (await client.get("/api/ready")).status_code == 200
+
+    await eventually(has_room)
+
+
+async def test_a_thousand_idle_connections_leave_nothing_behind(hasty: Service) -> None:
+    process = psutil.Process(hasty.pid)
+    await exchange(hasty, GET + b"connection: close\r\n\r\n")
+    before = process.num_fds()
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(1000):
+            await stack.enter_async_context(connected(hasty))
+        assert statuses(await exchange(hasty, GET + b"connection: close\r\n\r\n")) == [200]
+        # Gone though their clients did not go.
+        await eventually(lambda: process.num_fds() <= before + 10)
+
+
+async def test_the_process_may_open_as_many_files_as_it_may_ask_for(service: Service) -> None:
+    soft, hard = psutil.Process(service.pid).rlimit(psutil.RLIMIT_NOFILE)
+    assert soft == hard
