@@ -135,7 +135,7 @@ async def _answer_validation_error(_request: Request, error: Exception) -> Respo
 def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        key = settings.internal_api_key.get_secret_value()
+        key = settings.internal_api_keys[0]
         db = Database(
             settings.database_url,
             size=settings.database_pool_size,

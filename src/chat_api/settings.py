@@ -20,6 +20,20 @@ Limit = Annotated[int, Field(ge=0, le=1_000_000)]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 
 
+LEAST_KEY_CHARS = 16
+_LEAST_DIFFERENT_CHARS = 8
+# What documents and templates say where a key is to be put.
+_PLACEHOLDER = re.compile(
+    r"change-?(me|this|it)|replace-?(me|this|with)|placeholder|example|password|letmein|"
+    r"your-?(own|key|api|secret|internal)|<.*>|\$\{.*\}",
+    re.IGNORECASE,
+)
+_RUNS = (
+    "0123456789",
+    "0123456789abcdef",
+    "abcdefghijklmnopqrstuvwxyz",
+    "qwertyuiopasdfghjklzxcvbnm",
+)
 _POSTGRESQL = frozenset({"postgresql+asyncpg", "postgresql", "postgres"})
 
 
@@ -29,6 +43,22 @@ def _address(value: str) -> SplitResult | None:
         return urlsplit(value)
     except ValueError:
         return None
+
+
+def keys_of(text: str) -> tuple[str, ...]:
+    """The keys of `INTERNAL_API_KEY`; there are several while one replaces another."""
+    return tuple(part.strip() for part in text.split(","))
+
+
+def is_weak(key: str) -> bool:
+    """Whether a key could be guessed: too short, too uniform, or what stands in a template."""
+    plain = re.sub(r"[^a-z0-9]", "", key.lower())
+    return (
+        len(key) < LEAST_KEY_CHARS
+        or len(set(key)) < _LEAST_DIFFERENT_CHARS
+        or _PLACEHOLDER.search(key) is not None
+        or (plain != "" and any(plain in run * len(plain) for run in _RUNS))
+    )
 
 
 class SettingsError(ValueError):
@@ -52,7 +82,11 @@ class Settings(BaseSettings):
     )
     internal_api_key: Annotated[
         SecretStr,
-        Field(min_length=1, description="the key shared between the services; no default"),
+        Field(
+            min_length=1,
+            description="the key shared between the services, at least 16 random characters; of "
+            "several, separated by commas, the first is sent; no default",
+        ),
     ]
 
     max_conversation_history: Annotated[
@@ -243,6 +277,8 @@ class Settings(BaseSettings):
         key = value.get_secret_value()
         if not key.isascii() or not key.isprintable() or key != key.strip():
             raise ValueError("must be printable ASCII without blanks around it")
+        if not all(keys_of(key)):
+            raise ValueError("must be one key, or several separated by commas")
         return value
 
     @field_validator("log_level", mode="before")
@@ -255,6 +291,11 @@ class Settings(BaseSettings):
         if len(self.system_prompt) + len(self.thinking_prompt) + 2 > INFERENCE_MESSAGE_CHARS // 2:
             raise ValueError("SYSTEM_PROMPT and THINKING_PROMPT together exceed 3,998 characters")
         return self
+
+    @property
+    def internal_api_keys(self) -> tuple[str, ...]:
+        """The keys of `INTERNAL_API_KEY`; the first is the one to send."""
+        return keys_of(self.internal_api_key.get_secret_value())
 
     @property
     def origins(self) -> list[str]:
@@ -270,7 +311,7 @@ def load_settings() -> Settings:
     Raises SettingsError with one line per wrong variable; values are not repeated in it.
     """
     try:
-        return Settings()  # type: ignore[call-arg]  # the fields come from the environment
+        settings = Settings()  # type: ignore[call-arg]  # the fields come from the environment
     except ValidationError as error:
         lines = []
         for problem in error.errors(include_input=False, include_url=False):
@@ -280,3 +321,10 @@ def load_settings() -> Settings:
             else:
                 lines.append(f"{name}: {problem['msg']}" if name else problem["msg"])
         raise SettingsError("\n".join(lines)) from None
+    # Not a matter of the model: whoever makes Settings by hand, as tests do, knows the key.
+    if any(map(is_weak, settings.internal_api_keys)):
+        raise SettingsError(
+            "INTERNAL_API_KEY: is too easy to guess; use at least 16 random characters, such as "
+            "`openssl rand -hex 32` gives."
+        )
+    return settings

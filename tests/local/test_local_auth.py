@@ -74,6 +74,20 @@ def test_without_the_internal_key_nothing_is_said(
     assert "samosa" not in response.text
 
 
+def test_while_a_key_replaces_another_both_are_taken(state: Path) -> None:
+    """For the inference service too: the two share the check."""
+    token = mint_token(state, "samosa", False, 60)
+    env = {"LOCAL_DATA_DIR": str(state), "INTERNAL_API_KEY": "the-old-key, the-new-key"}
+    with service("chat_api.local.auth", env) as client:
+        statuses = {
+            key: client.post(
+                "/auth/validate", json={"token": token}, headers={"X-Internal-API-Key": key}
+            ).status_code
+            for key in ("the-old-key", "the-new-key", "the-old-key, the-new-key", "", ",")
+        }
+    assert list(statuses.values()) == [200, 200, 403, 403, 403]
+
+
 def test_bad_tokens_are_refused_with_a_reason(auth: httpx2.Client, state: Path) -> None:
     good = mint_token(state, "samosa", True, 60)
     claims = claims_of(good)

@@ -1,12 +1,13 @@
 """The settings: their defaults, and what an operator is told."""
 
+import secrets
 from typing import Any
 
 import pytest
 
-from chat_api.settings import Settings, SettingsError, load_settings
+from chat_api.settings import Settings, SettingsError, is_weak, load_settings
 
-KEY = "the-key"
+KEY = "the-key-that-nobody-knows"
 
 
 @pytest.fixture(autouse=True)
@@ -88,6 +89,17 @@ WRONG = (
     ("INTERNAL_API_KEY", "sentinel\n"),
     ("INTERNAL_API_KEY", " sentinel"),
     ("INTERNAL_API_KEY", "sentinel\r\nX-Admin: 1"),
+    ("INTERNAL_API_KEY", "sentinel-of-16-c,"),
+    ("INTERNAL_API_KEY", ",sentinel-of-16-c"),
+    ("INTERNAL_API_KEY", "sentinel-2-short"[:15]),
+    ("INTERNAL_API_KEY", "sentinel-of-16-c, sentinel"),
+    ("INTERNAL_API_KEY", "please-change-me-sentinel"),
+    ("INTERNAL_API_KEY", "your-internal-api-key-sentinel"),
+    ("TRUSTED_PROXIES", "*"),
+    ("TRUSTED_PROXIES", "sentinel"),
+    ("TRUSTED_PROXIES", "10.0.0.1/8"),
+    ("MESSAGES_PER_MINUTE", "-1"),
+    ("MAX_CONNECTIONS", "0"),
     ("DATABASE_URL", ""),
     ("DATABASE_URL", "sentinel"),
     ("DATABASE_URL", "mysql://sentinel@host/db"),
@@ -155,6 +167,50 @@ def test_prompts_that_do_not_fit_a_message_are_refused(monkeypatch: pytest.Monke
     assert "SYSTEM_PROMPT and THINKING_PROMPT" in line
     monkeypatch.setenv("THINKING_PROMPT", "t" * 1998)
     load_settings()
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "short",
+        "a" * 40,
+        "abababababababababababab",
+        "1234567890123456",
+        "0123456789abcdef",
+        "0123456789ABCDEF0123456789ABCDEF",
+        "abcdefghijklmnopqrstuvwxyz",
+        "qwertyuiopasdfgh",
+        "changemechangeme",
+        "CHANGE-ME-IN-PRODUCTION",
+        "replace-with-a-real-key",
+        "<internal-api-key>",
+        "${INTERNAL_API_KEY}",
+        "your-secret-goes-here",
+        "an-example-of-a-key-1234",
+    ],
+)
+def test_a_key_that_could_be_guessed_is_refused(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for value in (key, f"{KEY},{key}", f"{key},{KEY}"):
+        (line,) = complaint(monkeypatch, INTERNAL_API_KEY=value)
+        assert line.startswith("INTERNAL_API_KEY: is too easy to guess; ")
+        assert key not in line
+
+
+def test_random_keys_are_strong_enough() -> None:
+    for _ in range(200):
+        for key in (secrets.token_hex(16), secrets.token_urlsafe(16), secrets.token_hex(32)):
+            assert not is_weak(key)
+
+
+def test_of_several_keys_the_first_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings().internal_api_keys == (KEY,)
+    monkeypatch.setenv("INTERNAL_API_KEY", f"a-new-key-for-everybody-93 , {KEY}")
+    assert load_settings().internal_api_keys == ("a-new-key-for-everybody-93", KEY)
+
+
+def test_networks_are_read_kindly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRUSTED_PROXIES", " 10.0.0.0/8 ,192.0.2.1, fd00::/8,")
+    assert load_settings().trusted_proxies == "10.0.0.0/8,192.0.2.1/32,fd00::/8"
 
 
 def test_the_key_is_not_in_the_settings_text() -> None:

@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp
 
 from chat_api.local.errors import LocalError
+from chat_api.settings import keys_of
 
 HOST = "127.0.0.1"
 _MAX_BODY_BYTES = 1_000_000
@@ -35,17 +36,17 @@ async def refuse(_: Request, refused: Exception) -> JSONResponse:
 
 
 def internal_key() -> str:
-    """The key that the services share, from INTERNAL_API_KEY."""
+    """The key that the services share, or several with commas, from INTERNAL_API_KEY."""
     key = os.environ.get("INTERNAL_API_KEY", "")
     if not key:
         raise LocalError("INTERNAL_API_KEY is not set. Set it to the key that the services share.")
     return key
 
 
-def require_key(request: Request, key: str) -> None:
-    """Raise Refused (403) unless the request carries the internal key."""
-    given = request.headers.get("x-internal-api-key", "")
-    if not hmac.compare_digest(given.encode("latin-1"), key.encode()):
+def require_key(request: Request, keys: str) -> None:
+    """Raise Refused (403) unless the request carries the internal key, or one of several."""
+    given = request.headers.get("x-internal-api-key", "").encode("latin-1")
+    if not any(hmac.compare_digest(given, key.encode()) for key in keys_of(keys) if key):
         raise Refused(403, "X-Internal-API-Key is missing or wrong")
 
 
