@@ -146,6 +146,7 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
             settings.database_url,
             size=UPKEEP_CONNECTIONS,
             timeout_seconds=min(settings.database_timeout_seconds, settings.lease_seconds / 2),
+            refusals=db.refusals,
         )
         await db.open()
         await upkeep.open()

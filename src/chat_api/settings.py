@@ -40,7 +40,9 @@ _POSTGRESQL = frozenset({"postgresql+asyncpg", "postgresql", "postgres"})
 def _address(value: str) -> SplitResult | None:
     """The parts of an address; None for none. Python's own error would quote a password in it."""
     try:
-        return urlsplit(value)
+        parts = urlsplit(value)
+        _ = parts.port  # read, and refused where it is none, only now
+        return parts
     except ValueError:
         return None
 

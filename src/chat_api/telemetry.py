@@ -70,9 +70,17 @@ def _name_the_exception(_logger: WrappedLogger, _method: str, event: EventDict) 
 
 
 def _without_reports(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Of asyncio's reports keep the first line: the rest quotes exceptions and arguments."""
+    """Of reports that quote exceptions and arguments, keep what they are.
+
+    asyncio says so in the first line. uvicorn is told of a start or an end that failed by a whole
+    traceback: its last line begins with the exception's name.
+    """
+    text = str(event["event"])
     if event.get("logger") == "asyncio":
-        event["event"] = str(event["event"]).partition("\n")[0]
+        event["event"] = text.partition("\n")[0]
+    elif text.startswith("Traceback "):
+        event["event"] = "application_failed"
+        event["exception"] = text.rstrip().rpartition("\n")[2].partition(":")[0]
     return event
 
 

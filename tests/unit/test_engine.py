@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 from tests.unit.world import World, connected, opened
 
-from chat_api.db.engine import UNAVAILABLE, Database, driver_address
+from chat_api.db.engine import UNAVAILABLE, Database, Refusals, driver_address
 from chat_api.errors import DatabaseUnavailable, NotFound
 
 
@@ -153,6 +153,48 @@ async def test_a_defect_of_ours_stays_one(world: World) -> None:
 async def test_a_wrong_argument_is_a_defect_not_an_outage(argument: object, pool: Database) -> None:
     with pytest.raises(asyncpg.DataError):
         await pool.fetch("SELECT $1::integer", argument)
+
+
+async def test_a_driver_that_is_used_wrongly_is_a_defect_not_an_outage(pool: Database) -> None:
+    with pytest.raises(asyncpg.InterfaceError):
+        await pool.fetch("SELECT $1::integer", 1, 2)
+    assert (await pool.fetch("SELECT 7 AS seven"))[0]["seven"] == 7
+
+
+async def test_a_connection_that_was_lost_before_its_statement_is_unavailable(
+    pool: Database,
+) -> None:
+    async def use_a_lost_one() -> None:
+        async with pool.connection() as connection:
+            connection.terminate()
+            await connection.execute("SELECT 1")
+
+    with pytest.raises(DatabaseUnavailable):
+        await use_a_lost_one()
+
+
+async def test_a_pool_that_is_closed_is_unavailable(database_url: str) -> None:
+    pool = Database(database_url, size=1, timeout_seconds=10)
+    await pool.open()
+    await pool.close()
+    with pytest.raises(DatabaseUnavailable):
+        await pool.fetch("SELECT 1")
+
+
+async def test_a_refused_write_is_known_to_whoever_shares_the_memory(database_url: str) -> None:
+    refusals = Refusals()
+    pools = [
+        Database(database_url, size=1, timeout_seconds=10, refusals=refusals) for _ in range(2)
+    ]
+    await asyncio.gather(*(pool.open() for pool in pools))
+    with pytest.raises(DatabaseUnavailable):
+        await pools[0].fetch("SELECT 1 FROM not_migrated")
+    known = [pools[1].refusals.any]
+    with pytest.raises(DatabaseUnavailable):
+        await pools[0].fetch("DO $$ BEGIN RAISE SQLSTATE '53100'; END $$")  # disk full
+    known += [pools[1].refusals.any, pools[1].refusals.lately]
+    assert known == [False, True, True]
+    await asyncio.gather(*(pool.close() for pool in pools))
 
 
 def test_what_counts_as_unavailable_is_no_data_error() -> None:

@@ -145,7 +145,9 @@ def test_a_wrong_value_is_named_and_not_repeated(
     [
         ("DATABASE_URL", "postgresql://user:sentinel\u2100@host/db"),
         ("DATABASE_URL", "postgresql://user:pass@[sentinel]/db"),
+        ("DATABASE_URL", "postgresql://user:pass@host:sentinel/db"),
         ("AUTH_SERVICE_URL", "http://user:sentinel\u2100@host"),
+        ("INFERENCE_SERVICE_URL", "http://host:sentinel"),
         ("INFERENCE_SERVICE_URL", "http://[sentinel]:8000"),
     ],
 )

@@ -6,6 +6,7 @@ import json
 import logging
 import re
 import sys
+import traceback
 from collections.abc import Iterator
 from typing import Any
 
@@ -159,6 +160,17 @@ def test_chatter_is_left_out(lines: Lines) -> None:
     logging.getLogger("asyncio").info("chatter")
     logging.getLogger("alembic.runtime").info("chatter")
     assert lines() == []
+
+
+def test_a_start_that_failed_is_named_and_its_traceback_is_not_logged(lines: Lines) -> None:
+    try:
+        fail()
+    except ValueError:
+        text = traceback.format_exc()
+    logging.getLogger("uvicorn.error").error(text)
+    (line,) = lines()
+    assert (line["event"], line["exception"]) == ("application_failed", "ValueError")
+    assert "sentinel" not in json.dumps(line)
 
 
 def fail() -> None:

@@ -12,6 +12,8 @@ from starlette.responses import Response
 from chat_api.api.responses import problems
 from chat_api.api.schemas import Health, Ready
 from chat_api.api.services import Services, services_of
+from chat_api.db import housekeeping
+from chat_api.db.engine import Database
 from chat_api.db.migrate import Schema, schema_of
 from chat_api.errors import DatabaseUnavailable, NotReady
 
@@ -48,12 +50,27 @@ async def _checks(services: Services) -> dict[str, str]:
                 checks["database"] = "read-only"
             if await schema_of(connection) is Schema.BEHIND:
                 checks["migrations"] = "behind"
-        if services.db.refuses_writes:
+        if not await accepts_writes(services.db):
             checks["database"] = "refuses writes"
     except (DatabaseUnavailable, TimeoutError):
         checks["database"] = "unavailable"
         checks["migrations"] = "unknown"
     return checks
+
+
+async def accepts_writes(db: Database) -> bool:
+    """False from a refused write on, for a while, and then until one is tried and works."""
+    if not db.refusals.any:
+        return True
+    if db.refusals.lately:
+        return False
+    try:
+        async with asyncio.timeout(_CHECK_SECONDS):
+            await housekeeping.try_to_write(db)
+    except (DatabaseUnavailable, TimeoutError):
+        return False
+    db.refusals.forget()
+    return True
 
 
 def _forget_dead_workers(folder: Path) -> None:

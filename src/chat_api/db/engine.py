@@ -27,7 +27,7 @@ UNAVAILABLE: tuple[type[BaseException], ...] = (
     OSError,
     TimeoutError,
     asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,
+    asyncpg.InterfaceError,  # but see `connection`: on one that is open, it is a defect of ours
     asyncpg.InternalClientError,
     asyncpg.InsufficientResourcesError,  # disk full, out of memory, too many connections
     asyncpg.OperatorInterventionError,  # shutdown, crash, cancelled by statement_timeout
@@ -67,12 +67,51 @@ async def _keep_as_it_is(_connection: Connection) -> None:
     """No statement of ours changes a session, so a returned connection needs no round trip."""
 
 
-class Database:
-    """A pool of connections. Opening it does not connect: the service starts without a database."""
+def _is_lost(connection: Connection) -> bool:
+    try:
+        return connection.is_closed()
+    except asyncpg.InterfaceError:
+        return True  # the pool has taken it back already, as it does when one breaks
 
-    def __init__(self, database_url: str, *, size: int, timeout_seconds: float) -> None:
+
+class Refusals:
+    """Whether the database refuses writes: its disk is full, or it is read-only."""
+
+    def __init__(self) -> None:
+        self._last: float | None = None
+
+    def note(self) -> None:
+        self._last = time.monotonic()
+
+    def forget(self) -> None:
+        self._last = None
+
+    @property
+    def any(self) -> bool:
+        """Whether a write was refused, and none has been seen to work since."""
+        return self._last is not None
+
+    @property
+    def lately(self) -> bool:
+        return self._last is not None and time.monotonic() - self._last < REFUSAL_SECONDS
+
+
+class Database:
+    """A pool of connections. Opening it does not connect: the service starts without a database.
+
+    What one pool notes in `refusals`, those that share it know.
+    """
+
+    def __init__(
+        self,
+        database_url: str,
+        *,
+        size: int,
+        timeout_seconds: float,
+        refusals: Refusals | None = None,
+    ) -> None:
         self._timeout = timeout_seconds
-        self._refused_write: float | None = None
+        self.refusals = refusals or Refusals()
         self.connections_lost = 0
         self._pool: asyncpg.Pool[Record] = asyncpg.create_pool(
             driver_address(database_url),
@@ -98,13 +137,6 @@ class Database:
     def _count_loss(self, _connection: object) -> None:
         self.connections_lost += 1
 
-    @property
-    def refuses_writes(self) -> bool:
-        """Whether a write was refused lately because the disk is full or the server read-only."""
-        return self._refused_write is not None and (
-            time.monotonic() - self._refused_write < REFUSAL_SECONDS
-        )
-
     async def open(self) -> None:
         await self._pool
 
@@ -122,12 +154,20 @@ class Database:
 
         Raises DatabaseUnavailable where the database, not the statement, is what failed.
         """
+        is_defect = False
         try:
             async with self._pool.acquire(timeout=self._timeout) as connection:
-                yield connection
+                try:
+                    yield connection
+                except asyncpg.InterfaceError:
+                    # The driver's name for a lost connection, and for being used wrongly.
+                    is_defect = not _is_lost(connection)
+                    raise
         except UNAVAILABLE as error:
+            if is_defect:
+                raise
             if isinstance(error, _REFUSED_WRITES):
-                self._refused_write = time.monotonic()
+                self.refusals.note()
             DATABASE_ERRORS.inc()
             log.warning("database_unavailable", error=type(error).__name__)
             raise DatabaseUnavailable from error

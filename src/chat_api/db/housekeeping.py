@@ -61,6 +61,16 @@ async def sweep(db: Database, log_retention_seconds: float) -> None:
     await db.fetch("DELETE FROM listeners WHERE until < now() - interval '1 hour'")
 
 
+async def try_to_write(db: Database) -> None:
+    """Write something that means nothing and is swept. Raises DatabaseUnavailable."""
+    await db.fetch(
+        """
+        INSERT INTO listeners (message_id, process, until)
+        VALUES (gen_random_uuid(), gen_random_uuid(), now() - interval '2 hours')
+        """
+    )
+
+
 async def sweep_orphans(db: Database) -> None:
     """Remove what no index finds: for once an hour.
 
