@@ -17,7 +17,12 @@ from uuid import uuid4
 
 import httptools
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
 from chat_api.api.responses import ABORT_EXTENSION, WRITE_EXTENSION, LongResponses
 from chat_api.errors import (
@@ -74,6 +79,7 @@ class Protocol(HttpToolsProtocol):
         self._in_headers = True
         self._one_too_many = False
         self._refused = False
+        self._answering: RequestResponseCycle | None = None  # `cycle` is the newest, not this one
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -92,7 +98,15 @@ class Protocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         OPEN_CONNECTIONS.dec()
         self._arrived()
+        if self._answering is not None and not self._answering.response_complete:
+            # uvicorn tells only the newest; a stream with a request behind it would never know.
+            self._answering.disconnected = True
+            self._answering.message_event.set()
         super().connection_lost(exc)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
 
     def data_received(self, data: bytes) -> None:
         if self._refused:

@@ -211,6 +211,26 @@ async def test_what_follows_a_stream_does_not_break_it(
         assert answer.endswith(b"0\r\n\r\n")
 
 
+async def test_a_stream_with_a_request_behind_it_hears_that_its_client_has_gone(
+    service: Service, clients: MakeClient, auth: AuthServer, inference: Inference
+) -> None:
+    account = auth.user()
+    alice = clients(service, account)
+    conversation = await alice.create()
+    inference.once(Script().tokens("a").hang())
+    body = b'{"content": "One"}'
+    send = (
+        f"POST /api/conversations/{conversation['id']}/messages HTTP/1.1\r\nhost: x\r\n"
+        f"authorization: Bearer {account.token}\r\ncontent-type: application/json\r\n"
+        f"content-length: {len(body)}\r\n\r\n"
+    ).encode()
+    async with connected(service) as (reader, writer):
+        writer.write(send + body + GET + b"\r\n")
+        await reader.readuntil(b'"a"')
+    # Nobody listens any more, so the next message takes over.
+    await alice.ask(conversation["id"], "Two")
+
+
 async def refusals(service: Service, code: str) -> float:
     """How often this was refused; waits until it was."""
     async with Client(service.url) as client:
