@@ -1,8 +1,9 @@
 """An answer in the database: begun, ended, and what readers ask about it.
 
-Three things hold here. The conversation is locked before the message. An attempt fences: whoever
-does not hold the current attempt changes nothing. Times are the database's own (`now()`), so that
-replicas' clocks do not matter. Ids are strings that hold a UUID; leases are in seconds.
+Three things hold here. The conversation is locked before its user's quota, and that before the
+message. An attempt fences: whoever does not hold the current attempt changes nothing. Times are the
+database's own (`now()`), so that replicas' clocks do not matter. Ids are strings that hold a UUID;
+leases are in seconds.
 """
 
 from dataclasses import dataclass
