@@ -184,7 +184,8 @@ class Protocol(HttpToolsProtocol):
 
     def _direct_write(self) -> Callable[[bytes], bool]:
         """For the response that is being sent: see WRITE_EXTENSION."""
-        cycle, flow, transport = self.cycle, self.flow, self.transport
+        cycle, flow, transport = self._answering, self.flow, self.transport
+        assert cycle is not None  # noqa: S101  # the one whose response has started
 
         def write(body: bytes) -> bool:
             if flow.write_paused or cycle.disconnected or cycle.response_complete:

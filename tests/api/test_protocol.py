@@ -211,6 +211,37 @@ async def test_what_follows_a_stream_does_not_break_it(
         assert answer.endswith(b"0\r\n\r\n")
 
 
+async def test_a_stream_with_a_request_behind_it_stays_well_formed(
+    service: Service, clients: MakeClient, auth: AuthServer, inference: Inference
+) -> None:
+    account = auth.user()
+    alice = clients(service, account)
+    conversation = await alice.create()
+    gate = Gate()
+    inference.once(Script().tokens("a").wait(gate).tokens("b", "c").done())
+    body = b'{"content": "One"}'
+    send = (
+        f"POST /api/conversations/{conversation['id']}/messages HTTP/1.1\r\nhost: x\r\n"
+        f"authorization: Bearer {account.token}\r\ncontent-type: application/json\r\n"
+        f"content-length: {len(body)}\r\n\r\n"
+    ).encode()
+    async with connected(service) as (reader, writer), asyncio.timeout(20):
+        writer.write(send + body + GET + b"connection: close\r\n\r\n")
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert statuses(head) == [200]
+        events = b""
+        while size := int(await reader.readuntil(b"\r\n"), 16):
+            chunk = await reader.readexactly(size + 2)
+            events += chunk[:-2]
+            assert chunk.endswith(b"\r\n")
+            if b'"a"' in chunk:
+                gate.open()
+        assert b'"c"' in events
+        assert b'"done":true' in events
+        assert await reader.readexactly(2) == b"\r\n"
+        assert statuses(await reader.read()) == [200]
+
+
 async def test_a_stream_with_a_request_behind_it_hears_that_its_client_has_gone(
     service: Service, clients: MakeClient, auth: AuthServer, inference: Inference
 ) -> None:
