@@ -165,11 +165,12 @@ class Load:
         if plan.grow:
             result.most_tokens_a_second = await self._grow()
         else:
-            # Every stream lasts until the window's end, or the token, and a little longer.
+            # Every stream lasts until the window's end, or the token, and longer: opening them may
+            # take three times what it should.
             opening = plan.streams / plan.opened_a_second
             reading = plan.memory_at_token / plan.rate or plan.seconds
             began = time.monotonic()
-            ends = began + opening + plan.warm + reading + 1
+            ends = began + 3 * opening + plan.warm + reading + 2
             for number in range(plan.streams):
                 await self._open(ends - time.monotonic())
                 due = began + opening * (number + 1) / plan.streams

@@ -136,3 +136,41 @@ def draw_tokens(figures: Mapping[str, float]) -> None:
         "CPU per token, 25 tokens/s a stream", lines, x="open streams", y="µs", log_x=True
     )
     draw(PICTURES / "tokens.svg", [chart], title="What a streamed token costs")
+
+
+def growth_table(found: Mapping[int, Mapping[str, float]]) -> str:
+    """Each figure at no and at most rows of others, as Markdown."""
+    empty, full = min(found), max(found)
+    lines = [
+        f"| CPU of | empty database | {full:,} conversations of others | Ratio |",
+        "| --- | --- | --- | --- |",
+    ]
+    for name, before in found[empty].items():
+        after = found[full][name]
+        unit = "µs" if name.startswith("token") else "ms"
+        lines.append(
+            f"| {name} | {_shown(before, unit)} | {_shown(after, unit)} | {after / before:.2f}× |"
+        )
+    return "\n".join(lines)
+
+
+def write_growth(found: Mapping[int, Mapping[str, float]]) -> None:
+    """Into the page on performance, and the picture."""
+    replace_section("growth", f"{growth_table(found)}\n\n{conditions()}.")
+    pages = ("list", "list, page 200", "conversation of 100")
+    lines = [
+        Line(
+            page,
+            [
+                (max(1, size), figures[page] + figures[f"{page}, PostgreSQL"])
+                for size, figures in sorted(found.items())
+            ],
+            dots=True,
+        )
+        for page in pages
+    ]
+    chart = Chart(
+        "CPU of a page, service and PostgreSQL", lines, x="conversations of others", y="ms",
+        log_x=True,
+    )  # fmt: skip
+    draw(PICTURES / "pages.svg", [chart], title="What a page costs as the database grows")

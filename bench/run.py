@@ -115,9 +115,7 @@ class Run:
 
     def pages(self) -> None:
         """CPU per request, in ms, of what is read most."""
-        cursor = self._ground.get(self._subjects["service"], f"{seed.LIST}&offset=9900", seed.USER)[
-            "next_cursor"
-        ]
+        cursor = seed.cursor_of_page_200(self._ground, self._subjects["service"])
         for page, path in seed.PAGES.items():
             for name in ("service", "textbook"):
                 if page in seed.TEXTBOOK_PAGES or name == "service":

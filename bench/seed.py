@@ -1,6 +1,6 @@
 """What the pages are read from: one user's conversations, and as many of others as asked for."""
 
-from bench.ground import Ground
+from bench.ground import Ground, Subject
 
 USER = "reader"
 LIST = "/api/conversations?limit=50"
@@ -32,6 +32,12 @@ def fill(ground: Ground) -> None:
         {_messages(f"'{_LONG}'::uuid", 2000)}
         ANALYZE conversations, messages;
     """)
+
+
+def cursor_of_page_200(ground: Ground, service: Subject) -> str:
+    """The `next_cursor` of page 199."""
+    page = ground.get(service, f"{LIST}&offset=9900", USER)
+    return str(page["next_cursor"])
 
 
 def add_others(ground: Ground, conversations: int, messages: int) -> None:

@@ -170,14 +170,14 @@ class Settings(BaseSettings):
         Field(
             description="most messages of a user in a minute, on all replicas together; 0: no limit"
         ),
-    ] = 120
+    ] = 6000
     max_running_answers: Annotated[
         Limit,
         Field(description="most answers of a user at once, on all replicas together; 0: no limit"),
-    ] = 100
+    ] = 5000
     max_open_streams: Annotated[
         Limit, Field(description="most open streams of a user in one process; 0: no limit")
-    ] = 500
+    ] = 5000
     unauthenticated_per_minute: Annotated[
         Limit,
         Field(
