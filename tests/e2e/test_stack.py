@@ -31,7 +31,7 @@ class Stack:
     process: subprocess.Popen[str]
     folder: Path
     output: Path
-    ports: tuple[int, int, int]
+    ports: tuple[int, int, int, int]
 
     @property
     def said(self) -> str:
@@ -45,8 +45,8 @@ class Stack:
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("a stack")
     output = folder / "output"
-    ports = (free_port(), free_port(), free_port())
-    names = ("LOCAL_INFERENCE_PORT", "LOCAL_AUTH_PORT", "LOCAL_API_PORT")
+    ports = (free_port(), free_port(), free_port(), free_port())
+    names = ("LOCAL_INFERENCE_PORT", "LOCAL_AUTH_PORT", "LOCAL_API_PORT", "LOCAL_PAGE_PORT")
     with output.open("w") as out:
         process = subprocess.Popen(
             [sys.executable, "-m", "chat_api.cli", "up"],
@@ -105,6 +105,26 @@ async def test_the_capital_of_france_is_in_the_answer_and_in_the_database(stack:
     assert saved is not None
     assert "Paris" in saved["content"]
     assert (saved["status"], saved["token_count"]) == ("complete", len(tokens))
+
+
+def test_the_page_is_the_first_thing_that_it_tells_of(stack: Stack) -> None:
+    _, said = stack.said.split("\n\n", 1)
+    assert said.startswith(f"Chat here: http://localhost:{stack.ports[3]}\n")
+
+
+def test_the_page_signs_people_in_and_may_use_the_api(stack: Stack) -> None:
+    origin = f"http://localhost:{stack.ports[3]}"
+    with httpx2.Client(headers={"origin": origin}, timeout=30) as http:
+        page = http.get(f"http://127.0.0.1:{stack.ports[3]}/")
+        config = http.get(f"http://127.0.0.1:{stack.ports[3]}/config.json").json()
+        signed_in = http.post(config["signIn"], json={"name": "chutney"})
+        token = signed_in.json()["token"]
+        bearer = {"authorization": f"Bearer {token}"}
+        listed = http.get(f"{config['api']}/api/conversations", headers=bearer)
+    assert page.headers["content-type"].startswith("text/html")
+    for response in (signed_in, listed):
+        assert response.status_code == 200
+        assert response.headers["access-control-allow-origin"] == origin
 
 
 def test_a_second_stack_over_the_same_folder_says_so(stack: Stack) -> None:
