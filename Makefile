@@ -34,8 +34,9 @@ $(PAGE): web/node_modules/.ready $(PAGE_SOURCES)
 web/node_modules/.ready: web/package.json web/package-lock.json
 	@sh tools/npm.sh web "what builds the chat page"
 
-tests/browser/node_modules/.ready: tests/browser/package.json tests/browser/package-lock.json
+tests/browser/node_modules/.ready: $(addprefix tests/browser/,package.json package-lock.json unpack.mjs)
 	@sh tools/npm.sh tests/browser "a browser for the tests (66 MB)"
+	@cd tests/browser && npm run --silent unpack
 
 test: .venv/ready $(PAGE) tests/browser/node_modules/.ready ## Run all tests: a real PostgreSQL, real sockets, a real browser
 	@$(PY) -m pytest -n 2 --dist loadgroup

@@ -12,7 +12,7 @@ fail() {
 
 command -v npm >/dev/null 2>&1 ||
     fail "npm was not found. Install Node.js 20 or newer; it builds the chat page and tests it."
-node -e 'process.exit(parseInt(process.versions.node) < 20)' ||
+node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' ||
     fail "Node.js $(node --version) is too old. Install Node.js 20 or newer."
 
 printf 'setup: installing %s\n' "$what"
