@@ -9,5 +9,6 @@ export default defineConfig({
     assetsInlineLimit: 0,
     reportCompressedSize: true,
   },
-  server: { port: 3000, strictPort: true },
+  // Beside a running local stack, whose API and sign-in it uses (see CONTRIBUTING.md).
+  server: { port: 5173, strictPort: true, proxy: { "/config.json": "http://localhost:3000" } },
 });
