@@ -15,9 +15,11 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, Error, async_playwright
+from tests.browser.past import Past
 from tests.browser.site import ServePage, Site
 from tests.browser.tab import Tab, Visit, expect, signed_in
 from tests.support.auth import Account, AuthServer
+from tests.support.database import Database
 from tests.support.inference import Inference
 from tests.support.service import Service, ServiceWith, StartService
 
@@ -121,6 +123,12 @@ def site(shared_site: tuple[Site, Service], auth: AuthServer, inference: Inferen
 def service(shared_site: tuple[Site, Service], auth: AuthServer, inference: Inference) -> Service:
     """The service that the page talks to."""
     return shared_site[1]
+
+
+@pytest.fixture
+def past(db: Database) -> Past:
+    """Makes conversations that were there before."""
+    return Past(db)
 
 
 @pytest.fixture

@@ -65,6 +65,11 @@ class Tab:
 
     # What a person sees.
 
+    @property
+    def composer(self) -> Locator:
+        """Where one types."""
+        return self.page.get_by_role("textbox", name="Message", exact=True)
+
     def button(self, name: str | re.Pattern[str]) -> Locator:
         """A button of that name (whole, unless it is a pattern)."""
         return self.page.get_by_role("button", name=name, exact=isinstance(name, str))
