@@ -1,0 +1,415 @@
+// One open conversation: its messages, the question on its way, the answer being written.
+
+import { batch, computed, effect, signal } from "@preact/signals";
+import type { Message } from "../api";
+import { type Answer, type Question, readAnswer, Refused, type Start } from "../stream";
+import * as conversations from "./conversations";
+import { type Pending, readPending, writeDraft, writePending } from "./drafts";
+import * as models from "./models";
+import { chosen } from "./preferences";
+import { go, openId } from "./router";
+import { announce } from "./say";
+import { api, config, refused, suspect } from "./service";
+import { expired, session } from "./session";
+import { tell } from "./tabs";
+
+/** A message, and what is known of it here only. */
+export type Shown = Message & { notice?: string };
+
+/** The answer being written. */
+export interface Live {
+  answer: Answer;
+  /** Text from before the connection: shown until the stream has caught up with it. */
+  seed: string;
+  /** The old answer whose place it takes. */
+  replaces?: string | undefined;
+  stopping?: boolean;
+}
+
+const PAGE = 60;
+/** After that, a message that was not confirmed is not sent again without being asked for. */
+const SEND_AGAIN_MS = 10 * 60_000;
+const HIDDEN_FRAME_MS = 250;
+
+export class Chat {
+  readonly messages = signal<Shown[]>([]);
+  readonly loaded = signal(false);
+  readonly problem = signal<{ text: string; gone: boolean } | undefined>(undefined);
+  readonly nextBefore = signal<string | null>(null);
+  readonly pending = signal<Pending | undefined>(undefined);
+  readonly live = signal<Live | undefined>(undefined);
+  readonly answering = computed(
+    () => this.live.value !== undefined || (this.pending.value && !this.pending.value.problem),
+  );
+
+  private reading: AbortController | undefined;
+  private latest: Answer | undefined;
+  private refreshing: Promise<void> | undefined;
+
+  constructor(readonly id: string) {}
+
+  /** Shows what there is: also after a reload, and when somebody comes back. */
+  async open(): Promise<void> {
+    const pending = readPending(this.id);
+    if (pending && !this.pending.peek()) {
+      const old = Date.now() - pending.sentAt > SEND_AGAIN_MS;
+      this.pending.value =
+        old && !pending.problem ? { ...pending, problem: "It is not known whether this was sent." } : pending;
+    }
+    await this.refresh();
+  }
+
+  /** Leaves the answer running, and stops reading it. */
+  leave(): void {
+    this.reading?.abort();
+    this.reading = undefined;
+    this.live.value = undefined;
+  }
+
+  /** Reads the conversation anew, and joins the answer that is being written, if any. */
+  refresh(): Promise<void> {
+    this.refreshing ??= this.load().finally(() => {
+      this.refreshing = undefined;
+    });
+    return this.refreshing;
+  }
+
+  private async load(): Promise<void> {
+    try {
+      const opened = await api.open(this.id, { limit: PAGE });
+      const first = opened.messages[0]?.id;
+      const before = this.messages.peek();
+      const known = new Map(before.map((message) => [message.id, message]));
+      const overlap = before.findIndex((message) => message.id === first);
+      const page = opened.messages.map((message) => merged(message, known.get(message.id)));
+      batch(() => {
+        this.messages.value = overlap > 0 ? [...before.slice(0, overlap), ...page] : page;
+        if (overlap <= 0) this.nextBefore.value = opened.next_before;
+        this.loaded.value = true;
+        this.problem.value = undefined;
+      });
+      conversations.put(opened);
+    } catch (error) {
+      refused(error);
+      const gone = error instanceof Refused && error.status === 404;
+      if (gone || !this.loaded.peek()) {
+        this.problem.value = {
+          text: gone ? "This conversation is no longer there." : (error as Error).message,
+          gone,
+        };
+      }
+      if (gone) this.leave();
+      return;
+    }
+    if (this.reading || openId.peek() !== this.id) return;
+    const pending = this.pending.peek();
+    if (pending && !pending.problem) void this.ask(pending);
+    else void this.join();
+  }
+
+  async loadEarlier(): Promise<void> {
+    const before = this.nextBefore.peek();
+    if (before === null) return;
+    this.nextBefore.value = null;
+    try {
+      const opened = await api.open(this.id, { limit: PAGE, before });
+      batch(() => {
+        this.messages.value = [...opened.messages, ...this.messages.peek()];
+        this.nextBefore.value = opened.next_before;
+      });
+    } catch (error) {
+      refused(error);
+      this.nextBefore.value = before;
+    }
+  }
+
+  /** Sends a message. It is kept until the service has confirmed it. */
+  send(content: string): void {
+    const key = crypto.randomUUID();
+    void this.ask({ key, body: { content, ...chosen() }, sentAt: Date.now() });
+  }
+
+  /** Sends again what was not sent, or perhaps was: the same key makes that harmless. */
+  sendAgain(): void {
+    const { key, body } = this.pending.peek()!;
+    void this.ask({ key, body, sentAt: Date.now() });
+  }
+
+  /** Gives up what was not sent; `edit` puts its text back to where it was typed. */
+  discard(edit: boolean): void {
+    if (edit) writeDraft(this.id, this.pending.peek()!.body.content);
+    this.keep(undefined);
+  }
+
+  /** Has the last answer written anew. */
+  regenerate(): void {
+    const replaces = this.messages.peek().findLast((message) => message.role === "assistant")?.id;
+    const last = this.messages.peek().at(-1);
+    const question: Question = { path: "regenerate", body: chosen(), key: crypto.randomUUID() };
+    void this.read(question, last?.id === replaces ? replaces : undefined);
+  }
+
+  async stop(): Promise<void> {
+    const live = this.live.peek();
+    if (live) this.live.value = { ...live, stopping: true };
+    announce("Stopping");
+    const begun = this.latest?.start !== undefined;
+    const pending = this.pending.peek();
+    if (!begun) this.leave();
+    if (pending) this.keep({ ...pending, problem: "Stopped before it was sent." });
+    try {
+      await api.stop(this.id);
+    } catch (error) {
+      refused(error);
+      const now = this.live.peek();
+      if (now) this.live.value = { ...now, stopping: false };
+    }
+    if (begun && !this.latest?.waiting) return; // the stream brings the end
+    this.leave();
+    const known = new Set(this.messages.peek().map((message) => message.id));
+    await this.refresh();
+    if (!pending || this.pending.peek()?.key !== pending.key) return;
+    const arrived = this.messages
+      .peek()
+      .some(({ id, role, content }) => !known.has(id) && role === "user" && content === pending.body.content);
+    if (arrived) this.keep(undefined);
+  }
+
+  private async ask(pending: Pending): Promise<void> {
+    this.keep(pending);
+    await this.read({ path: "messages", body: pending.body, key: pending.key });
+  }
+
+  private async join(): Promise<void> {
+    await this.read();
+  }
+
+  private keep(pending: Pending | undefined): void {
+    this.pending.value = pending;
+    writePending(this.id, pending);
+  }
+
+  /** Reads one answer to its end: to that question, or the one being written, if any. */
+  private async read(question?: Question, replaces?: string): Promise<void> {
+    this.leave();
+    const reading = new AbortController();
+    this.reading = reading;
+    this.latest = undefined;
+    const running = this.messages.peek().findLast((message) => message.status === "generating");
+    if (question || running) {
+      this.live.value = { answer: { text: "" }, seed: running?.content ?? "", replaces };
+    }
+    const source = { url: config.api, token: session.peek()?.token ?? "", conversationId: this.id };
+    try {
+      for await (const answer of readAnswer(source, question, reading.signal)) {
+        const id = answer.start?.message_id;
+        const before = this.latest as Answer | undefined;
+        if (id !== undefined && id !== before?.start?.message_id) await this.begin(answer.start!);
+        if (reading.signal.aborted) return;
+        if (answer.waiting && !answer.waiting.refusal) void suspect();
+        this.show(answer);
+      }
+      if (reading.signal.aborted) return;
+      this.reading = undefined;
+      await this.end(this.latest);
+    } catch (error) {
+      if (reading.signal.aborted) return;
+      this.reading = undefined;
+      this.refuse(error, question);
+    }
+  }
+
+  /** An answer has begun: make a place for it. */
+  private async begin(start: Start): Promise<void> {
+    const pending = this.pending.peek();
+    if (pending && !this.messages.peek().some(({ id }) => id === start.user_message_id)) {
+      this.append({ id: start.user_message_id, role: "user", content: pending.body.content });
+    }
+    if (pending && !pending.problem) this.keep(undefined);
+    const messages = this.messages.peek();
+    const place = messages.findIndex(({ id }) => id === start.message_id);
+    const question = messages.findIndex(({ id }) => id === start.user_message_id);
+    let replaces: string | undefined;
+    if (place < 0 && question < 0) await this.refresh(); // asked on another device
+    else if (place < 0 && question === messages.length - 1) {
+      this.append({ id: start.message_id, role: "assistant", status: "generating" });
+    } else if (place < 0) replaces = messages[question + 1]?.id;
+    const live = this.live.peek();
+    this.live.value = { answer: { text: "" }, seed: live?.seed ?? "", replaces };
+    announce("Answering");
+    tell({ type: "conversation", id: this.id });
+    void conversations.refresh();
+  }
+
+  private append(fields: Pick<Message, "id" | "role"> & Partial<Message>): void {
+    const message: Message = {
+      conversation_id: this.id,
+      content: "",
+      status: "complete",
+      token_count: 0,
+      inference_time_ms: 0,
+      model_tag: models.current.peek() ?? "",
+      created_at: new Date().toISOString(),
+      ...fields,
+    };
+    this.messages.value = [...this.messages.peek(), message];
+  }
+
+  /** Puts the newest state on the screen with the next frame. */
+  private show(answer: Answer): void {
+    const waitsForFrame = this.latest !== undefined && this.frame;
+    this.latest = answer;
+    if (waitsForFrame) return;
+    this.frame = true;
+    onFrame(() => {
+      this.frame = false;
+      const live = this.live.peek();
+      if (!live || !this.latest) return;
+      const seed = this.latest.again || !live.seed.startsWith(this.latest.text) ? "" : live.seed;
+      this.live.value = { ...live, seed, answer: this.latest };
+    });
+  }
+  private frame = false;
+
+  /** An answer has ended: put what was read in its place. */
+  private async end(answer: Answer | undefined): Promise<void> {
+    const done = answer?.done;
+    const replaces = this.live.peek()?.replaces;
+    if (!done) {
+      // There is nothing to read: what there was has ended, and is in the conversation.
+      const shown = this.live.peek() !== undefined;
+      this.live.value = undefined;
+      if (shown || this.messages.peek().some(({ status }) => status === "generating")) await this.refresh();
+      return;
+    }
+    const kept = done.kept_message_id;
+    const place = kept ?? replaces ?? done.message_id;
+    if (!this.messages.peek().some(({ id }) => id === place)) await this.refresh();
+    const detail = answer.error?.detail;
+    batch(() => {
+      this.messages.value = this.messages.peek().map((message): Shown => {
+        if (kept !== undefined && message.id === kept) {
+          return withNotice(message, noticeOfKept(done.status, detail));
+        }
+        if (message.id !== done.message_id && (message.id !== replaces || kept !== undefined)) return message;
+        return withNotice(
+          {
+            ...message,
+            id: done.message_id,
+            content: answer.text,
+            status: done.status,
+            token_count: done.token_count,
+            inference_time_ms: done.inference_time_ms,
+          },
+          detail,
+        );
+      });
+      this.live.value = undefined;
+    });
+    announce(
+      kept !== undefined
+        ? noticeOfKept(done.status, detail)
+        : { complete: "Answer complete", stopped: "Answer stopped", interrupted: "Answer interrupted", failed: "Answer failed" }[
+            done.status
+          ],
+    );
+    tell({ type: "conversation", id: this.id });
+    void conversations.refresh();
+  }
+
+  private refuse(error: unknown, question: Question | undefined): void {
+    this.live.value = undefined;
+    refused(error);
+    if (!(error instanceof Refused)) throw error;
+    if (error.status === 401) return; // goes on after the sign-in
+    const pending = this.pending.peek();
+    if (error.code === "answer_gone") {
+      this.keep(undefined);
+      void this.refresh();
+    } else if (question?.path === "messages" && pending) {
+      this.keep({ ...pending, problem: error.message });
+      announce(`Not sent. ${error.message}`);
+      if (error.status === 409) void this.refresh();
+    } else if (error.status === 404) {
+      this.problem.value = { text: "This conversation is no longer there.", gone: true };
+    } else if (question) {
+      const last = this.messages.peek().at(-1);
+      if (last) {
+        this.messages.value = [...this.messages.peek().slice(0, -1), withNotice(last, error.message)];
+      }
+      if (error.status === 409) void this.refresh();
+    }
+  }
+}
+
+function noticeOfKept(status: string, detail: string | undefined): string {
+  const how = status === "stopped" ? "was stopped" : "did not get to its end";
+  return `The new answer ${how}${detail ? ` (${detail})` : ""}; this is the one from before.`;
+}
+
+function withNotice(message: Message & { notice?: string }, notice: string | undefined): Shown {
+  const { notice: _, ...plain } = message;
+  return notice === undefined ? plain : { ...plain, notice };
+}
+
+/** The message as the service has it; the very object that was there if nothing has changed. */
+function merged(message: Message, before: Shown | undefined): Shown {
+  if (before?.status === message.status && before.content === message.content) return before;
+  return withNotice(message, before?.notice);
+}
+
+/** With the next frame; in a hidden tab, which has none, a little later. */
+function onFrame(callback: () => void): void {
+  if (document.hidden) setTimeout(callback, HIDDEN_FRAME_MS);
+  else requestAnimationFrame(callback);
+}
+
+// The conversation that the address names, and the ones looked at before.
+
+const MOST_KEPT = 20;
+const kept = new Map<string, Chat>();
+
+function chatOf(id: string): Chat {
+  const found = kept.get(id) ?? new Chat(id);
+  kept.delete(id);
+  kept.set(id, found);
+  for (const old of [...kept.keys()].slice(0, -MOST_KEPT)) kept.delete(old);
+  return found;
+}
+
+/** The open conversation; undefined where a new one begins. */
+export const chat = signal<Chat | undefined>(undefined);
+
+export function forgetChats(): void {
+  chat.peek()?.leave();
+  chat.value = undefined;
+  kept.clear();
+}
+
+/** Follows the address from now on. */
+export function followAddress(): void {
+  effect(() => {
+    const id = session.value === undefined ? undefined : openId.value;
+    const before = chat.peek();
+    if (before?.id === id) return;
+    before?.leave();
+    chat.value = id === undefined ? undefined : chatOf(id);
+    void chat.peek()?.open();
+  });
+  // After a sign-in in mid-conversation, go on.
+  let asked = false;
+  effect(() => {
+    if (asked && !expired.value && session.value) void chat.peek()?.refresh();
+    asked = expired.value;
+  });
+}
+
+/** Begins a conversation with this message. Throws what the service said. */
+export async function begin(content: string): Promise<void> {
+  const created = await conversations.create(models.current.peek());
+  const begun = chatOf(created.id);
+  begun.loaded.value = true;
+  begun.send(content);
+  chat.value = begun;
+  go(created.id);
+}

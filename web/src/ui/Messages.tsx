@@ -1,0 +1,199 @@
+import { useEffect, useState } from "preact/hooks";
+import type { Chat, Live, Shown } from "../state/chat";
+import type { Pending } from "../state/drafts";
+import { tryNow } from "../state/service";
+import { moment } from "../time";
+import { AnswerText } from "./Answer";
+import { CopyButton } from "./CopyButton";
+import { Icon, Mark } from "./Icon";
+import { memo } from "./memo";
+
+export function Messages({ chat }: { chat: Chat }) {
+  const messages = chat.messages.value;
+  const pending = chat.pending.value;
+  const live = chat.live.value;
+  const last = messages.at(-1);
+  // A regeneration is written where the old answer stood; the first frames have no place yet.
+  const place = live && (live.replaces ?? live.answer.start?.message_id ?? running(messages)?.id);
+  const placed = messages.some(({ id }) => id === place);
+  return (
+    <>
+      {messages.map((message) => {
+        if (message.id === place) return <LiveAnswer key={message.id} chat={chat} />;
+        if (message.role === "user") return <Question key={message.id} text={message.content} at={message.created_at} />;
+        return <Answer key={message.id} chat={chat} message={message} last={message === last && !pending && !live} />;
+      })}
+      {pending && <PendingQuestion chat={chat} pending={pending} />}
+      {live && !placed && <LiveAnswer key="live" chat={chat} />}
+      {last?.role === "user" && !pending && !live && (
+        <div class="offer">
+          <p>This message has no answer.</p>
+          <Again chat={chat} label="Answer it" />
+        </div>
+      )}
+    </>
+  );
+}
+
+function running(messages: Shown[]): Shown | undefined {
+  return messages.findLast(({ status }) => status === "generating");
+}
+
+const Question = memo(
+  ({ text, at }: { text: string; at: string }) => (
+    <article class="message question" aria-label="You">
+      <div class="bubble" dir="auto" title={moment(at)}>
+        {text}
+      </div>
+    </article>
+  ),
+  (before, after) => before.text === after.text,
+);
+
+const Answer = memo(
+  ({ chat, message, last }: { chat: Chat; message: Shown; last: boolean }) => (
+    <article class={`message answer ${message.status}`} aria-label="samosaChaat">
+      <Mark />
+      <div class="body">
+        {message.content.trim() !== "" && <AnswerText text={message.content} growing={false} />}
+        <Outcome chat={chat} message={message} last={last} />
+        <footer>
+          {message.content.trim() !== "" && <CopyButton text={message.content} label="Copy the answer" />}
+          {last && (
+            <button type="button" class="tool" title="Write it anew" aria-label="Write the answer anew" onClick={() => chat.regenerate()}>
+              <Icon name="again" />
+            </button>
+          )}
+          <small title={moment(message.created_at)}>{facts(message)}</small>
+        </footer>
+      </div>
+    </article>
+  ),
+  (before, after) => before.message === after.message && before.last === after.last,
+);
+
+/** What is to be said of an answer that is not simply complete. */
+function Outcome({ chat, message, last }: { chat: Chat; message: Shown; last: boolean }) {
+  const text = outcome(message);
+  if (text === undefined) return null;
+  return (
+    <div class={message.status === "complete" || message.status === "stopped" ? "outcome" : "outcome bad"}>
+      <Icon name={message.status === "stopped" ? "stop" : "warning"} />
+      <p>{text}</p>
+      {last && <Again chat={chat} label={message.status === "failed" ? "Try again" : "Write it anew"} />}
+    </div>
+  );
+}
+
+function outcome({ status, content, notice }: Shown): string | undefined {
+  const written = content.trim() !== "";
+  switch (status) {
+    case "stopped":
+      return written ? "You stopped this answer." : "You stopped this answer before it began.";
+    case "interrupted":
+      return `This answer was cut off${written ? ", and ends here" : ""}.${notice ? ` ${notice}` : ""}`;
+    case "failed":
+      return `This answer failed. ${notice ?? "The model could not write it."}`;
+    default:
+      return notice;
+  }
+}
+
+function facts({ model_tag, token_count, inference_time_ms }: Shown): string {
+  const known = [
+    model_tag !== "default" && model_tag,
+    token_count > 0 && `${token_count.toLocaleString()} ${token_count === 1 ? "token" : "tokens"}`,
+    inference_time_ms > 0 && `${(inference_time_ms / 1000).toLocaleString(undefined, { maximumFractionDigits: 1 })} s`,
+  ];
+  return known.filter(Boolean).join(" · ");
+}
+
+function Again({ chat, label }: { chat: Chat; label: string }) {
+  return (
+    <button type="button" class="small" onClick={() => chat.regenerate()}>
+      <Icon name="again" /> {label}
+    </button>
+  );
+}
+
+/** The answer being written: the only part that changes with every frame. */
+function LiveAnswer({ chat }: { chat: Chat }) {
+  const live = chat.live.value;
+  if (!live) return null;
+  const { answer, seed, stopping } = live;
+  const text = answer.text.length < seed.length ? seed : answer.text;
+  return (
+    <article class="message answer live" aria-label="samosaChaat" aria-busy="true">
+      <Mark lively />
+      <div class="body">
+        {text.trim() === "" ? (
+          <p class="dots" aria-label="Thinking about it">
+            <i />
+            <i />
+            <i />
+          </p>
+        ) : (
+          <AnswerText text={text} growing />
+        )}
+        <Progress live={live} stopping={stopping ?? false} />
+      </div>
+    </article>
+  );
+}
+
+function Progress({ live, stopping }: { live: Live; stopping: boolean }) {
+  const { waiting, again } = live.answer;
+  if (stopping) return <p class="progress">Stopping…</p>;
+  // A first failure is mended before anybody could read of it.
+  if (waiting?.refusal || (waiting && waiting.failures > 1)) {
+    return (
+      <p class="progress">
+        {waiting.refusal ? waiting.refusal.message : "The connection was lost; the answer goes on without us."}{" "}
+        Trying again in <Countdown until={waiting.until} />.{" "}
+        <button type="button" class="link" onClick={tryNow}>
+          Try now
+        </button>
+      </p>
+    );
+  }
+  if (again) return <p class="progress">The service moved: the answer is being written again.</p>;
+  return null;
+}
+
+/** `3 s`, counting down. */
+export function Countdown({ until }: { until: number }) {
+  const [now, setNow] = useState(Date.now());
+  useEffect(() => {
+    const timer = setInterval(() => setNow(Date.now()), 500);
+    return () => clearInterval(timer);
+  }, []);
+  return <span class="countdown">{Math.max(0, Math.ceil((until - now) / 1000))} s</span>;
+}
+
+function PendingQuestion({ chat, pending }: { chat: Chat; pending: Pending }) {
+  const { problem, body } = pending;
+  return (
+    <article class={problem ? "message question unsent" : "message question"} aria-label="You">
+      <div class="bubble" dir="auto">
+        {body.content}
+      </div>
+      {problem && (
+        <div class="outcome bad" role="alert">
+          <Icon name="warning" />
+          <p>Not sent. {problem}</p>
+          <span>
+            <button type="button" class="small" onClick={() => chat.sendAgain()}>
+              <Icon name="again" /> Send again
+            </button>
+            <button type="button" class="small" onClick={() => chat.discard(true)}>
+              <Icon name="pen" /> Edit
+            </button>
+            <button type="button" class="small" onClick={() => chat.discard(false)}>
+              <Icon name="bin" /> Discard
+            </button>
+          </span>
+        </div>
+      )}
+    </article>
+  );
+}
