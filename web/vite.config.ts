@@ -19,4 +19,6 @@ export default defineConfig({
     // The page's security policy allows no fonts and images out of data: addresses.
     assetsInlineLimit: 0,
   },
+  // Beside a running local stack, whose API and sign-in it uses (see CONTRIBUTING.md).
+  server: { port: 5173, strictPort: true, proxy: { "/config.json": "http://localhost:3000" } },
 });
