@@ -170,6 +170,7 @@ async def visit(
                     options["storage_state"] = signed_in(site.origin, account)
                 options = {"base_url": site.origin, "locale": "en-GB", **options}
                 window: BrowserContext = await browser.new_context(**options)
+                window.set_default_timeout(10_000)
                 windows.push_async_callback(window.close)
             else:
                 window = beside.context

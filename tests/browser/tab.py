@@ -70,6 +70,36 @@ class Tab:
         """Where one types."""
         return self.page.get_by_role("textbox", name="Message", exact=True)
 
+    @property
+    def messages(self) -> Locator:
+        """The part of the page that holds the conversation."""
+        return self.page.get_by_role("region", name="Messages", exact=True)
+
+    @property
+    def questions(self) -> Locator:
+        """What the person has said."""
+        return self.messages.get_by_role("article", name="You", exact=True)
+
+    @property
+    def answers(self) -> Locator:
+        """What the model has said."""
+        return self.messages.get_by_role("article", name="samosaChaat", exact=True)
+
+    @property
+    def answer(self) -> Locator:
+        """The newest answer."""
+        return self.answers.last
+
+    async def ask(self, text: str) -> None:
+        """Type it and send it."""
+        await self.composer.fill(text)
+        await self.composer.press("Enter")
+
+    async def conversation_id(self) -> str:
+        """Of the open conversation, as soon as the address names one."""
+        await self.page.wait_for_url("**/c/*")
+        return self.page.url.rpartition("/")[2]
+
     def button(self, name: str | re.Pattern[str]) -> Locator:
         """A button of that name (whole, unless it is a pattern)."""
         return self.page.get_by_role("button", name=name, exact=isinstance(name, str))

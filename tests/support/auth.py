@@ -207,7 +207,9 @@ class AuthServer(WireServer):
             return
         body = request.json()
         user_id = str(uuid.uuid5(uuid.NAMESPACE_URL, body["name"]))
-        account = self.user(body["name"], user_id=user_id, is_admin=body["admin"])
+        account = self.user(
+            body["name"], user_id=user_id, token=uuid.uuid4().hex, is_admin=body["admin"]
+        )
         answer = {"token": account.token, "user": account.user, "expires_at": account.expires_at}
         await wire.respond(200, answer, allowed)
 
