@@ -13,6 +13,21 @@ const parser = new MarkdownIt({ html: false, linkify: true }).use(tex, {
 // "file.py" and "example.com" are not links unless somebody says so.
 parser.linkify.set({ fuzzyLink: false, fuzzyEmail: false });
 
+// `- [x] done`: the brackets become a token of their own.
+parser.core.ruler.after("inline", "tasks", ({ tokens, Token: Made }) => {
+  tokens.forEach(({ content, children }, index) => {
+    const item = tokens[index - 2];
+    const box = /^\[([ xX])\]\s/.exec(content);
+    const first = children?.[0];
+    if (!box || item?.type !== "list_item_open" || first?.type !== "text") return;
+    item.attrSet("class", "task");
+    first.content = first.content.slice(box[0].length - 1);
+    const task = new Made("task", "", 0);
+    task.markup = box[1]!.toLowerCase();
+    children!.unshift(task);
+  });
+});
+
 /** A paragraph, list, table, … at the top level. The same source gives the same object again. */
 export interface Block {
   source: string;

@@ -52,6 +52,8 @@ function element(token: Token, children: ComponentChildren[]): ComponentChildren
       const side = /text-align:(\w+)/.exec(attribute("style") ?? "")?.[1];
       return h(token.tag, { class: side && `align-${side}` }, ...children);
     }
+    case "list_item_open":
+      return <li class={attribute("class")}>{...children}</li>;
     case "ordered_list_open":
       return h("ol", { start: attribute("start") }, ...children);
     case "link_open": {
@@ -75,6 +77,8 @@ function leaf(token: Token, growing: boolean): ComponentChildren {
     case "text":
     case "text_special":
       return token.content;
+    case "task":
+      return <input type="checkbox" checked={token.markup === "x"} disabled aria-label={token.markup === "x" ? "done" : "to do"} />;
     case "code_inline":
       return <code>{token.content}</code>;
     case "fence":

@@ -289,7 +289,9 @@ export class Chat {
     batch(() => {
       this.messages.value = this.messages.peek().map((message): Shown => {
         if (kept !== undefined && message.id === kept) {
-          return withNotice(message, noticeOfKept(done.status, detail));
+          // Of one failure after the other, the newest reason is the one to know.
+          const notice = message.status === "failed" ? detail : noticeOfKept(done.status, detail);
+          return withNotice(message, notice);
         }
         if (message.id !== done.message_id && (message.id !== replaces || kept !== undefined)) return message;
         return withNotice(

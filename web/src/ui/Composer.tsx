@@ -94,7 +94,6 @@ export function Composer({ chat }: { chat: Chat | undefined }) {
           rows={1}
           placeholder={chat ? "Go on…" : "Ask anything…"}
           aria-label="Message"
-          autoFocus
           value={text}
           enterkeyhint="send"
           onInput={(event) => change(event.currentTarget.value)}

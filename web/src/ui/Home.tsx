@@ -6,6 +6,7 @@ import { refused } from "../state/service";
 import { session } from "../state/session";
 import { Composer } from "./Composer";
 import { Mark } from "./Icon";
+import { focusComposer } from "./shell";
 
 const IDEAS = [
   ["Plan", "Plan a rainy Sunday for two friends who love to cook."],
@@ -27,6 +28,7 @@ export function Home() {
       announce((error as Error).message);
       writeDraft(undefined, text);
       setVersion(version + 1);
+      focusComposer();
     }
   };
   return (

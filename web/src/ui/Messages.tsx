@@ -57,15 +57,17 @@ const Answer = memo(
       <div class="body">
         {message.content.trim() !== "" && <AnswerText text={message.content} growing={false} />}
         <Outcome chat={chat} message={message} last={last} />
-        <footer>
-          {message.content.trim() !== "" && <CopyButton text={message.content} label="Copy the answer" />}
-          {last && (
-            <button type="button" class="tool" title="Write it anew" aria-label="Write the answer anew" onClick={() => chat.regenerate()}>
-              <Icon name="again" />
-            </button>
-          )}
-          <small title={moment(message.created_at)}>{facts(message)}</small>
-        </footer>
+        {message.content.trim() !== "" && (
+          <footer>
+            <CopyButton text={message.content} label="Copy the answer" />
+            {last && (
+              <button type="button" class="tool" title="Write it anew" aria-label="Write the answer anew" onClick={() => chat.regenerate()}>
+                <Icon name="again" />
+              </button>
+            )}
+            <small title={moment(message.created_at)}>{facts(message)}</small>
+          </footer>
+        )}
       </div>
     </article>
   ),
@@ -89,7 +91,7 @@ function outcome({ status, content, notice }: Shown): string | undefined {
   const written = content.trim() !== "";
   switch (status) {
     case "stopped":
-      return written ? "You stopped this answer." : "You stopped this answer before it began.";
+      return notice ?? (written ? "You stopped this answer." : "You stopped this answer before it began.");
     case "interrupted":
       return `This answer was cut off${written ? ", and ends here" : ""}.${notice ? ` ${notice}` : ""}`;
     case "failed":
@@ -103,7 +105,7 @@ function facts({ model_tag, token_count, inference_time_ms }: Shown): string {
   const known = [
     model_tag !== "default" && model_tag,
     token_count > 0 && `${token_count.toLocaleString()} ${token_count === 1 ? "token" : "tokens"}`,
-    inference_time_ms > 0 && `${(inference_time_ms / 1000).toLocaleString(undefined, { maximumFractionDigits: 1 })} s`,
+    inference_time_ms >= 50 && `${(inference_time_ms / 1000).toLocaleString(undefined, { maximumFractionDigits: 1 })} s`,
   ];
   return known.filter(Boolean).join(" · ");
 }
