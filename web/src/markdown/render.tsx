@@ -13,8 +13,8 @@ export const BlockView = memo(
   (before, after) => before.block === after.block && before.growing === after.growing,
 );
 
-// The page's own headings come first.
-const HEADINGS: Record<string, string> = { h1: "h3", h2: "h4", h3: "h5", h4: "h6", h5: "h6", h6: "h6" };
+// The conversation's title is the page's only h1. How large a heading looks is up to its class.
+const tagOf = (tag: string) => (tag === "h1" ? "h2" : tag);
 const SAFE_ADDRESS = /^(https?:|mailto:)/i;
 
 interface Open {
@@ -40,7 +40,7 @@ function element(token: Token, children: ComponentChildren[]): ComponentChildren
   if (token.hidden) return h(Fragment, null, ...children); // a paragraph of a tight list
   switch (token.type) {
     case "heading_open":
-      return h(HEADINGS[token.tag]!, { class: `level-${token.tag.slice(1)}` }, ...children);
+      return h(tagOf(token.tag), { class: `level-${token.tag.slice(1)}` }, ...children);
     case "table_open":
       return (
         <div class="table" tabIndex={0} role="group" aria-label="Table">

@@ -50,7 +50,7 @@ function Signed() {
     document.title = `${answering ? "… " : ""}${title ? `${title} · ` : ""}samosaChaat`;
   }, [title, answering]);
   useEffect(() => focusComposer(), [id]);
-  const narrowAndOpen = drawer.value;
+  const narrowAndOpen = useDrawer();
 
   return (
     <div class={narrowAndOpen ? "frame drawer-open" : "frame"}>
@@ -114,6 +114,26 @@ function Banner() {
   );
 }
 
+/** Whether the list lies over the page, on a narrow screen; the focus goes with it. */
+function useDrawer(): boolean {
+  const open = drawer.value;
+  useEffect(() => {
+    const wide = matchMedia("(min-width: 861px)");
+    const close = () => (drawer.value = false);
+    wide.addEventListener("change", close);
+    return () => wide.removeEventListener("change", close);
+  }, []);
+  useEffect(() => {
+    if (!open) return;
+    document.querySelector<HTMLElement>(".sidebar .only-narrow")?.focus();
+    return () => {
+      const within = document.activeElement?.closest(".sidebar");
+      if (within) document.querySelector<HTMLElement>(".top .only-narrow")?.focus();
+    };
+  }, [open]);
+  return open;
+}
+
 function useKeys(): void {
   useEffect(() => {
     const onKeyDown = (event: KeyboardEvent) => {
@@ -124,6 +144,10 @@ function useKeys(): void {
         go(undefined);
         drawer.value = false;
         focusComposer();
+      } else if (command && key === "z" && !/^(INPUT|TEXTAREA)$/.test(document.activeElement?.tagName ?? "")) {
+        const undo = toasts.peek().findLast(({ action }) => action)?.action;
+        if (!undo) return;
+        undo.run();
       } else if (event.key === "Escape" && drawer.peek() && !document.querySelector("dialog[open], :popover-open")) {
         drawer.value = false;
       } else if (event.key === "Escape" && !somethingIsOpen() && !event.isComposing && chat.peek()?.answering.peek()) {

@@ -33,6 +33,11 @@ export function Dialog({ title, onClose, plain = false, class: name = "", childr
         event.preventDefault();
         onClose?.();
       }}
+      onClose={() => {
+        // A browser lets a second Esc through; what must be answered stays.
+        if (onClose) onClose();
+        else if (dialog.current?.isConnected) dialog.current.showModal();
+      }}
       onPointerDown={(event) => {
         if (event.target === dialog.current) onClose?.();
       }}

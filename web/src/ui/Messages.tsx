@@ -7,6 +7,7 @@ import { AnswerText } from "./Answer";
 import { CopyButton } from "./CopyButton";
 import { Icon, Mark } from "./Icon";
 import { memo } from "./memo";
+import { focusComposer } from "./shell";
 
 export function Messages({ chat }: { chat: Chat }) {
   const messages = chat.messages.value;
@@ -187,7 +188,7 @@ function PendingQuestion({ chat, pending }: { chat: Chat; pending: Pending }) {
             <button type="button" class="small" onClick={() => chat.sendAgain()}>
               <Icon name="again" /> Send again
             </button>
-            <button type="button" class="small" onClick={() => chat.discard(true)}>
+            <button type="button" class="small" onClick={() => (chat.discard(true), focusComposer(true))}>
               <Icon name="pen" /> Edit
             </button>
             <button type="button" class="small" onClick={() => chat.discard(false)}>

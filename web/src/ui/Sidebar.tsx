@@ -110,6 +110,12 @@ function Row({ item }: { item: Listed }) {
       </li>
     );
   }
+  const remove = () => {
+    const row = link.current!.closest("li")!;
+    const near = (row.nextElementSibling ?? row.previousElementSibling)?.querySelector("a");
+    conversations.remove(item);
+    near?.focus();
+  };
   const favourite = () => void conversations.change(item.id, { is_favorited: !item.is_favorited });
   return (
     <li class={open ? "row open" : "row"}>
@@ -122,7 +128,7 @@ function Row({ item }: { item: Listed }) {
         onDblClick={() => setRenaming(true)}
         onKeyDown={(event) => {
           if (event.key === "F2") setRenaming(true);
-          else if (event.key === "Delete") conversations.remove(item);
+          else if (event.key === "Delete") remove();
           else return;
           event.preventDefault();
         }}
@@ -139,7 +145,7 @@ function Row({ item }: { item: Listed }) {
           { label: entry("pen", "Rename"), run: () => setRenaming(true) },
           { label: entry("star", item.is_favorited ? "Remove from favourites" : "Add to favourites"), run: favourite },
           "line",
-          { label: entry("bin", "Delete"), danger: true, run: () => conversations.remove(item) },
+          { label: entry("bin", "Delete"), danger: true, run: remove },
         ]}
       />
     </li>
@@ -191,14 +197,14 @@ function Person() {
     <div class="person">
       <Menu
         above
-        label={`${user.name}: settings and sign-out`}
+        label={`${user.name}${user.is_admin ? " admin" : ""}: settings and sign-out`}
         class="who"
         button={
           <>
             <span class="initial" aria-hidden="true">
               {[...user.name][0]?.toUpperCase()}
             </span>
-            <span class="name">{user.name}</span>
+            <span class="name">{user.name}</span>{" "}
             {user.is_admin && <small>admin</small>}
             <Icon name="chevron" />
           </>
