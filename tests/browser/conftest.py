@@ -16,7 +16,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, Error, async_playwright
 from tests.browser.past import Past
-from tests.browser.site import ServePage, Site
+from tests.browser.site import Place, ServePage, Site
 from tests.browser.tab import Tab, Visit, expect, signed_in
 from tests.support.auth import Account, AuthServer
 from tests.support.database import Database
@@ -104,7 +104,7 @@ def _why(chromium: Path, libraries: str, error: Error) -> str:
 @pytest.fixture(scope="session")
 def shared_site(
     service_with: ServiceWith, auth_server: AuthServer
-) -> Iterator[tuple[Site, Service]]:
+) -> Iterator[tuple[Place, Service]]:
     site = Site()
     try:
         service = service_with(FRONTEND_URL=site.origin)
@@ -114,13 +114,13 @@ def shared_site(
 
 
 @pytest.fixture
-def site(shared_site: tuple[Site, Service], auth: AuthServer, inference: Inference) -> Site:
+def site(shared_site: tuple[Place, Service], auth: AuthServer, inference: Inference) -> Place:
     """The page, talking to the shared service."""
     return shared_site[0]
 
 
 @pytest.fixture
-def service(shared_site: tuple[Site, Service], auth: AuthServer, inference: Inference) -> Service:
+def service(shared_site: tuple[Place, Service], auth: AuthServer, inference: Inference) -> Service:
     """The service that the page talks to."""
     return shared_site[1]
 
@@ -136,7 +136,7 @@ def serve_page(start_service: StartService, auth_server: AuthServer) -> Iterator
     """Starts a service of the test's own with these variables, and a site for it."""
     sites: list[Site] = []
 
-    def serve(**env: str) -> tuple[Site, Service]:
+    def serve(**env: str) -> tuple[Place, Service]:
         site = Site()
         sites.append(site)
         service = start_service({"FRONTEND_URL": site.origin, **env})
@@ -149,7 +149,7 @@ def serve_page(start_service: StartService, auth_server: AuthServer) -> Iterator
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def visit(
-    browser: Browser, site: Site, auth: AuthServer, request: pytest.FixtureRequest
+    browser: Browser, site: Place, auth: AuthServer, request: pytest.FixtureRequest
 ) -> AsyncIterator[Visit]:
     """Opens tabs, and sees to it that nothing went wrong in them."""
     default_site = site
@@ -160,7 +160,7 @@ async def visit(
             account: Account | None = None,
             path: str | None = "/",
             *,
-            site: Site | None = None,
+            site: Place | None = None,
             beside: Tab | None = None,
             **options: Any,
         ) -> Tab:
@@ -174,7 +174,7 @@ async def visit(
                 windows.push_async_callback(window.close)
             else:
                 window = beside.context
-            tab = Tab(await window.new_page(), _origins(site))
+            tab = Tab(await window.new_page(), site)
             tabs.append(tab)
             if path is not None:
                 await tab.page.goto(path)
@@ -188,7 +188,3 @@ async def visit(
                 )
     wrong = [what for tab in tabs for what in tab.wrong]
     assert not wrong, "\n".join(wrong)
-
-
-def _origins(site: Site) -> set[str]:
-    return {site.origin, *(f"http://localhost:{port}" for port in site.neighbours)}

@@ -14,7 +14,7 @@ from playwright.async_api import (
     Request,
     expect,
 )
-from tests.browser.site import Site
+from tests.browser.site import Place
 from tests.support.auth import Account
 
 PICTURES = Path(__file__).parent / "pictures"
@@ -32,13 +32,14 @@ def signed_in(origin: str, account: Account) -> dict[str, Any]:
 class Tab:
     """A tab, and what went wrong in it: nothing may, unless the test says so."""
 
-    def __init__(self, page: Page, origins: set[str]) -> None:
+    def __init__(self, page: Page, site: Place) -> None:
         self.page = page
+        self.site = site
         self.wrong: list[str] = []
         """Errors of the page, refused policies, and requests to places that are not ours."""
         self.failed_requests_are_fine = False
         """Where a test cuts the network or the service refuses, the browser says so."""
-        self._origins = origins
+        self._origins = {site.origin, *(f"http://localhost:{port}" for port in site.neighbours)}
         page.on("pageerror", self._on_error)
         page.on("console", self._on_console)
         page.on("request", self._on_request)
@@ -69,6 +70,11 @@ class Tab:
     def composer(self) -> Locator:
         """Where one types."""
         return self.page.get_by_role("textbox", name="Message", exact=True)
+
+    @property
+    def form(self) -> Locator:
+        """All that belongs to typing and sending."""
+        return self.page.get_by_role("form", name="Your message", exact=True)
 
     @property
     def messages(self) -> Locator:
@@ -138,7 +144,7 @@ class Visit(Protocol):
         account: Account | None = ...,
         path: str | None = ...,
         *,
-        site: Site | None = ...,
+        site: Place | None = ...,
         beside: Tab | None = ...,
         **options: Any,
     ) -> Tab: ...
