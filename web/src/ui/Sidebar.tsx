@@ -201,9 +201,7 @@ function Person() {
         class="who"
         button={
           <>
-            <span class="initial" aria-hidden="true">
-              {[...user.name][0]?.toUpperCase()}
-            </span>
+            <i class="initial" data-initial={[...user.name][0]?.toUpperCase()} />
             <span class="name">{user.name}</span>{" "}
             {user.is_admin && <small>admin</small>}
             <Icon name="chevron" />
