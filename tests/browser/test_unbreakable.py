@@ -1,15 +1,20 @@
 """Reloads, tabs, lost networks and services: nothing shown twice, nothing missed, nothing lost."""
 
+import contextlib
+import random
+
+import pytest
 from playwright.async_api import Route
 from tests.browser.past import Past
-from tests.browser.site import ServePage
+from tests.browser.site import ServePage, Site
 from tests.browser.tab import Visit, expect
 from tests.browser.watching import check_growing, numbers, shown_texts, watch_answer
 from tests.support.auth import AuthServer
+from tests.support.balancer import BadNetwork
 from tests.support.client import Client
 from tests.support.gates import Gate
 from tests.support.inference import Inference, Script
-from tests.support.service import Service
+from tests.support.service import Service, StartService
 from tests.support.waiting import eventually
 
 ENDED = "n299"
@@ -276,3 +281,32 @@ async def test_an_answer_of_another_device_is_joined_when_one_comes_back(
         finish.open()
         await expect(tab.answer).to_contain_text("From afar, done.")
         await stream.rest()
+
+
+async def test_a_network_that_breaks_again_and_again_costs_nothing(
+    visit: Visit,
+    auth: AuthServer,
+    inference: Inference,
+    start_service: StartService,
+    pytestconfig: pytest.Config,
+) -> None:
+    chance = random.Random(pytestconfig.getoption("hypothesis_seed"))
+    tokens = numbers(400)
+    script = Script()
+    for start in range(0, 400, 10):
+        script.tokens(*tokens[start : start + 10]).pause(0.05)
+    inference.default = script.done()
+    site = Site()
+    with contextlib.closing(site):
+        service = start_service(FRONTEND_URL=site.origin)
+        async with BadNetwork(service.port, lambda: chance.randrange(12_000)) as network:
+            tab = await visit(auth.user(), site=site.start(network.port, auth.port))
+            tab.failed_requests_are_fine = True
+            await watch_answer(tab)
+            await tab.ask("Count")
+            await expect(tab.answer).to_contain_text("n399", timeout=40_000)
+            await expect(tab.button("Send")).to_be_visible()
+            check_growing(await shown_texts(tab), tokens)
+            assert network.cut >= 3
+            await tab.page.close()
+    assert len(inference.calls) == 1
