@@ -4,7 +4,7 @@ import { batch, computed, effect, signal } from "@preact/signals";
 import type { Message } from "../api";
 import { type Answer, type Question, readAnswer, Refused, type Start } from "../stream";
 import * as conversations from "./conversations";
-import { type Pending, readPending, writeDraft, writePending } from "./drafts";
+import { newKey, type Pending, readPending, writeDraft, writePending } from "./drafts";
 import * as models from "./models";
 import { chosen } from "./preferences";
 import { go, openId } from "./router";
@@ -43,6 +43,8 @@ export class Chat {
   );
 
   private reading: AbortController | undefined;
+  /** Somebody looks at it. */
+  private looked = true;
   private latest: Answer | undefined;
   private refreshing: Promise<void> | undefined;
 
@@ -50,6 +52,7 @@ export class Chat {
 
   /** Shows what there is: also after a reload, and when somebody comes back. */
   async open(): Promise<void> {
+    this.looked = true;
     const pending = readPending(this.id);
     if (pending && !this.pending.peek()) {
       const old = Date.now() - pending.sentAt > SEND_AGAIN_MS;
@@ -59,8 +62,15 @@ export class Chat {
     await this.refresh();
   }
 
-  /** Leaves the answer running, and stops reading it. */
+  /** Leaves the answer running, and stops reading it; once a question on its way has arrived. */
   leave(): void {
+    this.looked = false;
+    const pending = this.pending.peek();
+    if (!pending || pending.problem) this.drop();
+  }
+
+  /** Stops reading. */
+  drop(): void {
     this.reading?.abort();
     this.reading = undefined;
     this.live.value = undefined;
@@ -98,7 +108,7 @@ export class Chat {
           gone,
         };
       }
-      if (gone) this.leave();
+      if (gone) this.drop();
       return;
     }
     if (this.reading || openId.peek() !== this.id) return;
@@ -125,7 +135,7 @@ export class Chat {
 
   /** Sends a message. It is kept until the service has confirmed it. */
   send(content: string): void {
-    const key = crypto.randomUUID();
+    const key = newKey();
     void this.ask({ key, body: { content, ...chosen() }, sentAt: Date.now() });
   }
 
@@ -145,7 +155,7 @@ export class Chat {
   regenerate(): void {
     const replaces = this.messages.peek().findLast((message) => message.role === "assistant")?.id;
     const last = this.messages.peek().at(-1);
-    const question: Question = { path: "regenerate", body: chosen(), key: crypto.randomUUID() };
+    const question: Question = { path: "regenerate", body: chosen(), key: newKey() };
     void this.read(question, last?.id === replaces ? replaces : undefined);
   }
 
@@ -155,7 +165,7 @@ export class Chat {
     announce("Stopping");
     const begun = this.latest?.start !== undefined;
     const pending = this.pending.peek();
-    if (!begun) this.leave();
+    if (!begun) this.drop();
     if (pending) this.keep({ ...pending, problem: "Stopped before it was sent." });
     try {
       await api.stop(this.id);
@@ -165,7 +175,7 @@ export class Chat {
       if (now) this.live.value = { ...now, stopping: false };
     }
     if (begun && !this.latest?.waiting) return; // the stream brings the end
-    this.leave();
+    this.drop();
     const known = new Set(this.messages.peek().map((message) => message.id));
     await this.refresh();
     if (!pending || this.pending.peek()?.key !== pending.key) return;
@@ -191,7 +201,7 @@ export class Chat {
 
   /** Reads one answer to its end: to that question, or the one being written, if any. */
   private async read(question?: Question, replaces?: string): Promise<void> {
-    this.leave();
+    this.drop();
     const reading = new AbortController();
     this.reading = reading;
     this.latest = undefined;
@@ -205,6 +215,7 @@ export class Chat {
         const id = answer.start?.message_id;
         const before = this.latest as Answer | undefined;
         if (id !== undefined && id !== before?.start?.message_id) await this.begin(answer.start!);
+        if (!this.looked && this.pending.peek() === undefined) this.drop();
         if (reading.signal.aborted) return;
         if (answer.waiting && !answer.waiting.refusal) void suspect();
         this.show(answer);
@@ -383,7 +394,7 @@ function chatOf(id: string): Chat {
 export const chat = signal<Chat | undefined>(undefined);
 
 export function forgetChats(): void {
-  chat.peek()?.leave();
+  for (const old of kept.values()) old.drop();
   chat.value = undefined;
   kept.clear();
 }

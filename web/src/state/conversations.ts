@@ -29,8 +29,8 @@ export const items = signal<Listed[]>([]);
 export const nextCursor = signal<string | null | undefined>(undefined);
 export const loading = signal(false);
 export const problem = signal("");
-/** Favourites of pages that have not been scrolled to. */
-const older = signal<Listed[]>([]);
+/** Known from elsewhere, of pages that have not been scrolled to: favourites, and what was opened. */
+const strays = signal<Listed[]>([]);
 
 /** To be deleted when its time for an undo is over: id to a time in ms since 1970. */
 const doomed = signal<Record<string, number>>({});
@@ -41,7 +41,9 @@ export const groups = computed<Group[]>(() => {
   const known = new Set(items.value.map((item) => item.id));
   const favourites = [
     ...shown.value.filter((item) => item.is_favorited),
-    ...older.value.filter((item) => !known.has(item.id) && !(item.id in doomed.value)),
+    ...strays.value.filter(
+      (item) => item.is_favorited && !known.has(item.id) && !(item.id in doomed.value),
+    ),
   ];
   const found: Group[] = favourites.length ? [{ day: "favourites", items: favourites }] : [];
   for (const item of shown.value) {
@@ -57,7 +59,7 @@ export const groups = computed<Group[]>(() => {
 export const known = computed(() => shown.value);
 
 export function conversation(id: string): Listed | undefined {
-  return items.value.find((item) => item.id === id) ?? older.value.find((item) => item.id === id);
+  return items.value.find((item) => item.id === id) ?? strays.value.find((item) => item.id === id);
 }
 
 const zone = () => Intl.DateTimeFormat().resolvedOptions().timeZone;
@@ -90,6 +92,7 @@ export async function refresh(): Promise<void> {
         .peek()
         .filter((item) => last !== undefined && first.next !== null && follows(item, last));
       items.value = [...first.items, ...rest];
+      // Where something older is known already, its page's cursor stands.
       if (rest.length === 0) nextCursor.value = first.next;
       problem.value = "";
     });
@@ -137,7 +140,7 @@ export async function findFavourites(): Promise<void> {
       found.push(...more.items.filter((item) => item.is_favorited));
       cursor = more.next;
     }
-    older.value = found;
+    strays.value = [...strays.peek(), ...found];
   } catch {
     // They turn up while scrolling.
   }
@@ -146,7 +149,7 @@ export async function findFavourites(): Promise<void> {
 export function forget(): void {
   batch(() => {
     items.value = [];
-    older.value = [];
+    strays.value = [];
     nextCursor.value = undefined;
     problem.value = "";
   });
@@ -164,9 +167,17 @@ export function put(changed: Conversation): void {
   const own = { id, user_id, title, model_tag, is_favorited, created_at, updated_at };
   const before = conversation(id);
   const day = before?.updated_at === updated_at ? before.day : today(new Date(updated_at));
-  items.value = [...items.peek().filter((item) => item.id !== id), { ...own, day }].sort(
-    (one, other) => (follows(one, other) ? 1 : -1),
-  );
+  const item = { ...own, day };
+  const last = items.peek().at(-1);
+  const unseen = nextCursor.peek() !== null && (last === undefined || follows(item, last));
+  const without = (list: Listed[]) => list.filter((one) => one.id !== id);
+  batch(() => {
+    if (unseen) strays.value = [...without(strays.peek()), item];
+    else {
+      items.value = [...without(items.peek()), item].sort((one, other) => (follows(one, other) ? 1 : -1));
+      strays.value = without(strays.peek());
+    }
+  });
 }
 
 /** The change at once, and back again if the service does not want it. */
@@ -189,7 +200,7 @@ function replace(item: Listed): void {
   const swap = (list: Listed[]) => list.map((one) => (one.id === item.id ? item : one));
   batch(() => {
     items.value = swap(items.peek());
-    older.value = swap(older.peek()).filter((one) => one.is_favorited);
+    strays.value = swap(strays.peek());
   });
 }
 
@@ -222,7 +233,6 @@ export function remove(item: Conversation): void {
       },
     },
   });
-  announce("Deleted. It can be undone for a few seconds.");
   timers.set(item.id, setTimeout(() => void execute(item.id), UNDO_MS));
 }
 
@@ -239,7 +249,7 @@ async function execute(id: string, leaving = false): Promise<void> {
   }
   batch(() => {
     items.value = items.peek().filter((item) => item.id !== id);
-    older.value = older.peek().filter((item) => item.id !== id);
+    strays.value = strays.peek().filter((item) => item.id !== id);
     spare(id);
   });
   tell({ type: "list" });

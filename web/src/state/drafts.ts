@@ -14,6 +14,12 @@ export interface Pending {
   problem?: string;
 }
 
+/** An Idempotency-Key; `crypto.randomUUID` is not there without https. */
+export function newKey(): string {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
 /** `id` undefined: of the conversation that does not exist yet. */
 export function draftName(id: string | undefined): string {
   return `${personal("draft")}.${id ?? "new"}`;

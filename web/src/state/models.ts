@@ -30,7 +30,6 @@ export async function swap(tag: string): Promise<boolean> {
     await api.swap(tag);
     await refresh();
     toast(`${tag} is ready.`);
-    announce(`${tag} is ready`);
     return true;
   } catch (error) {
     refused(error);

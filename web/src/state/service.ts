@@ -4,6 +4,7 @@ import { signal } from "@preact/signals";
 import { Api, Unreachable } from "../api";
 import type { Config } from "../config";
 import { backoff, pause, Refused } from "../stream";
+import { announce } from "./say";
 import { expired, session } from "./session";
 
 export let config: Config;
@@ -57,6 +58,7 @@ export async function suspect(): Promise<void> {
   probing = false;
   if (lost.peek() === undefined) return;
   lost.value = undefined;
+  announce("Connected again");
   tryNow();
   for (const callback of found) callback();
 }

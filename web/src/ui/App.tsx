@@ -21,7 +21,7 @@ export function App() {
   return (
     <>
       {session.value ? <Signed /> : <SignInPage />}
-      <div class="toasts">
+      <div class="toasts" aria-live="polite">
         {toasts.value.map(({ id, text, action }) => (
           <div key={id} class="toast">
             <span>{text}</span>

@@ -54,6 +54,7 @@ function Scroll({ chat }: { chat: Chat }) {
   useLayoutEffect(() => {
     const watcher = new ResizeObserver(() => {
       if (following.current) toEnd();
+      if (box.current!.scrollHeight <= box.current!.clientHeight) void earlier();
     });
     watcher.observe(content.current!);
     watcher.observe(box.current!);

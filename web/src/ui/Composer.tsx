@@ -49,6 +49,7 @@ export function Composer({ chat }: { chat: Chat | undefined }) {
   const send = async () => {
     if (!ready) {
       if (answering) announce("An answer is being written. Esc stops it.");
+      if (blocked) announce("First send or discard the message that was not sent.");
       return;
     }
     setProblem("");
@@ -69,6 +70,7 @@ export function Composer({ chat }: { chat: Chat | undefined }) {
     }
   };
 
+  const placeholder = blocked ? "First decide about the message above…" : chat ? "Go on…" : "Ask anything…";
   const thinking = options.value.thinking_mode;
   return (
     <form
@@ -92,7 +94,7 @@ export function Composer({ chat }: { chat: Chat | undefined }) {
           id="composer"
           ref={area}
           rows={1}
-          placeholder={chat ? "Go on…" : "Ask anything…"}
+          placeholder={placeholder}
           aria-label="Message"
           value={text}
           enterkeyhint="send"

@@ -1,5 +1,5 @@
 import { useState } from "preact/hooks";
-import { announce } from "../state/say";
+import { announce, toast } from "../state/say";
 import { Icon } from "./Icon";
 
 /** Puts a text on the clipboard and says so. */
@@ -9,7 +9,8 @@ export function CopyButton({ text, label }: { text: string; label: string }) {
     try {
       await navigator.clipboard.writeText(text);
     } catch {
-      announce("Could not be copied");
+      // Without https, browsers keep the clipboard to themselves.
+      toast("The browser does not let the page copy.");
       return;
     }
     announce("Copied");

@@ -19,13 +19,21 @@ export function Messages({ chat }: { chat: Chat }) {
   const placed = messages.some(({ id }) => id === place);
   return (
     <>
-      {messages.map((message) => {
-        if (message.id === place) return <LiveAnswer key={message.id} chat={chat} />;
+      {messages.map((message, index) => {
         if (message.role === "user") return <Question key={message.id} text={message.content} at={message.created_at} />;
-        return <Answer key={message.id} chat={chat} message={message} last={message === last && !pending && !live} />;
+        return (
+          <Answer
+            // Of what it answers: an answer that is written anew stays the same element.
+            key={`${messages[index - 1]?.id ?? message.id} answered`}
+            chat={chat}
+            message={message}
+            live={message.id === place ? live : undefined}
+            last={message === last && !pending && !live}
+          />
+        );
       })}
       {pending && <PendingQuestion chat={chat} pending={pending} />}
-      {live && !placed && <LiveAnswer key="live" chat={chat} />}
+      {live && !placed && <Answer key="live" chat={chat} live={live} last={false} />}
       {last?.role === "user" && !pending && !live && (
         <div class="offer">
           <p>This message has no answer.</p>
@@ -51,29 +59,74 @@ const Question = memo(
   (before, after) => before.text === after.text,
 );
 
+interface AnswerProps {
+  chat: Chat;
+  /** Left out before the service has said which one it is. */
+  message?: Shown;
+  /** Set while it is being written. */
+  live?: Live | undefined;
+  last: boolean;
+}
+
 const Answer = memo(
-  ({ chat, message, last }: { chat: Chat; message: Shown; last: boolean }) => (
-    <article class={`message answer ${message.status}`} aria-label="samosaChaat">
-      <Mark />
-      <div class="body">
-        {message.content.trim() !== "" && <AnswerText text={message.content} growing={false} />}
-        <Outcome chat={chat} message={message} last={last} />
-        {message.content.trim() !== "" && (
-          <footer>
-            <CopyButton text={message.content} label="Copy the answer" />
-            {last && (
-              <button type="button" class="tool" title="Write it anew" aria-label="Write the answer anew" onClick={() => chat.regenerate()}>
-                <Icon name="again" />
-              </button>
-            )}
-            <small title={moment(message.created_at)}>{facts(message)}</small>
-          </footer>
-        )}
-      </div>
-    </article>
-  ),
-  (before, after) => before.message === after.message && before.last === after.last,
+  ({ chat, message, live, last }: AnswerProps) => {
+    const text = live ? textOf(live) : (message?.content ?? "");
+    const written = text.trim() !== "";
+    return (
+      <article
+        class={`message answer ${live ? "live" : message?.status}`}
+        aria-label="samosaChaat"
+        aria-busy={live ? "true" : undefined}
+      >
+        <Mark lively={live !== undefined} />
+        <div class="body">
+          {written && <AnswerText text={text} growing={live !== undefined} />}
+          {live && !written && <Dots />}
+          {live && <Progress live={live} />}
+          {message && !live && <Outcome chat={chat} message={message} last={last} />}
+          {message && !live && written && <Tools chat={chat} message={message} last={last} />}
+        </div>
+      </article>
+    );
+  },
+  (before, after) =>
+    before.message === after.message && before.last === after.last && before.live === after.live,
 );
+
+/** Until the stream has caught up with what was there before the connection, that is shown. */
+function textOf({ answer, seed }: Live): string {
+  return answer.text.length < seed.length ? seed : answer.text;
+}
+
+function Dots() {
+  return (
+    <p class="dots" role="img" aria-label="Thinking about it">
+      <i />
+      <i />
+      <i />
+    </p>
+  );
+}
+
+function Tools({ chat, message, last }: { chat: Chat; message: Shown; last: boolean }) {
+  return (
+    <footer>
+      <CopyButton text={message.content} label="Copy the answer" />
+      {last && (
+        <button
+          type="button"
+          class="tool"
+          title="Write it anew"
+          aria-label="Write the answer anew"
+          onClick={() => chat.regenerate()}
+        >
+          <Icon name="again" />
+        </button>
+      )}
+      <small title={moment(message.created_at)}>{facts(message)}</small>
+    </footer>
+  );
+}
 
 /** What is to be said of an answer that is not simply complete. */
 function Outcome({ chat, message, last }: { chat: Chat; message: Shown; last: boolean }) {
@@ -119,33 +172,9 @@ function Again({ chat, label }: { chat: Chat; label: string }) {
   );
 }
 
-/** The answer being written: the only part that changes with every frame. */
-function LiveAnswer({ chat }: { chat: Chat }) {
-  const live = chat.live.value;
-  if (!live) return null;
-  const { answer, seed, stopping } = live;
-  const text = answer.text.length < seed.length ? seed : answer.text;
-  return (
-    <article class="message answer live" aria-label="samosaChaat" aria-busy="true">
-      <Mark lively />
-      <div class="body">
-        {text.trim() === "" ? (
-          <p class="dots" aria-label="Thinking about it">
-            <i />
-            <i />
-            <i />
-          </p>
-        ) : (
-          <AnswerText text={text} growing />
-        )}
-        <Progress live={live} stopping={stopping ?? false} />
-      </div>
-    </article>
-  );
-}
-
-function Progress({ live, stopping }: { live: Live; stopping: boolean }) {
-  const { waiting, again } = live.answer;
+/** What there is to say while an answer is being written. */
+function Progress({ live: { answer, stopping } }: { live: Live }) {
+  const { waiting, again } = answer;
   if (stopping) return <p class="progress">Stopping…</p>;
   // A first failure is mended before anybody could read of it.
   if (waiting?.refusal || (waiting && waiting.failures > 1)) {
