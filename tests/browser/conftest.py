@@ -4,9 +4,7 @@ One browser for each worker; a window of its own for each test, in which nothing
 the test does not expect: no error, no refused policy, no request to anybody else.
 """
 
-import os
 import re
-import subprocess
 from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -14,7 +12,8 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, BrowserContext, Error, async_playwright
+from playwright.async_api import Browser, BrowserContext
+from tests.browser.chromium import running_chromium
 from tests.browser.past import Past
 from tests.browser.site import Place, ServePage, Site
 from tests.browser.tab import Tab, Visit, expect, signed_in
@@ -24,9 +23,6 @@ from tests.support.inference import Inference
 from tests.support.service import Service, ServiceWith, StartService
 
 HERE = Path(__file__).parent
-CHROMIUM = HERE / "node_modules" / ".chromium"
-# Nothing outside this machine can even be found.
-ALONE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1"
 
 expect.set_options(timeout=10_000)
 
@@ -34,7 +30,7 @@ expect.set_options(timeout=10_000)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """One event loop for all of them: that of the browser."""
     for item in items:
-        if HERE in item.path.parents:
+        if HERE in item.path.parents and pytest_asyncio.is_async_test(item):
             item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
 
 
@@ -50,55 +46,11 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
 _FAILED = pytest.StashKey[bool]()
 
 
-@pytest.fixture(scope="session")
-def chromium() -> Path:
-    """The browser's program: the one of the package, or the one that CHROMIUM names."""
-    program = Path(os.environ.get("CHROMIUM") or CHROMIUM / "chromium")
-    if not program.exists():
-        pytest.fail(
-            f"There is no browser at {program}. Run `make test`, which installs one, "
-            "or set CHROMIUM to the program of a Chromium of your own.",
-            pytrace=False,
-        )
-    return program
-
-
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def browser(chromium: Path) -> AsyncIterator[Browser]:
-    """A running Chromium without a window."""
-    environment: dict[str, str | float | bool] = {
-        **os.environ,
-        "LD_LIBRARY_PATH": ":".join(
-            filter(None, [str(CHROMIUM / "lib"), os.environ.get("LD_LIBRARY_PATH")])
-        ),
-    }
-    async with async_playwright() as playwright:
-        try:
-            browser = await playwright.chromium.launch(
-                executable_path=chromium,
-                args=[ALONE, "--disable-gpu"],
-                chromium_sandbox=False,
-                env=environment,
-            )
-        except Error as error:
-            pytest.fail(_why(chromium, str(environment["LD_LIBRARY_PATH"]), error), pytrace=False)
-        async with browser:
-            yield browser
-
-
-def _why(chromium: Path, libraries: str, error: Error) -> str:
-    """Why a browser does not start, for a person who has to do something about it."""
-    found = subprocess.run(
-        ["ldd", str(chromium)],
-        check=False,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "LD_LIBRARY_PATH": libraries},
-    )
-    missing = re.findall(r"^\s*(\S+) => not found", found.stdout, re.MULTILINE)
-    if missing:
-        return f"{chromium} lacks these libraries: {', '.join(missing)}. Install them."
-    return f"{chromium} does not start: {error.message}"
+async def browser() -> AsyncIterator[Browser]:
+    """A running Chromium."""
+    async with running_chromium() as browser:
+        yield browser
 
 
 @pytest.fixture(scope="session")

@@ -13,11 +13,16 @@ from pathlib import Path
 import asyncpg
 import httpx2
 import pytest
+from playwright.async_api import expect
+from tests.browser.chromium import running_chromium
 from tests.support.waiting import eventually_sync
 
 from chat_api.local.postgres import EmbeddedPostgres
 
 START_SECONDS = 90.0
+
+# One stack for all of them.
+pytestmark = pytest.mark.xdist_group("stack")
 
 
 def free_port() -> int:
@@ -125,6 +130,21 @@ def test_the_page_signs_people_in_and_may_use_the_api(stack: Stack) -> None:
     for response in (signed_in, listed):
         assert response.status_code == 200
         assert response.headers["access-control-allow-origin"] == origin
+
+
+async def test_a_person_chats_with_the_model_in_a_browser(stack: Stack) -> None:
+    async with running_chromium() as browser:
+        page = await browser.new_page()
+        await page.goto(f"http://localhost:{stack.ports[3]}")
+        await page.get_by_role("textbox", name="Your name").fill("Chutney")
+        await page.get_by_role("button", name="Sign in").click()
+        await page.get_by_role("textbox", name="Message").fill("What is the capital of France?")
+        await page.keyboard.press("Enter")
+        answer = page.get_by_role("article", name="samosaChaat")
+        await expect(answer).to_contain_text(re.compile(r"\d+ tokens"), timeout=60_000)
+        said = await answer.locator("p").first.inner_text()
+        await page.reload()
+        await expect(answer.locator("p").first).to_have_text(said)
 
 
 def test_a_second_stack_over_the_same_folder_says_so(stack: Stack) -> None:
