@@ -24,6 +24,7 @@ async def running_chromium() -> AsyncIterator[Browser]:
     program = find_program()
     environment = {
         **os.environ,
+        "FONTCONFIG_FILE": str(Path(__file__).with_name("fonts.conf")),
         # The package's libraries, for machines that lack them.
         "LD_LIBRARY_PATH": ":".join(
             filter(None, [str(UNPACKED / "lib"), os.environ.get("LD_LIBRARY_PATH")])
