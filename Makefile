@@ -20,7 +20,7 @@ setup: .venv/ready ## Make .venv from requirements.lock (the other targets do th
 	@PYTHON="$(PYTHON)" sh tools/setup.sh
 
 run: .venv/ready ## Start the whole thing here: PostgreSQL, a real model, auth, the chat API and its page
-	@if command -v npm >/dev/null 2>&1; then $(MAKE) --no-print-directory page || \
+	@if command -v npm >/dev/null 2>&1; then $(MAKE) --no-print-directory --silent page || \
 		echo "run: the chat page could not be built; going on without that"; \
 	else echo "run: npm was not found, so the chat page is not built. Install Node.js 20 or newer for it."; fi
 	@exec $(PY) -m chat_api.cli up
@@ -29,7 +29,7 @@ page: $(PAGE) ## Build the chat page (run and test do this by themselves)
 
 $(PAGE): web/node_modules/.ready $(PAGE_SOURCES)
 	@echo "page: building"
-	@cd web && npm run --silent build
+	@cd web && npm run --silent build -- --logLevel warn
 
 web/node_modules/.ready: web/package.json web/package-lock.json
 	@sh tools/npm.sh web "what builds the chat page"
