@@ -1,6 +1,6 @@
 import { render } from "preact";
 import { loadConfig } from "./config";
-import { followAddress } from "./state/chat";
+import { followAddress } from "./state/chats";
 import { configure } from "./state/service";
 import { keepInStep } from "./state/sync";
 import { App } from "./ui/App";
@@ -15,5 +15,6 @@ try {
   place.replaceChildren();
   render(<App />, place);
 } catch {
-  place.textContent = "The page could not be set up: its server does not answer. Reload to try again.";
+  place.textContent =
+    "The page could not be set up: its server does not answer. Reload to try again.";
 }

@@ -94,9 +94,17 @@ export class Refused extends Error {
 
   static async from(response: Response): Promise<Refused> {
     const problem = await response.json().catch(() => ({}));
-    const code = String(problem.type ?? "").split(":").at(-1) || `http_${response.status}`;
+    const code =
+      String(problem.type ?? "")
+        .split(":")
+        .at(-1) || `http_${response.status}`;
     const seconds = Number(response.headers.get("Retry-After") ?? 0);
-    return new Refused(response.status, code, problem.detail ?? response.statusText, seconds * 1000 || 0);
+    return new Refused(
+      response.status,
+      code,
+      problem.detail ?? response.statusText,
+      seconds * 1000 || 0,
+    );
   }
 }
 
@@ -143,7 +151,10 @@ export async function* readAnswer(
     }
     if (signal.aborted) return;
     const wait = Math.max(backoff(failures++), refusal?.retryAfterMs ?? 0);
-    yield { ...answer, waiting: { failures, until: Date.now() + wait, ...(refusal && { refusal }) } };
+    yield {
+      ...answer,
+      waiting: { failures, until: Date.now() + wait, ...(refusal && { refusal }) },
+    };
     await pause(wait, signal);
   }
 }

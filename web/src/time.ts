@@ -11,7 +11,8 @@ export function nameOfDay(day: string, now = new Date()): string {
   const [year, month, date] = day.split("-").map(Number) as [number, number, number];
   const noon = new Date(year, month - 1, date, 12);
   const ago = Math.round(
-    (new Date(now.getFullYear(), now.getMonth(), now.getDate(), 12).getTime() - noon.getTime()) / 86_400_000,
+    (new Date(now.getFullYear(), now.getMonth(), now.getDate(), 12).getTime() - noon.getTime()) /
+      86_400_000,
   );
   if (ago <= 0) return "Today";
   if (ago === 1) return "Yesterday";

@@ -12,7 +12,15 @@ let highlight: Highlight | undefined;
 let loading: Promise<void> | undefined;
 
 /** A block of code with its language, a button to copy it, and colours once they are loaded. */
-export function Code({ text, language, growing }: { text: string; language: string; growing: boolean }) {
+export function Code({
+  text,
+  language,
+  growing,
+}: {
+  text: string;
+  language: string;
+  growing: boolean;
+}) {
   const [, loaded] = useState(false);
   const wanted = language !== "" && text.length < (growing ? MOST_LIVE_CHARS : MOST_CHARS);
   useEffect(() => {
@@ -20,7 +28,10 @@ export function Code({ text, language, growing }: { text: string; language: stri
     loading ??= import("./highlight").then((module) => {
       highlight = module.highlight;
     });
-    loading.then(() => loaded(true), () => (loading = undefined));
+    loading.then(
+      () => loaded(true),
+      () => (loading = undefined),
+    );
   }, [wanted]);
   const tree = wanted ? highlight?.(language.toLowerCase(), text) : undefined;
   return (
@@ -41,5 +52,9 @@ function coloured(node: Nodes): ComponentChildren {
   if (node.type === "root") return node.children.map(coloured);
   if (node.type !== "element") return null;
   const names = node.properties["className"];
-  return h("span", { class: Array.isArray(names) ? names.join(" ") : "" }, ...node.children.map(coloured));
+  return h(
+    "span",
+    { class: Array.isArray(names) ? names.join(" ") : "" },
+    ...node.children.map(coloured),
+  );
 }

@@ -13,7 +13,10 @@ export function Tex({ source, display }: { source: string; display: boolean }) {
     loading ??= import("./katex").then((module) => {
       katex = module;
     });
-    loading.then(() => setLoaded(true), () => (loading = undefined));
+    loading.then(
+      () => setLoaded(true),
+      () => (loading = undefined),
+    );
   }, [loaded]);
   useEffect(() => {
     if (loaded && place.current) katex!.render(source, place.current, display);

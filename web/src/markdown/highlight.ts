@@ -20,7 +20,24 @@ import yaml from "highlight.js/lib/languages/yaml";
 import { createLowlight } from "lowlight";
 
 const lowlight = createLowlight({
-  ...{ bash, c, cpp, css, diff, go, ini, java, javascript, json, python, rust, sql, typescript, xml, yaml },
+  ...{
+    bash,
+    c,
+    cpp,
+    css,
+    diff,
+    go,
+    ini,
+    java,
+    javascript,
+    json,
+    python,
+    rust,
+    sql,
+    typescript,
+    xml,
+    yaml,
+  },
 });
 
 /** The text as a tree of coloured spans; undefined for a language that is not known here. */

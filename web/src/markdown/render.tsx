@@ -9,7 +9,9 @@ import { Tex } from "./Tex";
 
 /** One block. `growing`: more of it may come. */
 export const BlockView = memo(
-  ({ block, growing }: { block: Block; growing: boolean }) => <>{elements(block.tokens, growing)}</>,
+  ({ block, growing }: { block: Block; growing: boolean }) => (
+    <>{elements(block.tokens, growing)}</>
+  ),
   (before, after) => before.block === after.block && before.growing === after.growing,
 );
 
@@ -60,7 +62,12 @@ function element(token: Token, children: ComponentChildren[]): ComponentChildren
       const address = attribute("href") ?? "";
       if (!SAFE_ADDRESS.test(address)) return h(Fragment, null, ...children);
       return (
-        <a href={address} title={attribute("title")} target="_blank" rel="noopener noreferrer nofollow">
+        <a
+          href={address}
+          title={attribute("title")}
+          target="_blank"
+          rel="noopener noreferrer nofollow"
+        >
           {...children}
         </a>
       );
@@ -78,12 +85,25 @@ function leaf(token: Token, growing: boolean): ComponentChildren {
     case "text_special":
       return token.content;
     case "task":
-      return <input type="checkbox" checked={token.markup === "x"} disabled aria-label={token.markup === "x" ? "done" : "to do"} />;
+      return (
+        <input
+          type="checkbox"
+          checked={token.markup === "x"}
+          disabled
+          aria-label={token.markup === "x" ? "done" : "to do"}
+        />
+      );
     case "code_inline":
       return <code>{token.content}</code>;
     case "fence":
     case "code_block":
-      return <Code text={token.content} language={token.info.trim().split(/\s/)[0] ?? ""} growing={growing} />;
+      return (
+        <Code
+          text={token.content}
+          language={token.info.trim().split(/\s/)[0] ?? ""}
+          growing={growing}
+        />
+      );
     case "math_inline":
       return <Tex source={token.content} display={false} />;
     case "math_block":

@@ -1,16 +1,24 @@
 // One open conversation: its messages, the question on its way, the answer being written.
 
-import { batch, computed, effect, signal } from "@preact/signals";
+import { batch, computed, signal } from "@preact/signals";
 import type { Message } from "../api";
-import { type Answer, type Question, readAnswer, Refused, type Start } from "../stream";
+import {
+  type Answer,
+  pause,
+  type Question,
+  readAnswer,
+  Refused,
+  type Start,
+  type Status,
+} from "../stream";
 import * as conversations from "./conversations";
 import { newKey, type Pending, readPending, writeDraft, writePending } from "./drafts";
 import * as models from "./models";
 import { chosen } from "./preferences";
-import { go, openId } from "./router";
-import { announce } from "./say";
+import { openId } from "./router";
+import { announce, toast } from "./say";
 import { api, config, refused, suspect } from "./service";
-import { expired, session } from "./session";
+import { session } from "./session";
 import { tell } from "./tabs";
 
 /** A message, and what is known of it here only. */
@@ -29,6 +37,8 @@ export interface Live {
 const PAGE = 60;
 /** After that, a message that was not confirmed is not sent again without being asked for. */
 const SEND_AGAIN_MS = 10 * 60_000;
+/** So long after a stop, the stream should have brought the end. */
+const STOP_MS = 3_000;
 const HIDDEN_FRAME_MS = 250;
 
 export class Chat {
@@ -47,6 +57,8 @@ export class Chat {
   private looked = true;
   private latest: Answer | undefined;
   private refreshing: Promise<void> | undefined;
+  /** A frame is on its way. */
+  private frame = false;
 
   constructor(readonly id: string) {}
 
@@ -57,7 +69,9 @@ export class Chat {
     if (pending && !this.pending.peek()) {
       const old = Date.now() - pending.sentAt > SEND_AGAIN_MS;
       this.pending.value =
-        old && !pending.problem ? { ...pending, problem: "It is not known whether this was sent." } : pending;
+        old && !pending.problem
+          ? { ...pending, problem: "It is not known whether this was sent." }
+          : pending;
     }
     await this.refresh();
   }
@@ -87,6 +101,7 @@ export class Chat {
   private async load(): Promise<void> {
     try {
       const opened = await api.open(this.id, { limit: PAGE });
+      if (this.isOlderThanTheAnswer(opened.messages)) return;
       const first = opened.messages[0]?.id;
       const before = this.messages.peek();
       const known = new Map(before.map((message) => [message.id, message]));
@@ -114,7 +129,14 @@ export class Chat {
     if (this.reading || openId.peek() !== this.id) return;
     const pending = this.pending.peek();
     if (pending && !pending.problem) void this.ask(pending);
-    else void this.join();
+    else void this.read();
+  }
+
+  /** Asked for before the answer began that is being read: of no use any more. */
+  private isOlderThanTheAnswer(messages: Message[]): boolean {
+    const start = this.reading && this.latest?.start;
+    if (!start) return false;
+    return !messages.some(({ id }) => id === start.message_id || id === start.user_message_id);
   }
 
   async loadEarlier(): Promise<void> {
@@ -172,26 +194,32 @@ export class Chat {
     } catch (error) {
       refused(error);
       const now = this.live.peek();
-      if (now) this.live.value = { ...now, stopping: false };
+      if (now) {
+        this.live.value = { ...now, stopping: false };
+        toast(`Not stopped: ${(error as Error).message}`);
+        return;
+      }
     }
-    if (begun && !this.latest?.waiting) return; // the stream brings the end
+    const reading = this.reading;
+    if (begun) await pause(STOP_MS, reading?.signal ?? AbortSignal.abort());
+    // The stream has brought the end by now, unless its connection is dead.
+    if (begun && (this.reading !== reading || !reading)) return;
     this.drop();
     const known = new Set(this.messages.peek().map((message) => message.id));
     await this.refresh();
     if (!pending || this.pending.peek()?.key !== pending.key) return;
     const arrived = this.messages
       .peek()
-      .some(({ id, role, content }) => !known.has(id) && role === "user" && content === pending.body.content);
+      .some(
+        ({ id, role, content }) =>
+          !known.has(id) && role === "user" && content === pending.body.content,
+      );
     if (arrived) this.keep(undefined);
   }
 
   private async ask(pending: Pending): Promise<void> {
     this.keep(pending);
     await this.read({ path: "messages", body: pending.body, key: pending.key });
-  }
-
-  private async join(): Promise<void> {
-    await this.read();
   }
 
   private keep(pending: Pending | undefined): void {
@@ -214,7 +242,8 @@ export class Chat {
       for await (const answer of readAnswer(source, question, reading.signal)) {
         const id = answer.start?.message_id;
         const before = this.latest as Answer | undefined;
-        if (id !== undefined && id !== before?.start?.message_id) await this.begin(answer.start!);
+        if (id !== undefined && id !== before?.start?.message_id)
+          await this.begin(answer.start!, question);
         if (!this.looked && this.pending.peek() === undefined) this.drop();
         if (reading.signal.aborted) return;
         if (answer.waiting && !answer.waiting.refusal) void suspect();
@@ -231,20 +260,24 @@ export class Chat {
   }
 
   /** An answer has begun: make a place for it. */
-  private async begin(start: Start): Promise<void> {
+  private async begin(start: Start, question: Question | undefined): Promise<void> {
+    const has = (id: string) => this.messages.peek().some((message) => message.id === id);
     const pending = this.pending.peek();
-    if (pending && !this.messages.peek().some(({ id }) => id === start.user_message_id)) {
-      this.append({ id: start.user_message_id, role: "user", content: pending.body.content });
+    if (question?.path === "messages" && pending) {
+      const { content } = pending.body;
+      if (!has(start.user_message_id)) {
+        this.append({ id: start.user_message_id, role: "user", content });
+      }
+      this.keep(undefined);
     }
-    if (pending && !pending.problem) this.keep(undefined);
+    if (!has(start.user_message_id)) await this.refresh(); // asked on another device
     const messages = this.messages.peek();
-    const place = messages.findIndex(({ id }) => id === start.message_id);
-    const question = messages.findIndex(({ id }) => id === start.user_message_id);
     let replaces: string | undefined;
-    if (place < 0 && question < 0) await this.refresh(); // asked on another device
-    else if (place < 0 && question === messages.length - 1) {
-      this.append({ id: start.message_id, role: "assistant", status: "generating" });
-    } else if (place < 0) replaces = messages[question + 1]?.id;
+    if (!has(start.message_id)) {
+      const at = messages.findIndex(({ id }) => id === start.user_message_id);
+      replaces = messages[at + 1]?.id;
+      if (!replaces) this.append({ id: start.message_id, role: "assistant", status: "generating" });
+    }
     const live = this.live.peek();
     this.live.value = { answer: { text: "" }, seed: live?.seed ?? "", replaces };
     announce("Answering");
@@ -268,9 +301,8 @@ export class Chat {
 
   /** Puts the newest state on the screen with the next frame. */
   private show(answer: Answer): void {
-    const waitsForFrame = this.latest !== undefined && this.frame;
     this.latest = answer;
-    if (waitsForFrame) return;
+    if (this.frame) return;
     this.frame = true;
     onFrame(() => {
       this.frame = false;
@@ -280,7 +312,6 @@ export class Chat {
       this.live.value = { ...live, seed, answer: this.latest };
     });
   }
-  private frame = false;
 
   /** An answer has ended: put what was read in its place. */
   private async end(answer: Answer | undefined): Promise<void> {
@@ -290,42 +321,25 @@ export class Chat {
       // There is nothing to read: what there was has ended, and is in the conversation.
       const shown = this.live.peek() !== undefined;
       this.live.value = undefined;
-      if (shown || this.messages.peek().some(({ status }) => status === "generating")) await this.refresh();
+      if (shown || this.messages.peek().some(({ status }) => status === "generating"))
+        await this.refresh();
       return;
     }
-    const kept = done.kept_message_id;
-    const place = kept ?? replaces ?? done.message_id;
-    if (!this.messages.peek().some(({ id }) => id === place)) await this.refresh();
+    const { message_id: id, kept_message_id: kept, status, token_count, inference_time_ms } = done;
+    const place = kept ?? replaces ?? id;
+    if (!this.messages.peek().some((message) => message.id === place)) await this.refresh();
     const detail = answer.error?.detail;
+    const written = { id, content: answer.text, status, token_count, inference_time_ms };
     batch(() => {
       this.messages.value = this.messages.peek().map((message): Shown => {
-        if (kept !== undefined && message.id === kept) {
-          // Of one failure after the other, the newest reason is the one to know.
-          const notice = message.status === "failed" ? detail : noticeOfKept(done.status, detail);
-          return withNotice(message, notice);
-        }
-        if (message.id !== done.message_id && (message.id !== replaces || kept !== undefined)) return message;
-        return withNotice(
-          {
-            ...message,
-            id: done.message_id,
-            content: answer.text,
-            status: done.status,
-            token_count: done.token_count,
-            inference_time_ms: done.inference_time_ms,
-          },
-          detail,
-        );
+        if (message.id !== place) return message;
+        if (kept === undefined) return withNotice({ ...message, ...written }, detail);
+        // Of one failure after the other, the newest reason is the one to know.
+        return withNotice(message, message.status === "failed" ? detail : ofKept(status, detail));
       });
       this.live.value = undefined;
     });
-    announce(
-      kept !== undefined
-        ? noticeOfKept(done.status, detail)
-        : { complete: "Answer complete", stopped: "Answer stopped", interrupted: "Answer interrupted", failed: "Answer failed" }[
-            done.status
-          ],
-    );
+    announce(kept === undefined ? ENDINGS[status] : ofKept(status, detail));
     tell({ type: "conversation", id: this.id });
     void conversations.refresh();
   }
@@ -348,14 +362,24 @@ export class Chat {
     } else if (question) {
       const last = this.messages.peek().at(-1);
       if (last) {
-        this.messages.value = [...this.messages.peek().slice(0, -1), withNotice(last, error.message)];
+        this.messages.value = [
+          ...this.messages.peek().slice(0, -1),
+          withNotice(last, error.message),
+        ];
       }
       if (error.status === 409) void this.refresh();
     }
   }
 }
 
-function noticeOfKept(status: string, detail: string | undefined): string {
+const ENDINGS: Record<Status, string> = {
+  complete: "Answer complete",
+  stopped: "Answer stopped",
+  interrupted: "Answer interrupted",
+  failed: "Answer failed",
+};
+
+function ofKept(status: Status, detail: string | undefined): string {
   const how = status === "stopped" ? "was stopped" : "did not get to its end";
   return `The new answer ${how}${detail ? ` (${detail})` : ""}; this is the one from before.`;
 }
@@ -375,54 +399,4 @@ function merged(message: Message, before: Shown | undefined): Shown {
 function onFrame(callback: () => void): void {
   if (document.hidden) setTimeout(callback, HIDDEN_FRAME_MS);
   else requestAnimationFrame(callback);
-}
-
-// The conversation that the address names, and the ones looked at before.
-
-const MOST_KEPT = 20;
-const kept = new Map<string, Chat>();
-
-function chatOf(id: string): Chat {
-  const found = kept.get(id) ?? new Chat(id);
-  kept.delete(id);
-  kept.set(id, found);
-  for (const old of [...kept.keys()].slice(0, -MOST_KEPT)) kept.delete(old);
-  return found;
-}
-
-/** The open conversation; undefined where a new one begins. */
-export const chat = signal<Chat | undefined>(undefined);
-
-export function forgetChats(): void {
-  for (const old of kept.values()) old.drop();
-  chat.value = undefined;
-  kept.clear();
-}
-
-/** Follows the address from now on. */
-export function followAddress(): void {
-  effect(() => {
-    const id = session.value === undefined ? undefined : openId.value;
-    const before = chat.peek();
-    if (before?.id === id) return;
-    before?.leave();
-    chat.value = id === undefined ? undefined : chatOf(id);
-    void chat.peek()?.open();
-  });
-  // After a sign-in in mid-conversation, go on.
-  let asked = false;
-  effect(() => {
-    if (asked && !expired.value && session.value) void chat.peek()?.refresh();
-    asked = expired.value;
-  });
-}
-
-/** Begins a conversation with this message. Throws what the service said. */
-export async function begin(content: string): Promise<void> {
-  const created = await conversations.create(models.current.peek());
-  const begun = chatOf(created.id);
-  begun.loaded.value = true;
-  begun.send(content);
-  chat.value = begun;
-  go(created.id);
 }

@@ -65,14 +65,15 @@ export function conversation(id: string): Listed | undefined {
 const zone = () => Intl.DateTimeFormat().resolvedOptions().timeZone;
 
 /** One page, each item with its day. A browser's zone may be newer than the service's table. */
-async function page(limit: number, cursor?: string): Promise<{ items: Listed[]; next: string | null }> {
+async function page(
+  limit: number,
+  cursor?: string,
+): Promise<{ items: Listed[]; next: string | null }> {
   const query = { limit, cursor };
-  const answer = await api
-    .conversations({ ...query, tz: zone() })
-    .catch((error: unknown) => {
-      if (!(error instanceof Refused) || error.status !== 422) throw error;
-      return api.conversations({ ...query, tz: "UTC" });
-    });
+  const answer = await api.conversations({ ...query, tz: zone() }).catch((error: unknown) => {
+    if (!(error instanceof Refused) || error.status !== 422) throw error;
+    return api.conversations({ ...query, tz: "UTC" });
+  });
   const listed = Object.entries(answer.grouped).flatMap(([day, group]) =>
     group.map((item) => ({ ...item, day })),
   );
@@ -174,7 +175,9 @@ export function put(changed: Conversation): void {
   batch(() => {
     if (unseen) strays.value = [...without(strays.peek()), item];
     else {
-      items.value = [...without(items.peek()), item].sort((one, other) => (follows(one, other) ? 1 : -1));
+      items.value = [...without(items.peek()), item].sort((one, other) =>
+        follows(one, other) ? 1 : -1,
+      );
       strays.value = without(strays.peek());
     }
   });
@@ -233,7 +236,10 @@ export function remove(item: Conversation): void {
       },
     },
   });
-  timers.set(item.id, setTimeout(() => void execute(item.id), UNDO_MS));
+  timers.set(
+    item.id,
+    setTimeout(() => void execute(item.id), UNDO_MS),
+  );
 }
 
 async function execute(id: string, leaving = false): Promise<void> {

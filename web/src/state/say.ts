@@ -20,7 +20,10 @@ export const toasts = signal<Toast[]>([]);
 let last = 0;
 
 /** Shows a line for a while (which is a live region too); returns what takes it away earlier. */
-export function toast(text: string, options: { action?: Toast["action"]; ms?: number } = {}): () => void {
+export function toast(
+  text: string,
+  options: { action?: Toast["action"]; ms?: number } = {},
+): () => void {
   const { action, ms = 6_000 } = options;
   const shown: Toast = { id: ++last, text, ...(action && { action }) };
   const end = () => {

@@ -2,7 +2,7 @@
 // the service while it could not be reached.
 
 import { effect } from "@preact/signals";
-import { chat, forgetChats } from "./chat";
+import { chat, forgetChats } from "./chats";
 import * as conversations from "./conversations";
 import * as models from "./models";
 import { go } from "./router";

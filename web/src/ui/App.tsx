@@ -1,5 +1,5 @@
 import { useEffect } from "preact/hooks";
-import { chat } from "../state/chat";
+import { chat } from "../state/chats";
 import * as conversations from "../state/conversations";
 import { go, openId } from "../state/router";
 import { announcement, toasts } from "../state/say";
@@ -54,7 +54,11 @@ function Signed() {
 
   return (
     <div class={narrowAndOpen ? "frame drawer-open" : "frame"}>
-      <a class="skip" href="#composer" onClick={(event) => (event.preventDefault(), focusComposer(true))}>
+      <a
+        class="skip"
+        href="#composer"
+        onClick={(event) => (event.preventDefault(), focusComposer(true))}
+      >
         To the message
       </a>
       <aside class="sidebar" id="sidebar" aria-label="Conversations and settings">
@@ -144,13 +148,26 @@ function useKeys(): void {
         go(undefined);
         drawer.value = false;
         focusComposer();
-      } else if (command && key === "z" && !/^(INPUT|TEXTAREA)$/.test(document.activeElement?.tagName ?? "")) {
+      } else if (
+        command &&
+        key === "z" &&
+        !/^(INPUT|TEXTAREA)$/.test(document.activeElement?.tagName ?? "")
+      ) {
         const undo = toasts.peek().findLast(({ action }) => action)?.action;
         if (!undo) return;
         undo.run();
-      } else if (event.key === "Escape" && drawer.peek() && !document.querySelector("dialog[open], :popover-open")) {
+      } else if (
+        event.key === "Escape" &&
+        drawer.peek() &&
+        !document.querySelector("dialog[open], :popover-open")
+      ) {
         drawer.value = false;
-      } else if (event.key === "Escape" && !somethingIsOpen() && !event.isComposing && chat.peek()?.answering.peek()) {
+      } else if (
+        event.key === "Escape" &&
+        !somethingIsOpen() &&
+        !event.isComposing &&
+        chat.peek()?.answering.peek()
+      ) {
         void chat.peek()!.stop();
       } else return;
       event.preventDefault();

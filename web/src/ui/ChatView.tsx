@@ -48,7 +48,10 @@ function Scroll({ chat }: { chat: Chat }) {
     following.current = true;
     setAway(false);
     const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
-    box.current!.scrollTo({ top: box.current!.scrollHeight, behavior: smooth && !still ? "smooth" : "instant" });
+    box.current!.scrollTo({
+      top: box.current!.scrollHeight,
+      behavior: smooth && !still ? "smooth" : "instant",
+    });
   };
 
   useLayoutEffect(() => {
@@ -77,7 +80,8 @@ function Scroll({ chat }: { chat: Chat }) {
     const fromEnd = box.current!.scrollHeight - box.current!.scrollTop;
     await chat.loadEarlier();
     requestAnimationFrame(() => {
-      if (box.current && !following.current) box.current.scrollTop = box.current.scrollHeight - fromEnd;
+      if (box.current && !following.current)
+        box.current.scrollTop = box.current.scrollHeight - fromEnd;
     });
   };
 
@@ -88,7 +92,14 @@ function Scroll({ chat }: { chat: Chat }) {
 
   return (
     <div class="scroll-frame">
-      <div class="scroll" ref={box} onScroll={onScroll} tabIndex={0} role="region" aria-label="Messages">
+      <div
+        class="scroll"
+        ref={box}
+        onScroll={onScroll}
+        tabIndex={0}
+        role="region"
+        aria-label="Messages"
+      >
         <div class="messages" ref={content}>
           {chat.nextBefore.value && <div class="spinner" />}
           {!chat.loaded.value && (

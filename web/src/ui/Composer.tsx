@@ -1,5 +1,6 @@
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
-import { begin, type Chat } from "../state/chat";
+import type { Chat } from "../state/chat";
+import { begin } from "../state/chats";
 import { draftName, readDraft, writeDraft } from "../state/drafts";
 import { options } from "../state/preferences";
 import { refused } from "../state/service";
@@ -70,7 +71,11 @@ export function Composer({ chat }: { chat: Chat | undefined }) {
     }
   };
 
-  const placeholder = blocked ? "First decide about the message above…" : chat ? "Go on…" : "Ask anything…";
+  const placeholder = blocked
+    ? "First decide about the message above…"
+    : chat
+      ? "Go on…"
+      : "Ask anything…";
   const thinking = options.value.thinking_mode;
   return (
     <form
@@ -115,7 +120,13 @@ export function Composer({ chat }: { chat: Chat | undefined }) {
           >
             <Icon name="spark" /> Think first
           </button>
-          <button type="button" class="tool" aria-label="Settings of the answers" title="Settings of the answers" onClick={() => (settings.value = true)}>
+          <button
+            type="button"
+            class="tool"
+            aria-label="Settings of the answers"
+            title="Settings of the answers"
+            onClick={() => (settings.value = true)}
+          >
             <Icon name="sliders" />
           </button>
           {length > COUNT_FROM && (
@@ -135,7 +146,13 @@ export function Composer({ chat }: { chat: Chat | undefined }) {
               <Icon name="stop" filled />
             </button>
           ) : (
-            <button type="submit" class="send" aria-label="Send" title="Send (Enter)" disabled={!ready}>
+            <button
+              type="submit"
+              class="send"
+              aria-label="Send"
+              title="Send (Enter)"
+              disabled={!ready}
+            >
               {starting ? <span class="spinner" /> : <Icon name="send" />}
             </button>
           )}

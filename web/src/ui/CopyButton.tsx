@@ -18,7 +18,13 @@ export function CopyButton({ text, label }: { text: string; label: string }) {
     setTimeout(() => setCopied(false), 1_600);
   };
   return (
-    <button type="button" class={copied ? "tool copied" : "tool"} title={label} aria-label={label} onClick={copy}>
+    <button
+      type="button"
+      class={copied ? "tool copied" : "tool"}
+      title={label}
+      aria-label={label}
+      onClick={copy}
+    >
       <Icon name={copied ? "check" : "copy"} />
     </button>
   );

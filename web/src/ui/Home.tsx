@@ -1,5 +1,5 @@
 import { useState } from "preact/hooks";
-import { begin } from "../state/chat";
+import { begin } from "../state/chats";
 import { writeDraft } from "../state/drafts";
 import { announce } from "../state/say";
 import { refused } from "../state/service";

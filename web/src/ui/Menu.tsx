@@ -21,19 +21,32 @@ interface Props {
 }
 
 /** A button with a menu (WAI-ARIA menu button pattern), shown above everything else. */
-export function Menu({ label, button, class: name = "tool", items, above = false, note, onOpen }: Props) {
+export function Menu({
+  label,
+  button,
+  class: name = "tool",
+  items,
+  above = false,
+  note,
+  onOpen,
+}: Props) {
   const id = useId();
   const opener = useRef<HTMLButtonElement>(null);
   const menu = useRef<HTMLDivElement>(null);
   const [open, setOpen] = useState(false);
 
   const choices = () =>
-    [...menu.current!.querySelectorAll<HTMLButtonElement>("[role^=menuitem]")].filter((item) => !item.disabled);
+    [...menu.current!.querySelectorAll<HTMLButtonElement>("[role^=menuitem]")].filter(
+      (item) => !item.disabled,
+    );
 
   const place = () => {
     const at = opener.current!.getBoundingClientRect();
     const box = menu.current!;
-    const left = Math.min(Math.max(8, at.right - box.offsetWidth), innerWidth - box.offsetWidth - 8);
+    const left = Math.min(
+      Math.max(8, at.right - box.offsetWidth),
+      innerWidth - box.offsetWidth - 8,
+    );
     const fitsBelow = at.bottom + box.offsetHeight + 8 < innerHeight;
     const top = above || !fitsBelow ? Math.max(8, at.top - box.offsetHeight - 6) : at.bottom + 6;
     box.style.left = `${left}px`;
@@ -45,7 +58,9 @@ export function Menu({ label, button, class: name = "tool", items, above = false
     setOpen(opened);
     if (!opened) return;
     place();
-    (choices().find((item) => item.getAttribute("aria-checked") === "true") ?? choices()[0])?.focus();
+    (
+      choices().find((item) => item.getAttribute("aria-checked") === "true") ?? choices()[0]
+    )?.focus();
   };
 
   const onKeyDown = (event: KeyboardEvent) => {

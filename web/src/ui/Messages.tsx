@@ -20,7 +20,8 @@ export function Messages({ chat }: { chat: Chat }) {
   return (
     <>
       {messages.map((message, index) => {
-        if (message.role === "user") return <Question key={message.id} text={message.content} at={message.created_at} />;
+        if (message.role === "user")
+          return <Question key={message.id} text={message.content} at={message.created_at} />;
         return (
           <Answer
             // Of what it answers: an answer that is written anew stays the same element.
@@ -133,10 +134,16 @@ function Outcome({ chat, message, last }: { chat: Chat; message: Shown; last: bo
   const text = outcome(message);
   if (text === undefined) return null;
   return (
-    <div class={message.status === "complete" || message.status === "stopped" ? "outcome" : "outcome bad"}>
+    <div
+      class={
+        message.status === "complete" || message.status === "stopped" ? "outcome" : "outcome bad"
+      }
+    >
       <Icon name={message.status === "stopped" ? "stop" : "warning"} />
       <p>{text}</p>
-      {last && <Again chat={chat} label={message.status === "failed" ? "Try again" : "Write it anew"} />}
+      {last && (
+        <Again chat={chat} label={message.status === "failed" ? "Try again" : "Write it anew"} />
+      )}
     </div>
   );
 }
@@ -145,7 +152,10 @@ function outcome({ status, content, notice }: Shown): string | undefined {
   const written = content.trim() !== "";
   switch (status) {
     case "stopped":
-      return notice ?? (written ? "You stopped this answer." : "You stopped this answer before it began.");
+      return (
+        notice ??
+        (written ? "You stopped this answer." : "You stopped this answer before it began.")
+      );
     case "interrupted":
       return `This answer was cut off${written ? ", and ends here" : ""}.${notice ? ` ${notice}` : ""}`;
     case "failed":
@@ -159,7 +169,8 @@ function facts({ model_tag, token_count, inference_time_ms }: Shown): string {
   const known = [
     model_tag !== "default" && model_tag,
     token_count > 0 && `${token_count.toLocaleString()} ${token_count === 1 ? "token" : "tokens"}`,
-    inference_time_ms >= 50 && `${(inference_time_ms / 1000).toLocaleString(undefined, { maximumFractionDigits: 1 })} s`,
+    inference_time_ms >= 50 &&
+      `${(inference_time_ms / 1000).toLocaleString(undefined, { maximumFractionDigits: 1 })} s`,
   ];
   return known.filter(Boolean).join(" · ");
 }
@@ -176,17 +187,19 @@ function Again({ chat, label }: { chat: Chat; label: string }) {
 function Progress({ live: { answer, stopping } }: { live: Live }) {
   const { waiting, again } = answer;
   if (stopping) return <p class="progress">Stopping…</p>;
-  // A first failure is mended before anybody could read of it.
-  if (waiting?.refusal || (waiting && waiting.failures > 1)) {
+  if (waiting?.refusal) {
     return (
       <p class="progress">
-        {waiting.refusal ? waiting.refusal.message : "The connection was lost; the answer goes on without us."}{" "}
-        Trying again in <Countdown until={waiting.until} />.{" "}
+        {waiting.refusal.message} Trying again in <Countdown until={waiting.until} />.{" "}
         <button type="button" class="link" onClick={tryNow}>
           Try now
         </button>
       </p>
     );
+  }
+  // A first failure is mended before anybody could read of it. The banner says the rest.
+  if (waiting && waiting.failures > 1) {
+    return <p class="progress">The answer goes on without us; we shall catch up with it.</p>;
   }
   if (again) return <p class="progress">The service moved: the answer is being written again.</p>;
   return null;
@@ -217,7 +230,11 @@ function PendingQuestion({ chat, pending }: { chat: Chat; pending: Pending }) {
             <button type="button" class="small" onClick={() => chat.sendAgain()}>
               <Icon name="again" /> Send again
             </button>
-            <button type="button" class="small" onClick={() => (chat.discard(true), focusComposer(true))}>
+            <button
+              type="button"
+              class="small"
+              onClick={() => (chat.discard(true), focusComposer(true))}
+            >
               <Icon name="pen" /> Edit
             </button>
             <button type="button" class="small" onClick={() => chat.discard(false)}>

@@ -37,7 +37,13 @@ export function ModelPicker() {
         label: (
           <span class="model-entry">
             <b>{model.model_tag}</b>
-            <small>{model.loaded ? "answers now" : model.available ? `from ${model.source}` : "not available"}</small>
+            <small>
+              {model.loaded
+                ? "answers now"
+                : model.available
+                  ? `from ${model.source}`
+                  : "not available"}
+            </small>
           </span>
         ),
         checked: model.model_tag === current.value,
@@ -52,7 +58,9 @@ export function ModelPicker() {
 function note(problem: string, mayChange: boolean, count: number): string | undefined {
   if (problem) return problem;
   if (!mayChange) return "An administrator can load another model.";
-  return count === 1 ? "Further models go into the stack's models folder." : "Loading another model may take a while. It then answers everybody.";
+  return count === 1
+    ? "Further models go into the stack's models folder."
+    : "Loading another model may take a while. It then answers everybody.";
 }
 
 function Swapping({ tag, since }: { tag: string; since: number }) {

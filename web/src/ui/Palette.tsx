@@ -35,7 +35,8 @@ export function Palette() {
 
   const entries = useMemo(() => {
     const words = query.toLocaleLowerCase().split(/\s+/).filter(Boolean);
-    const fits = ({ text }: Entry) => words.every((word) => text.toLocaleLowerCase().includes(word));
+    const fits = ({ text }: Entry) =>
+      words.every((word) => text.toLocaleLowerCase().includes(word));
     const found = known.map((item): Entry => ({
       id: item.id,
       icon: "star",
@@ -107,19 +108,34 @@ export function Palette() {
           </li>
         ))}
       </ul>
-      {entries.length === 0 && <p class="nothing">Nothing of that name{searching ? " so far" : ""}.</p>}
+      {entries.length === 0 && (
+        <p class="nothing">Nothing of that name{searching ? " so far" : ""}.</p>
+      )}
     </Dialog>
   );
 }
 
 const COMMANDS: Entry[] = [
-  { id: "new", icon: "plus", text: "New conversation", aside: "Ctrl+Shift+O", run: () => go(undefined) },
+  {
+    id: "new",
+    icon: "plus",
+    text: "New conversation",
+    aside: "Ctrl+Shift+O",
+    run: () => go(undefined),
+  },
   {
     id: "theme",
     icon: "moon",
     text: "Light or dark",
     aside: "",
-    run: () => (theme.value = document.documentElement.dataset["theme"] === "dark" ? "light" : "dark"),
+    run: () =>
+      (theme.value = document.documentElement.dataset["theme"] === "dark" ? "light" : "dark"),
   },
-  { id: "settings", icon: "sliders", text: "Settings", aside: "", run: () => (settings.value = true) },
+  {
+    id: "settings",
+    icon: "sliders",
+    text: "Settings",
+    aside: "",
+    run: () => (settings.value = true),
+  },
 ];

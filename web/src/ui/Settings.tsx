@@ -34,7 +34,11 @@ export function Settings() {
           usual={40}
           set={(value) => set({ top_k: value })}
         />
-        <Check label="Think step by step first" value={thinking_mode} set={(value) => set({ thinking_mode: value })} />
+        <Check
+          label="Think step by step first"
+          value={thinking_mode}
+          set={(value) => set({ thinking_mode: value })}
+        />
         <Check
           label="Search the web, where the model can"
           value={force_web_search}
@@ -49,7 +53,12 @@ export function Settings() {
         <div class="segments">
           {(["light", "dark", "system"] as Theme[]).map((name) => (
             <label key={name}>
-              <input type="radio" name="theme" checked={theme.value === name} onChange={() => (theme.value = name)} />
+              <input
+                type="radio"
+                name="theme"
+                checked={theme.value === name}
+                onChange={() => (theme.value = name)}
+              />
               <span>{{ light: "Light", dark: "Dark", system: "As the system" }[name]}</span>
             </label>
           ))}
@@ -100,7 +109,11 @@ function Number_({ label, hint, value, range: [min, max, step], usual, set }: Nu
     <div class="number">
       <label for={id}>{label}</label>
       <label class="check">
-        <input type="checkbox" checked={value === null} onChange={(event) => set(event.currentTarget.checked ? null : usual)} />
+        <input
+          type="checkbox"
+          checked={value === null}
+          onChange={(event) => set(event.currentTarget.checked ? null : usual)}
+        />
         <span>
           model’s own<span class="unseen"> {label.toLowerCase()}</span>
         </span>
@@ -122,10 +135,22 @@ function Number_({ label, hint, value, range: [min, max, step], usual, set }: Nu
   );
 }
 
-function Check({ label, value, set }: { label: string; value: boolean; set: (value: boolean) => void }) {
+function Check({
+  label,
+  value,
+  set,
+}: {
+  label: string;
+  value: boolean;
+  set: (value: boolean) => void;
+}) {
   return (
     <label class="check">
-      <input type="checkbox" checked={value} onChange={(event) => set(event.currentTarget.checked)} />
+      <input
+        type="checkbox"
+        checked={value}
+        onChange={(event) => set(event.currentTarget.checked)}
+      />
       <span>{label}</span>
     </label>
   );

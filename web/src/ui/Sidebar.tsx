@@ -1,7 +1,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import * as conversations from "../state/conversations";
 import type { Listed } from "../state/conversations";
-import { chat } from "../state/chat";
+import { chat } from "../state/chats";
 import { theme, type Theme } from "../state/preferences";
 import { addressOf, go, openId } from "../state/router";
 import { session, signOut } from "../state/session";
@@ -20,15 +20,31 @@ export function Sidebar() {
             samosa<b>Chaat</b>
           </span>
         </a>
-        <button type="button" class="tool only-narrow" aria-label="Close the list" onClick={() => (drawer.value = false)}>
+        <button
+          type="button"
+          class="tool only-narrow"
+          aria-label="Close the list"
+          onClick={() => (drawer.value = false)}
+        >
           <Icon name="close" />
         </button>
       </div>
       <div class="actions">
-        <a class="new" href="/" onClick={follow(undefined)} aria-current={openId.value === undefined ? "page" : undefined}>
+        <a
+          class="new"
+          href="/"
+          onClick={follow(undefined)}
+          aria-current={openId.value === undefined ? "page" : undefined}
+        >
           <Icon name="plus" /> New conversation
         </a>
-        <button type="button" class="tool" title="Find a conversation (Ctrl+K)" aria-label="Find a conversation" onClick={() => (palette.value = true)}>
+        <button
+          type="button"
+          class="tool"
+          title="Find a conversation (Ctrl+K)"
+          aria-label="Find a conversation"
+          onClick={() => (palette.value = true)}
+        >
           <Icon name="search" />
         </button>
       </div>
@@ -143,7 +159,13 @@ function Row({ item }: { item: Listed }) {
         button={<Icon name="more" />}
         items={[
           { label: entry("pen", "Rename"), run: () => setRenaming(true) },
-          { label: entry("star", item.is_favorited ? "Remove from favourites" : "Add to favourites"), run: favourite },
+          {
+            label: entry(
+              "star",
+              item.is_favorited ? "Remove from favourites" : "Add to favourites",
+            ),
+            run: favourite,
+          },
           "line",
           { label: entry("bin", "Delete"), danger: true, run: remove },
         ]}
@@ -202,8 +224,7 @@ function Person() {
         button={
           <>
             <i class="initial" data-initial={[...user.name][0]?.toUpperCase()} />
-            <span class="name">{user.name}</span>{" "}
-            {user.is_admin && <small>admin</small>}
+            <span class="name">{user.name}</span> {user.is_admin && <small>admin</small>}
             <Icon name="chevron" />
           </>
         }

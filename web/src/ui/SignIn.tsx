@@ -40,7 +40,11 @@ export function SignInForm() {
       else useToken(text);
     } catch (error) {
       const unreachable = error instanceof TypeError;
-      setProblem(unreachable ? "The sign-in service cannot be reached. Is it running?" : (error as Error).message);
+      setProblem(
+        unreachable
+          ? "The sign-in service cannot be reached. Is it running?"
+          : (error as Error).message,
+      );
     } finally {
       setBusy(false);
     }
@@ -64,7 +68,11 @@ export function SignInForm() {
             />
           </label>
           <label class="check">
-            <input type="checkbox" checked={admin} onChange={(event) => setAdmin(event.currentTarget.checked)} />
+            <input
+              type="checkbox"
+              checked={admin}
+              onChange={(event) => setAdmin(event.currentTarget.checked)}
+            />
             <span>
               Administrator <small>may load other models</small>
             </span>
