@@ -7,6 +7,8 @@ import { backoff, pause, Refused } from "../stream";
 import { announce } from "./say";
 import { expired, session } from "./session";
 
+const SECOND_LOOK_MS = 1_500;
+
 export let config: Config;
 export let api: Api;
 
@@ -25,7 +27,11 @@ export function configure(given: Config): void {
       else refused(error);
     },
   );
-  addEventListener("offline", suspect);
+  addEventListener("offline", () => {
+    void suspect();
+    // What is asked at the very moment of the event may still get through.
+    setTimeout(suspect, SECOND_LOOK_MS);
+  });
 }
 
 /** A refusal may mean that the sign-in is over. */
