@@ -135,6 +135,8 @@ async def visit(
         yield open_tab
         if request.node.stash.get(_FAILED, False):
             for number, tab in enumerate(tabs):
+                if tab.page.is_closed():
+                    continue
                 await tab.picture(
                     f"failed-{re.sub(r'[^a-z0-9]+', '-', request.node.name)}-{number}"
                 )

@@ -19,6 +19,11 @@ from tests.support.auth import Account
 
 PICTURES = Path(__file__).parent / "pictures"
 _AXE = Path(__file__).parent / "node_modules" / "axe-core" / "axe.min.js"
+_SETTLED = """async () => {
+  const ends = ({ effect }) => effect.getComputedTiming().iterations !== Infinity;
+  const moving = document.getAnimations().filter(ends);
+  await Promise.allSettled([document.fonts.ready, ...moving.map(({ finished }) => finished)]);
+}"""
 _REQUEST_FAILED = re.compile(r"^Failed to load resource")
 
 
@@ -114,13 +119,19 @@ class Tab:
         """Whatever shows that text."""
         return self.page.get_by_text(text)
 
+    async def settle(self) -> None:
+        """Wait until whatever moves to its place has got there, and the letters are loaded."""
+        await self.page.evaluate(_SETTLED)
+
     async def picture(self, name: str) -> None:
         """Keep a screenshot among the artefacts."""
+        await self.settle()
         PICTURES.mkdir(exist_ok=True)
         await self.page.screenshot(path=PICTURES / f"{name}.png")
 
     async def check_accessible(self) -> None:
         """Nothing that axe calls serious or critical."""
+        await self.settle()
         # Not as a <script>, which the page's policy would refuse.
         await self.page.evaluate(_AXE.read_text())
         found = await self.page.evaluate("axe.run(document, { resultTypes: ['violations'] })")
