@@ -89,7 +89,7 @@ export class Refused extends Error {
 
   /** Whether the same request may succeed in a while, without anybody correcting it. */
   get passing(): boolean {
-    return this.status >= 500 || (this.status === 429 && this.retryAfterMs <= PATIENCE_MS);
+    return (this.status >= 500 || this.status === 429) && this.retryAfterMs <= PATIENCE_MS;
   }
 
   static async from(response: Response): Promise<Refused> {
@@ -129,7 +129,10 @@ export async function* readAnswer(
     let refusal: Refused | undefined;
     try {
       const response = await connect(source, answer, question, connection.signal);
-      if (response.status === 204) return yield { ...answer, over: true };
+      if (response.status === 204) {
+        yield { ...answer, over: true };
+        return;
+      }
       if (!response.ok) throw await Refused.from(response);
       for await (const events of batches(response.body!)) {
         clearTimeout(silence);

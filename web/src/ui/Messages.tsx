@@ -218,7 +218,10 @@ export function Countdown({ until }: { until: number }) {
 function PendingQuestion({ chat, pending }: { chat: Chat; pending: Pending }) {
   const { problem, body } = pending;
   return (
-    <article class={problem ? "message question unsent" : "message question"} aria-label="You">
+    <article
+      class={problem ? "message question unsent" : "message question fresh"}
+      aria-label="You"
+    >
       <div class="bubble" dir="auto">
         {body.content}
       </div>
