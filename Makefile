@@ -9,7 +9,7 @@ PY := .venv/bin/python
 PAGE := src/chat_api/page/index.html
 PAGE_SOURCES := $(shell find web -name node_modules -prune -o -name tests -prune -o -type f -print)
 
-.PHONY: help setup run page test chaos check format lock bench clean
+.PHONY: help setup run page test chaos check format lock pictures bench clean
 
 help: ## Show what can be done here
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -57,6 +57,10 @@ format: .venv/ready ## Put the code into the project's format
 
 lock: .venv/ready ## Resolve the dependencies anew into the lock files
 	@sh tools/lock.sh
+
+pictures: .venv/ready $(PAGE) tests/browser/node_modules/.ready ## Take the README's pictures of the page anew
+	@$(PY) -m pytest -q tests/browser/test_pictures.py
+	@for name in desktop phone; do cp tests/browser/pictures/readme-$$name.png docs/pictures/$$name.png; done
 
 bench: .venv/ready ## Measure what the log of running answers costs (see docs/scaling.md)
 	@$(PY) bench/log_cost.py
