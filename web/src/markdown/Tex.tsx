@@ -1,4 +1,4 @@
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 
 type Katex = typeof import("./katex");
 let katex: Katex | undefined;
@@ -18,7 +18,7 @@ export function Tex({ source, display }: { source: string; display: boolean }) {
       () => (loading = undefined),
     );
   }, [loaded]);
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (loaded && place.current) katex!.render(source, place.current, display);
   }, [loaded, source, display]);
   const name = display ? "tex display" : "tex";

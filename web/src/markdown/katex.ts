@@ -7,6 +7,7 @@ export function render(source: string, place: HTMLElement, display: boolean): vo
   try {
     katex.render(source, place, {
       displayMode: display,
+      errorColor: "currentcolor",
       strict: "ignore",
       trust: false,
       maxExpand: 300,

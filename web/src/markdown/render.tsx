@@ -17,6 +17,8 @@ export const BlockView = memo(
 
 // The conversation's title is the page's only h1. How large a heading looks is up to its class.
 const tagOf = (tag: string) => (tag === "h1" ? "h2" : tag);
+// Arabic beside English: each of these by its own writing.
+const OWN_DIRECTION = /^(p|ul|ol|blockquote|table)$/;
 const SAFE_ADDRESS = /^(https?:|mailto:)/i;
 
 interface Open {
@@ -42,11 +44,15 @@ function element(token: Token, children: ComponentChildren[]): ComponentChildren
   if (token.hidden) return h(Fragment, null, ...children); // a paragraph of a tight list
   switch (token.type) {
     case "heading_open":
-      return h(tagOf(token.tag), { class: `level-${token.tag.slice(1)}` }, ...children);
+      return h(
+        tagOf(token.tag),
+        { dir: "auto", class: `level-${token.tag.slice(1)}` },
+        ...children,
+      );
     case "table_open":
       return (
         <div class="table" tabIndex={0} role="group" aria-label="Table">
-          <table>{...children}</table>
+          <table dir="auto">{...children}</table>
         </div>
       );
     case "th_open":
@@ -57,7 +63,7 @@ function element(token: Token, children: ComponentChildren[]): ComponentChildren
     case "list_item_open":
       return <li class={attribute("class")}>{...children}</li>;
     case "ordered_list_open":
-      return h("ol", { start: attribute("start") }, ...children);
+      return h("ol", { dir: "auto", start: attribute("start") }, ...children);
     case "link_open": {
       const address = attribute("href") ?? "";
       if (!SAFE_ADDRESS.test(address)) return h(Fragment, null, ...children);
@@ -73,7 +79,7 @@ function element(token: Token, children: ComponentChildren[]): ComponentChildren
       );
     }
     default:
-      return h(token.tag, null, ...children);
+      return h(token.tag, OWN_DIRECTION.test(token.tag) ? { dir: "auto" } : null, ...children);
   }
 }
 

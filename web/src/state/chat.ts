@@ -186,7 +186,8 @@ export class Chat {
     if (live) this.live.value = { ...live, stopping: true };
     announce("Stopping");
     const begun = this.latest?.start !== undefined;
-    const pending = this.pending.peek();
+    const kept = this.pending.peek();
+    const pending = kept?.problem ? undefined : kept;
     if (!begun) this.drop();
     if (pending) this.keep({ ...pending, problem: "Stopped before it was sent." });
     try {

@@ -22,7 +22,7 @@ function Markdown({ text, growing }: { text: string; growing: boolean }) {
   const [markdown] = useState(() => new GrowingMarkdown());
   const blocks = markdown.update(text);
   return (
-    <div class="prose" dir="auto">
+    <div class="prose">
       {blocks.map((block, index) => (
         <BlockView key={index} block={block} growing={growing && index === blocks.length - 1} />
       ))}

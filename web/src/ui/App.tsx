@@ -87,7 +87,7 @@ function Signed() {
       {settings.value && <Settings />}
       {expired.value && (
         <Dialog title="Please sign in again" class="again">
-          <p>Your sign-in has ended. What you have typed is kept.</p>
+          <p>Your sign-in is no longer accepted. What you have typed is kept.</p>
           <SignInForm />
           <button type="button" class="link" onClick={signOut}>
             Sign out instead
