@@ -299,7 +299,7 @@ async def test_a_network_that_breaks_again_and_again_costs_nothing(
     site = Site()
     with contextlib.closing(site):
         service = start_service(FRONTEND_URL=site.origin)
-        async with BadNetwork(service.port, lambda: chance.randrange(12_000)) as network:
+        async with BadNetwork(service.port, lambda: chance.randrange(6_000)) as network:
             tab = await visit(auth.user(), site=site.start(network.port, auth.port))
             tab.failed_requests_are_fine = True
             await watch_answer(tab)
