@@ -89,6 +89,7 @@ const KEYS = [
   ["Esc", "stop the answer"],
   ["Ctrl+K", "find a conversation"],
   ["Ctrl+Shift+O", "new conversation"],
+  ["↑+↓", "from one to the next, in the list"],
   ["F2", "rename, in the list"],
   ["Delete", "delete, in the list"],
 ] as const;

@@ -70,7 +70,7 @@ function List() {
   }, [nextCursor.value]);
   const first = nextCursor.value === undefined;
   return (
-    <nav class="list" aria-label="Conversations" tabIndex={-1}>
+    <nav class="list" aria-label="Conversations" tabIndex={-1} onKeyDown={walk}>
       {groups.value.map(({ day, items }) => (
         <section key={day} aria-labelledby={`day-${day}`}>
           <h2 id={`day-${day}`}>{day === "favourites" ? "Favourites" : nameOfDay(day)}</h2>
@@ -98,6 +98,16 @@ function List() {
       </div>
     </nav>
   );
+}
+
+/** The arrow keys go from one conversation to the next. */
+function walk(event: KeyboardEvent & { currentTarget: HTMLElement }): void {
+  const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+  const links = [...event.currentTarget.querySelectorAll("a")];
+  const at = links.findIndex((link) => link === document.activeElement);
+  if (!step || at < 0) return;
+  event.preventDefault();
+  links[at + step]?.focus();
 }
 
 function Skeleton() {
