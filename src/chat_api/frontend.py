@@ -156,6 +156,9 @@ def _policy(origins: list[str]) -> str:
             "base-uri 'none'",
             "form-action 'none'",
             "frame-ancestors 'none'",
+            # No text can become HTML or code, not even by a mistake of the page's own.
+            "require-trusted-types-for 'script'",
+            "trusted-types 'none'",
         ]
     )
 

@@ -51,17 +51,28 @@ async def test_the_browser_itself_refuses_what_the_page_must_not_do(
 ) -> None:
     tab = await visit(auth.user())
     await expect(tab.composer).to_be_visible()
-    await tab.page.evaluate(
-        """() => {
-          const script = document.createElement("script");
-          script.textContent = "window.pwned = 1";
-          document.body.append(script);
-          document.body.insertAdjacentHTML("beforeend", '<img src=x onerror="window.pwned = 1">');
-          fetch("https://evil.example/").catch(() => (window.refused = true));
+    refused = await tab.page.evaluate(
+        """async () => {
+          const tries = {
+            html: () => (document.createElement("p").innerHTML = "<b>text</b>"),
+            more: () => document.body.insertAdjacentHTML("beforeend", "<b>text</b>"),
+            inline: () => (document.createElement("script").textContent = "window.pwned = 1"),
+            code: () => setTimeout("window.pwned = 1"),
+            script: () => (document.createElement("script").src = "https://evil.example/"),
+            foreign: () => fetch("https://evil.example/"),
+          };
+          const refused = [];
+          for (const [name, attempt] of Object.entries(tries)) {
+            try {
+              await attempt();
+            } catch {
+              refused.push(name);
+            }
+          }
+          return refused;
         }"""
     )
-    await tab.page.wait_for_function("window.refused")
+    assert refused == ["html", "more", "inline", "code", "script", "foreign"]
     assert await tab.page.evaluate("window.pwned") is None
-    refusals = [what for what in tab.wrong if "Content Security Policy" in what]
-    assert len(refusals) >= 2
+    assert all("blocked" in what or "violates" in what for what in tab.wrong), tab.wrong
     tab.wrong.clear()

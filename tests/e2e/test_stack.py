@@ -21,9 +21,6 @@ from chat_api.local.postgres import EmbeddedPostgres
 
 START_SECONDS = 90.0
 
-# One stack for all of them.
-pytestmark = pytest.mark.xdist_group("stack")
-
 
 def free_port() -> int:
     with socket.socket() as probe:
