@@ -25,6 +25,7 @@ export function Composer({ chat }: { chat: Chat | undefined }) {
 
   const change = (value: string) => {
     setText(value);
+    setProblem("");
     writeDraft(id, value);
   };
 

@@ -199,7 +199,10 @@ function Progress({ live: { answer, stopping } }: { live: Live }) {
   }
   // A first failure is mended before anybody could read of it. The banner says the rest.
   if (waiting && waiting.failures > 1) {
-    return <p class="progress">The answer goes on without us; we shall catch up with it.</p>;
+    const text = answer.start
+      ? "The answer goes on without us; we shall catch up with it."
+      : "Not sent yet. It goes out as soon as there is a connection.";
+    return <p class="progress">{text}</p>;
   }
   if (again) return <p class="progress">The service moved: the answer is being written again.</p>;
   return null;
