@@ -310,3 +310,42 @@ async def test_a_network_that_breaks_again_and_again_costs_nothing(
             assert network.cut >= 3
             await tab.page.close()
     assert len(inference.calls) == 1
+
+
+async def test_a_connection_that_died_without_a_word_is_given_up(
+    visit: Visit, auth: AuthServer, inference: Inference
+) -> None:
+    more = Gate("more")
+    tokens = numbers(300)
+    inference.default = Script().tokens(*tokens[:150]).wait(more).tokens(*tokens[150:]).done()
+    tab = await visit(auth.user(), None)
+    await tab.page.clock.install()
+    await tab.page.goto("/")
+    await watch_answer(tab)
+    await tab.ask("Count")
+    await expect(tab.answer).to_contain_text("n149")
+    async with tab.page.expect_request("**/stream") as joined:
+        # A heartbeat comes every fifteen seconds; not one of them has come for a minute.
+        await tab.page.clock.fast_forward(60_000)
+    assert await (await joined.value).header_value("last-event-id")
+    more.open()
+    await expect(tab.button("Send")).to_be_visible()
+    check_growing(await shown_texts(tab), tokens)
+
+
+async def test_a_conversation_deleted_elsewhere_says_so_and_loses_nothing_typed(
+    visit: Visit, auth: AuthServer, service: Service, past: Past
+) -> None:
+    alice = auth.user("alice")
+    talk = await past.conversation(alice, "Talk", "Hello", "Hi")
+    tab = await visit(alice, f"/c/{talk}")
+    tab.failed_requests_are_fine = True
+    await expect(tab.answer).to_contain_text("Hi")
+    async with Client(service.url, alice) as phone:
+        assert (await phone.delete(f"/api/conversations/{talk}")).status_code == 204
+    await tab.ask("Are you there?")
+    await expect(tab.text("This conversation is no longer there.")).to_be_visible()
+    await expect(tab.page.get_by_role("link", name="Talk", exact=True)).to_have_count(0)
+    # What was written for it is not lost.
+    await tab.page.get_by_role("main").get_by_role("button", name="New conversation").click()
+    await expect(tab.composer).to_have_value("Are you there?")

@@ -12,7 +12,7 @@ import {
   type Status,
 } from "../stream";
 import * as conversations from "./conversations";
-import { newKey, type Pending, readPending, writeDraft, writePending } from "./drafts";
+import { newKey, type Pending, readDraft, readPending, writeDraft, writePending } from "./drafts";
 import * as models from "./models";
 import { chosen } from "./preferences";
 import { openId } from "./router";
@@ -116,14 +116,10 @@ export class Chat {
       conversations.put(opened);
     } catch (error) {
       refused(error);
-      const gone = error instanceof Refused && error.status === 404;
-      if (gone || !this.loaded.peek()) {
-        this.problem.value = {
-          text: gone ? "This conversation is no longer there." : (error as Error).message,
-          gone,
-        };
+      if (error instanceof Refused && error.status === 404) this.vanish();
+      else if (!this.loaded.peek()) {
+        this.problem.value = { text: (error as Error).message, gone: false };
       }
-      if (gone) this.drop();
       return;
     }
     if (this.reading || openId.peek() !== this.id) return;
@@ -345,21 +341,36 @@ export class Chat {
     void conversations.refresh();
   }
 
+  /** It was deleted elsewhere. What was written for it goes to where a new one begins. */
+  private vanish(): void {
+    this.drop();
+    if (this.problem.peek()?.gone) return;
+    const written = [this.pending.peek()?.body.content ?? "", readDraft(this.id)].filter(Boolean);
+    if (written.length > 0) {
+      writeDraft(undefined, [readDraft(undefined), ...written].filter(Boolean).join("\n\n"));
+      writeDraft(this.id, "");
+      this.keep(undefined);
+    }
+    const kept = written.length > 0 ? " What you have written waits in a new one." : "";
+    this.problem.value = { text: `This conversation is no longer there.${kept}`, gone: true };
+    void conversations.refresh();
+  }
+
   private refuse(error: unknown, question: Question | undefined): void {
     this.live.value = undefined;
     refused(error);
     if (!(error instanceof Refused)) throw error;
     if (error.status === 401) return; // goes on after the sign-in
     const pending = this.pending.peek();
-    if (error.code === "answer_gone") {
+    if (error.status === 404) {
+      this.vanish();
+    } else if (error.code === "answer_gone") {
       this.keep(undefined);
       void this.refresh();
     } else if (question?.path === "messages" && pending) {
       this.keep({ ...pending, problem: error.message });
       announce(`Not sent. ${error.message}`);
       if (error.status === 409) void this.refresh();
-    } else if (error.status === 404) {
-      this.problem.value = { text: "This conversation is no longer there.", gone: true };
     } else if (question) {
       const last = this.messages.peek().at(-1);
       if (last) {
