@@ -105,8 +105,11 @@ async def test_a_conversation_is_renamed(visit: Visit, auth: AuthServer, past: P
     await title.fill("Samosas & <b>chutney</b> 🥟")
     await title.press("Enter")
     await expect(conversation(tab, "Samosas & <b>chutney</b> 🥟")).to_be_focused()
-    await eventually(lambda: past.title(talk))
-    assert await past.title(talk) == "Samosas & <b>chutney</b> 🥟"
+
+    async def renamed() -> bool:
+        return await past.title(talk) == "Samosas & <b>chutney</b> 🥟"
+
+    await eventually(renamed)
 
 
 async def test_a_renaming_is_given_up(visit: Visit, auth: AuthServer, past: Past) -> None:
