@@ -1,13 +1,15 @@
 """The chat page of the local stack, on a port of its own."""
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
 import pytest
-from tests.local.helpers import service
+from tests.local.helpers import free_port, service
 
 from chat_api import frontend
+from chat_api.local import stack
 from chat_api.local.errors import LocalError
 from chat_api.local.page import create_page_app
 from chat_api.local.settings import LocalSettings
@@ -46,3 +48,29 @@ def test_there_is_nothing_else(page: httpx2.Client) -> None:
 def test_without_a_built_page_it_says_how_to_build_it(tmp_path: Path) -> None:
     with pytest.raises(LocalError, match="make page"):
         create_page_app(LocalSettings(), tmp_path)
+
+
+def test_a_stack_without_a_page_needs_no_port_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        settings = LocalSettings(
+            local_page_port=other.getsockname()[1],
+            local_api_port=free_port(),
+            local_auth_port=free_port(),
+            local_inference_port=free_port(),
+        )
+        with pytest.raises(LocalError, match="LOCAL_PAGE_PORT"):
+            stack._require_ports(settings)
+        monkeypatch.setattr(frontend, "is_built", lambda: False)
+        stack._require_ports(settings)
+    assert "Chat here" not in stack._how_to_use(settings, "a-token")
+
+
+def test_the_page_may_come_from_its_own_port_and_from_where_the_caller_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("FRONTEND_URL", "http://localhost:5173")
+    assert stack._origins(LocalSettings(local_page_port=4300)) == [
+        "http://localhost:4300",
+        "http://127.0.0.1:4300",
+        "http://localhost:5173",
+    ]
