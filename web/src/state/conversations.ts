@@ -74,10 +74,16 @@ async function page(
     if (!(error instanceof Refused) || error.status !== 422) throw error;
     return api.conversations({ ...query, tz: "UTC" });
   });
+  const before = new Map(items.peek().map((item) => [item.id, item]));
   const listed = Object.entries(answer.grouped).flatMap(([day, group]) =>
-    group.map((item) => ({ ...item, day })),
+    group.map((item) => unchanged({ ...item, day }, before.get(item.id))),
   );
   return { items: listed, next: answer.next_cursor };
+}
+
+/** The very object that was there if nothing has changed, so that its row is not drawn again. */
+function unchanged(now: Listed, before: Listed | undefined): Listed {
+  return JSON.stringify(now) === JSON.stringify(before) ? before! : now;
 }
 
 /** The newest page anew; what is older stays as it is known. */

@@ -51,16 +51,24 @@ export function Menu({
     const top = above || !fitsBelow ? Math.max(8, at.top - box.offsetHeight - 6) : at.bottom + 6;
     box.style.left = `${left}px`;
     box.style.top = `${top}px`;
+    box.classList.add("placed");
+  };
+
+  // Its content is there while it is open only: a list may hold hundreds of menus.
+  const onBeforeToggle = (event: ToggleEvent) => {
+    if (event.newState !== "open") return;
+    onOpen?.();
+    setOpen(true);
   };
 
   const onToggle = (event: ToggleEvent) => {
-    const opened = event.newState === "open";
-    setOpen(opened);
-    if (!opened) return;
+    if (event.newState !== "open") {
+      menu.current?.classList.remove("placed");
+      return setOpen(false);
+    }
     place();
-    (
-      choices().find((item) => item.getAttribute("aria-checked") === "true") ?? choices()[0]
-    )?.focus();
+    const chosen = choices().find((item) => item.getAttribute("aria-checked") === "true");
+    (chosen ?? choices()[0])?.focus();
   };
 
   const onKeyDown = (event: KeyboardEvent) => {
@@ -83,39 +91,46 @@ export function Menu({
         title={label}
         aria-haspopup="menu"
         aria-expanded={open}
-        onClick={() => {
-          onOpen?.();
-          menu.current!.togglePopover();
-        }}
+        popovertarget={id}
       >
         {button}
       </button>
-      <div ref={menu} id={id} class="menu" popover="auto" onToggle={onToggle} onKeyDown={onKeyDown}>
-        <div role="menu" aria-label={label}>
-          {items.map((item, index) =>
-            item === "line" ? (
-              <hr key={index} />
-            ) : (
-              <button
-                key={index}
-                type="button"
-                role={item.checked === undefined ? "menuitem" : "menuitemradio"}
-                {...(item.checked !== undefined && { "aria-checked": item.checked })}
-                class={item.danger ? "danger" : ""}
-                disabled={item.disabled ?? false}
-                tabIndex={-1}
-                onClick={() => {
-                  menu.current!.hidePopover();
-                  opener.current?.focus();
-                  item.run();
-                }}
-              >
-                {item.label}
-              </button>
-            ),
-          )}
-        </div>
-        {note && <p class="note">{note}</p>}
+      <div
+        ref={menu}
+        id={id}
+        class="menu"
+        popover="auto"
+        onBeforeToggle={onBeforeToggle}
+        onToggle={onToggle}
+        onKeyDown={onKeyDown}
+      >
+        {open && (
+          <div role="menu" aria-label={label}>
+            {items.map((item, index) =>
+              item === "line" ? (
+                <hr key={index} />
+              ) : (
+                <button
+                  key={index}
+                  type="button"
+                  role={item.checked === undefined ? "menuitem" : "menuitemradio"}
+                  {...(item.checked !== undefined && { "aria-checked": item.checked })}
+                  class={item.danger ? "danger" : ""}
+                  disabled={item.disabled ?? false}
+                  tabIndex={-1}
+                  onClick={() => {
+                    menu.current!.hidePopover();
+                    opener.current?.focus();
+                    item.run();
+                  }}
+                >
+                  {item.label}
+                </button>
+              ),
+            )}
+          </div>
+        )}
+        {open && note && <p class="note">{note}</p>}
       </div>
     </>
   );

@@ -7,6 +7,7 @@ import { addressOf, go, openId } from "../state/router";
 import { session, signOut } from "../state/session";
 import { nameOfDay } from "../time";
 import { Icon, type IconName, Mark } from "./Icon";
+import { memo } from "./memo";
 import { Menu } from "./Menu";
 import { drawer, focusComposer, palette, settings } from "./shell";
 
@@ -76,7 +77,12 @@ function List() {
           <h2 id={`day-${day}`}>{day === "favourites" ? "Favourites" : nameOfDay(day)}</h2>
           <ul>
             {items.map((item) => (
-              <Row key={item.id} item={item} />
+              <Row
+                key={item.id}
+                item={item}
+                open={item.id === openId.value}
+                busy={item.id === openId.value && Boolean(chat.value?.answering.value)}
+              />
             ))}
           </ul>
         </section>
@@ -120,11 +126,22 @@ function Skeleton() {
   );
 }
 
-function Row({ item }: { item: Listed }) {
+interface RowProps {
+  item: Listed;
+  open: boolean;
+  /** An answer is being written in it. */
+  busy: boolean;
+}
+
+const Row = memo(
+  ConversationRow,
+  (before, after) =>
+    before.item === after.item && before.open === after.open && before.busy === after.busy,
+);
+
+function ConversationRow({ item, open, busy }: RowProps) {
   const [renaming, setRenaming] = useState(false);
   const link = useRef<HTMLAnchorElement>(null);
-  const open = openId.value === item.id;
-  const busy = open && chat.value?.answering.value;
   const ended = () => {
     setRenaming(false);
     requestAnimationFrame(() => link.current?.focus());
