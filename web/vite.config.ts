@@ -16,6 +16,7 @@ export default defineConfig({
     outDir: "../src/chat_api/page",
     emptyOutDir: true,
     target: "es2022",
+    license: { fileName: "licenses.md" }, // of what goes into the page
     // The page's security policy allows no fonts and images out of data: addresses.
     assetsInlineLimit: 0,
   },

@@ -8,13 +8,14 @@ import "./styles/index.css";
 
 const place = document.querySelector("#app")!;
 
-try {
-  configure(await loadConfig());
+const config = await loadConfig().catch(() => undefined);
+place.replaceChildren();
+if (config) {
+  configure(config);
   keepInStep();
   followAddress();
-  place.replaceChildren();
   render(<App />, place);
-} catch {
+} else {
   place.textContent =
     "The page could not be set up: its server does not answer. Reload to try again.";
 }
