@@ -37,6 +37,11 @@ const dark = matchMedia("(prefers-color-scheme: dark)");
 const wear = () => {
   const name = theme.value === "system" ? (dark.matches ? "dark" : "light") : theme.value;
   document.documentElement.dataset["theme"] = name;
+  // What a phone puts around the page.
+  const paper = getComputedStyle(document.documentElement).getPropertyValue("--paper");
+  for (const meta of document.querySelectorAll<HTMLMetaElement>("meta[name=theme-color]")) {
+    meta.content = paper;
+  }
 };
 effect(wear);
 dark.addEventListener("change", wear);
