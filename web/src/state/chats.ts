@@ -45,8 +45,20 @@ export function followAddress(): void {
   });
 }
 
-/** Begins a conversation with this message. Throws what the service said. */
-export async function begin(content: string): Promise<void> {
+let beginning: Promise<void> | undefined;
+
+/**
+ * Begins a conversation with this message; once, however often one presses.
+ * Throws what the service said.
+ */
+export function begin(content: string): Promise<void> {
+  beginning ??= create(content).finally(() => {
+    beginning = undefined;
+  });
+  return beginning;
+}
+
+async function create(content: string): Promise<void> {
   const created = await conversations.create(models.current.peek());
   const begun = chatOf(created.id);
   begun.loaded.value = true;

@@ -56,6 +56,7 @@ export function Composer({ chat }: { chat: Chat | undefined }) {
     }
     setProblem("");
     if (chat) {
+      if (chat.answering.peek()) return; // the second Enter of a pair
       change("");
       chat.send(text);
       return;
