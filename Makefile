@@ -6,7 +6,10 @@ SHELL := /bin/sh
 PYTHON ?= python3
 PY := .venv/bin/python
 
-.PHONY: help setup run test chaos check format lock bench bench-quick bench-growth bench-log clean
+PAGE := src/chat_api/page/index.html
+PAGE_SOURCES := $(shell find web -name node_modules -prune -o -name tests -prune -o -type f -print)
+
+.PHONY: help setup run page test chaos check format lock pictures bench bench-quick bench-growth bench-log clean
 
 help: ## Show what can be done here
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -16,25 +19,37 @@ setup: .venv/ready ## Make .venv from requirements.lock (the other targets do th
 .venv/ready: requirements.lock requirements-setup.lock pyproject.toml tools/setup.sh
 	@PYTHON="$(PYTHON)" sh tools/setup.sh
 
-run: .venv/ready ## Start the whole thing here: PostgreSQL, a real model, auth and the chat API
+run: .venv/ready ## Start the whole thing here: PostgreSQL, a real model, auth, the chat API and its page
+	@if command -v npm >/dev/null 2>&1; then $(MAKE) --no-print-directory --silent page || \
+		echo "run: the chat page could not be built; going on without that"; \
+	else echo "run: npm was not found, so the chat page is not built. Install Node.js 20 or newer for it."; fi
 	@exec $(PY) -m chat_api.cli up
 
-web/node_modules/.ready: web/package.json web/package-lock.json
-	@command -v npm >/dev/null 2>&1 || { echo "setup: npm was not found. Install Node.js 20 or newer."; exit 1; }
-	@echo "setup: installing the TypeScript compiler"
-	@cd web && npm ci --silent --no-audit --no-fund && touch node_modules/.ready
+page: $(PAGE) ## Build the chat page (run and test do this by themselves)
 
-test: .venv/ready web/node_modules/.ready ## Run all tests, on a real PostgreSQL and real sockets
+$(PAGE): web/node_modules/.ready $(PAGE_SOURCES)
+	@echo "page: building"
+	@cd web && npm run --silent build -- --logLevel warn
+
+web/node_modules/.ready: web/package.json web/package-lock.json
+	@sh tools/npm.sh web "what builds the chat page"
+
+tests/browser/node_modules/.ready: $(addprefix tests/browser/,package.json package-lock.json unpack.mjs)
+	@sh tools/npm.sh tests/browser "a browser for the tests (66 MB)"
+	@cd tests/browser && npm run --silent unpack
+
+test: .venv/ready $(PAGE) tests/browser/node_modules/.ready ## Run all tests: a real PostgreSQL, real sockets, a real browser
 	@$(PY) -m pytest -n 2 --dist loadgroup
 
 chaos: .venv/ready ## Cut, kill and restart at random for half an hour (CHAOS_SECONDS, CHAOS_SEED)
 	@CHAOS_SECONDS="$${CHAOS_SECONDS:-1800}" $(PY) -m pytest tests/chaos/test_anything_goes.py -s --timeout 0
 
-check: .venv/ready ## Check format, lint, types and the direction of imports
+check: .venv/ready web/node_modules/.ready ## Check format, lint, types and the direction of imports
 	@$(PY) -m ruff format --check --diff .
 	@$(PY) -m ruff check .
 	@$(PY) -m mypy
 	@.venv/bin/lint-imports --no-logo
+	@cd web && npm run --silent check
 
 format: .venv/ready ## Put the code into the project's format
 	@$(PY) -m ruff format .
@@ -42,6 +57,10 @@ format: .venv/ready ## Put the code into the project's format
 
 lock: .venv/ready ## Resolve the dependencies anew into the lock files
 	@sh tools/lock.sh
+
+pictures: .venv/ready $(PAGE) tests/browser/node_modules/.ready ## Take the README's pictures of the page anew
+	@$(PY) -m pytest -q tests/browser/test_pictures.py
+	@for name in desktop phone; do cp tests/browser/pictures/readme-$$name.png docs/pictures/$$name.png; done
 
 bench: .venv/ready ## Measure what a token, a page and a stream cost, beside nginx (docs/performance.md)
 	@$(PY) -m bench.run
@@ -57,3 +76,4 @@ bench-log: .venv/ready ## Measure what the log of running answers costs (docs/sc
 
 clean: ## Remove .venv and caches; the local stack's data stays
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf web/node_modules tests/browser/node_modules src/chat_api/page

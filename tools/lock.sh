@@ -1,6 +1,6 @@
 #!/bin/sh
-# Resolves pyproject.toml into requirements.lock, and the installer into requirements-setup.lock.
-# Neither names a package index.
+# Resolves pyproject.toml into requirements.lock, the installer into requirements-setup.lock, and
+# each package.json into its package-lock.json. None of them names a package index.
 set -eu
 
 compile() {
@@ -10,3 +10,8 @@ compile() {
 
 compile --extra dev -o requirements.lock pyproject.toml
 echo uv | compile --no-annotate -o requirements-setup.lock -
+
+for folder in web tests/browser; do
+    (cd "$folder" && npm update --silent --no-audit --no-fund --package-lock-only \
+        --omit-lockfile-registry-resolved)
+done

@@ -31,6 +31,7 @@ from chat_api.errors import (
     TooManyRequests,
     problem,
 )
+from chat_api.frontend import Frontend
 from chat_api.generation.answers import Answers
 from chat_api.generation.background import Background
 from chat_api.inference.client import InferenceClient
@@ -89,8 +90,17 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _answer_validation_error)
     for part in (health, conversations, messages, models):
         app.include_router(part.router)
+    if settings.serve_web:
+        _serve_page(app, settings)
     describe(app)
     return app
+
+
+def _serve_page(app: FastAPI, settings: Settings) -> None:
+    """After all other routes: the page stands in front of none of them."""
+    page = Frontend(sign_in=settings.web_sign_in_url or None)
+    for path, endpoint in page.endpoints().items():
+        app.add_api_route(path, endpoint, methods=["GET", "HEAD"], include_in_schema=False)
 
 
 async def _answer_api_error(_request: Request, error: Exception) -> Response:

@@ -96,10 +96,11 @@ def migrate() -> None:
 
 @main.command()
 def up() -> None:
-    """Run everything on this machine: PostgreSQL, auth, a small real model, and the chat API.
+    """Run everything on this machine: PostgreSQL, auth, a small real model, the API and its page.
 
     Needs no account and no network. All of it is kept in the folder .samosachaat below the current
-    one (LOCAL_DATA_DIR). Prints a token and a conversation to paste. Ctrl-C ends everything.
+    one (LOCAL_DATA_DIR). Prints where to chat, a token, and a conversation to paste. Ctrl-C ends
+    everything.
 
     \b
     Examples:

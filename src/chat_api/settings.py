@@ -8,8 +8,17 @@ import re
 from typing import Annotated, Literal, Self
 from urllib.parse import SplitResult, urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from chat_api import frontend
 
 # What the inference service accepts (its contract, not a choice of ours).
 INFERENCE_MESSAGE_CHARS = 8_000
@@ -63,6 +72,11 @@ def is_weak(key: str) -> bool:
     )
 
 
+def origins_of(frontend_url: str) -> list[str]:
+    """The origins that a `FRONTEND_URL` names, each without a trailing slash."""
+    return [origin for part in frontend_url.split(",") if (origin := part.strip().rstrip("/"))]
+
+
 class SettingsError(ValueError):
     """The environment does not describe a service that can start; the text says what to do."""
 
@@ -113,6 +127,10 @@ class Settings(BaseSettings):
     frontend_url: Annotated[
         str, Field(description="the origins that CORS allows, separated by commas")
     ] = "http://localhost:3000"
+    serve_web: Annotated[bool, Field(description="serve the chat page under `/`")] = False
+    web_sign_in_url: Annotated[
+        str, Field(description="where that page signs people in; without it, they paste a token")
+    ] = ""
     log_level: Annotated[LogLevel, Field(description="log level")] = "INFO"
 
     database_pool_size: Annotated[
@@ -240,9 +258,11 @@ class Settings(BaseSettings):
         Field(ge=0, le=3600, description="how long running answers get after SIGTERM"),
     ] = 20
 
-    @field_validator("auth_service_url", "inference_service_url")
+    @field_validator("auth_service_url", "inference_service_url", "web_sign_in_url")
     @classmethod
-    def _is_http_address(cls, value: str) -> str:
+    def _is_http_address(cls, value: str, field: ValidationInfo) -> str:
+        if not value and field.field_name == "web_sign_in_url":
+            return value
         parts = _address(value)
         if (
             parts is None
@@ -255,6 +275,13 @@ class Settings(BaseSettings):
         ):
             raise ValueError("must be an address such as http://host:8000")
         return value.rstrip("/")
+
+    @field_validator("serve_web")
+    @classmethod
+    def _is_built(cls, value: bool) -> bool:
+        if value and not frontend.is_built():
+            raise ValueError(frontend.NOT_BUILT)
+        return value
 
     @field_validator("database_url")
     @classmethod
@@ -302,9 +329,7 @@ class Settings(BaseSettings):
     @property
     def origins(self) -> list[str]:
         """The origins of `FRONTEND_URL`, each without a trailing slash."""
-        return [
-            origin for part in self.frontend_url.split(",") if (origin := part.strip().rstrip("/"))
-        ]
+        return origins_of(self.frontend_url)
 
 
 def load_settings() -> Settings:

@@ -13,6 +13,8 @@ from pathlib import Path
 import asyncpg
 import httpx2
 import pytest
+from playwright.async_api import expect
+from tests.browser.chromium import running_chromium
 from tests.support.waiting import eventually_sync
 
 from chat_api.local.postgres import EmbeddedPostgres
@@ -31,7 +33,7 @@ class Stack:
     process: subprocess.Popen[str]
     folder: Path
     output: Path
-    ports: tuple[int, int, int]
+    ports: tuple[int, int, int, int]
 
     @property
     def said(self) -> str:
@@ -45,8 +47,8 @@ class Stack:
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("a stack")
     output = folder / "output"
-    ports = (free_port(), free_port(), free_port())
-    names = ("LOCAL_INFERENCE_PORT", "LOCAL_AUTH_PORT", "LOCAL_API_PORT")
+    ports = (free_port(), free_port(), free_port(), free_port())
+    names = ("LOCAL_INFERENCE_PORT", "LOCAL_AUTH_PORT", "LOCAL_API_PORT", "LOCAL_PAGE_PORT")
     with output.open("w") as out:
         process = subprocess.Popen(
             [sys.executable, "-m", "chat_api.cli", "up"],
@@ -105,6 +107,41 @@ async def test_the_capital_of_france_is_in_the_answer_and_in_the_database(stack:
     assert saved is not None
     assert "Paris" in saved["content"]
     assert (saved["status"], saved["token_count"]) == ("complete", len(tokens))
+
+
+def test_the_page_is_the_first_thing_that_it_tells_of(stack: Stack) -> None:
+    _, said = stack.said.split("\n\n", 1)
+    assert said.startswith(f"Chat here: http://localhost:{stack.ports[3]}\n")
+
+
+def test_the_page_signs_people_in_and_may_use_the_api(stack: Stack) -> None:
+    origin = f"http://localhost:{stack.ports[3]}"
+    with httpx2.Client(headers={"origin": origin}, timeout=30) as http:
+        page = http.get(f"http://127.0.0.1:{stack.ports[3]}/")
+        config = http.get(f"http://127.0.0.1:{stack.ports[3]}/config.json").json()
+        signed_in = http.post(config["signIn"], json={"name": "chutney"})
+        token = signed_in.json()["token"]
+        bearer = {"authorization": f"Bearer {token}"}
+        listed = http.get(f"{config['api']}/api/conversations", headers=bearer)
+    assert page.headers["content-type"].startswith("text/html")
+    for response in (signed_in, listed):
+        assert response.status_code == 200
+        assert response.headers["access-control-allow-origin"] == origin
+
+
+async def test_a_person_chats_with_the_model_in_a_browser(stack: Stack) -> None:
+    async with running_chromium() as browser:
+        page = await browser.new_page()
+        await page.goto(f"http://localhost:{stack.ports[3]}")
+        await page.get_by_role("textbox", name="Your name").fill("Chutney")
+        await page.get_by_role("button", name="Sign in").click()
+        await page.get_by_role("textbox", name="Message").fill("What is the capital of France?")
+        await page.keyboard.press("Enter")
+        answer = page.get_by_role("article", name="samosaChaat")
+        await expect(answer).to_contain_text(re.compile(r"\d+ tokens"), timeout=60_000)
+        said = await answer.locator("p").first.inner_text()
+        await page.reload()
+        await expect(answer.locator("p").first).to_have_text(said)
 
 
 def test_a_second_stack_over_the_same_folder_says_so(stack: Stack) -> None:

@@ -59,7 +59,9 @@ def script(text: str, *arguments: str | Path) -> Iterator["subprocess.Popen[str]
 
 
 @contextlib.contextmanager
-def service(module: str, env: Mapping[str, str]) -> Iterator[httpx2.Client]:
+def service(
+    module: str, env: Mapping[str, str], health: str = "/health"
+) -> Iterator[httpx2.Client]:
     """A client of the service of that module, once it is healthy."""
     port = free_port()
     process = KeptProcess(
@@ -73,7 +75,7 @@ def service(module: str, env: Mapping[str, str]) -> Iterator[httpx2.Client]:
         def is_healthy() -> bool:
             assert process.poll() is None, "the service has ended"
             try:
-                return client.get("/health").status_code == 200
+                return client.get(health).status_code == 200
             except httpx2.TransportError:
                 return False
 

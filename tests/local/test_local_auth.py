@@ -3,6 +3,7 @@
 import time
 import uuid
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from chat_api.local.errors import LocalError
 from chat_api.local.state import State
 from chat_api.local.tokens import mint_token
 
+PAGE = "http://localhost:3000"
 KEY = {"X-Internal-API-Key": INTERNAL_KEY}
 
 
@@ -25,7 +27,8 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def auth(state: Path) -> Iterator[httpx2.Client]:
-    with service("chat_api.local.auth", {"LOCAL_DATA_DIR": str(state)}) as client:
+    env = {"LOCAL_DATA_DIR": str(state), "FRONTEND_URL": f"{PAGE}, http://localhost:5173/"}
+    with service("chat_api.local.auth", env) as client:
         yield client
 
 
@@ -139,7 +142,106 @@ def test_a_huge_body_is_refused(auth: httpx2.Client) -> None:
     assert validate(auth, "a" * 2_000_000).status_code == 400
 
 
-@pytest.mark.parametrize("name", ["", "  ", "a" * 101, "two\nlines"])
+@pytest.mark.parametrize("name", ["", "  ", "a" * 81, "two\nlines"])
 def test_a_user_needs_a_name(state: Path, name: str) -> None:
     with pytest.raises(LocalError, match="printable"):
         mint_token(state, name, False, 60)
+
+
+def sign_in(client: httpx2.Client, body: object, origin: str | None = PAGE) -> httpx2.Response:
+    headers = {"origin": origin} if origin is not None else {}
+    return client.post("/auth/sign-in", json=body, headers=headers)
+
+
+def test_signing_in_gives_a_token_that_is_valid(auth: httpx2.Client) -> None:
+    response = sign_in(auth, {"name": "  Samosa Ünal ", "admin": True})
+    assert response.status_code == 200
+    assert response.headers["cache-control"] == "no-store"
+    body = response.json()
+    assert set(body) == {"token", "user", "expires_at"}
+    validated = validate(auth, body["token"]).json()
+    assert validated["user"] == body["user"]
+    assert (body["user"]["name"], body["user"]["is_admin"]) == ("Samosa Ünal", True)
+    expires = datetime.fromisoformat(body["expires_at"])
+    assert expires.utcoffset() == timedelta(0)
+    assert expires.timestamp() == validated["claims"]["exp"] > time.time() + 3600
+
+
+def test_the_same_name_is_the_same_user_as_on_the_command_line(
+    auth: httpx2.Client, state: Path
+) -> None:
+    signed_in = sign_in(auth, {"name": "peas"}).json()["user"]
+    assert signed_in == validate(auth, mint_token(state, "peas", False, 60)).json()["user"]
+    assert signed_in["is_admin"] is False
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"name": None},
+        {"name": 7},
+        {"name": ""},
+        {"name": " \t "},
+        {"name": "a" * 81},
+        {"name": "two\nlines"},
+        {"name": "samosa", "admin": "yes"},
+        {"name": "samosa", "admin": None},
+        [],
+        "samosa",
+    ],
+)
+def test_signing_in_needs_a_name(auth: httpx2.Client, body: object) -> None:
+    response = sign_in(auth, body)
+    assert response.status_code == 400
+    assert response.json()["detail"]
+    assert response.headers["access-control-allow-origin"] == PAGE
+
+
+def test_a_name_may_have_eighty_characters(auth: httpx2.Client) -> None:
+    assert sign_in(auth, {"name": f" {'ü' * 80} "}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [None, "null", "http://evil.example", "http://localhost:3001", "http://localhost:3000.evil"],
+)
+def test_other_pages_sign_nobody_in(auth: httpx2.Client, origin: str | None) -> None:
+    response = sign_in(auth, {"name": "samosa", "admin": True}, origin)
+    assert response.status_code == 403
+    assert "access-control-allow-origin" not in response.headers
+    assert "token" not in response.text
+
+
+def test_a_page_whose_name_was_led_here_signs_nobody_in(auth: httpx2.Client) -> None:
+    headers = {"origin": "http://evil.example:8001", "host": "evil.example:8001"}
+    response = auth.post("/auth/sign-in", json={"name": "samosa"}, headers=headers)
+    assert response.status_code == 403
+
+
+@pytest.mark.parametrize("kind", [None, "text/plain", "application/x-www-form-urlencoded"])
+def test_what_a_form_can_send_signs_nobody_in(auth: httpx2.Client, kind: str | None) -> None:
+    headers = {"origin": PAGE} | ({"content-type": kind} if kind else {})
+    response = auth.post("/auth/sign-in", content=b'{"name": "samosa"}', headers=headers)
+    assert response.status_code == 415
+
+
+@pytest.mark.parametrize(
+    ("origin", "allowed"),
+    [(PAGE, True), ("http://localhost:5173", True), ("http://evil.example", False)],
+)
+def test_the_browser_is_told_who_may_sign_in(
+    auth: httpx2.Client, origin: str, allowed: bool
+) -> None:
+    asked = {
+        "access-control-request-method": "POST",
+        "access-control-request-headers": "content-type",
+    }
+    response = auth.options("/auth/sign-in", headers={"origin": origin, **asked})
+    assert (response.headers.get("access-control-allow-origin") == origin) is allowed
+
+
+def test_only_signing_in_is_open_to_the_page(auth: httpx2.Client, state: Path) -> None:
+    token = mint_token(state, "samosa", False, 60)
+    response = auth.post("/auth/validate", json={"token": token}, headers={"origin": PAGE})
+    assert response.status_code == 403

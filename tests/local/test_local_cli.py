@@ -15,6 +15,8 @@ from chat_api.local.settings import LocalSettings
 from chat_api.local.state import State
 from chat_api.local.tokens import read_token
 
+PORTS = ("LOCAL_API_PORT", "LOCAL_PAGE_PORT", "LOCAL_AUTH_PORT", "LOCAL_INFERENCE_PORT")
+
 
 def run(*arguments: str, cwd: Path | None = None, **env: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
@@ -93,6 +95,7 @@ class TestUpRefuses:
         return {
             "LOCAL_DATA_DIR": str(tmp_path / "state"),
             "LOCAL_API_PORT": str(free_port()),
+            "LOCAL_PAGE_PORT": str(free_port()),
             "LOCAL_AUTH_PORT": str(free_port()),
             "LOCAL_INFERENCE_PORT": str(free_port()),
         }
@@ -104,16 +107,21 @@ class TestUpRefuses:
         assert "Traceback" not in done.stderr
         return done.stderr
 
-    @pytest.mark.parametrize("which", ["LOCAL_API_PORT", "LOCAL_AUTH_PORT", "LOCAL_INFERENCE_PORT"])
-    def test_a_taken_port(self, env: dict[str, str], which: str) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as other:
+    @pytest.mark.parametrize("which", PORTS)
+    @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+    def test_a_taken_port(self, env: dict[str, str], which: str, host: str) -> None:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.create_server((host, 0), family=family) as other:
             env[which] = str(other.getsockname()[1])
             refusal = self.refusal(env)
         assert f"Port {env[which]} is taken" in refusal
         assert f"set {which}" in refusal
 
     def test_one_port_twice(self, env: dict[str, str]) -> None:
-        assert "different" in self.refusal({**env, "LOCAL_AUTH_PORT": env["LOCAL_API_PORT"]})
+        for which in ("LOCAL_AUTH_PORT", "LOCAL_PAGE_PORT"):
+            refusal = self.refusal({**env, which: env["LOCAL_API_PORT"]})
+            assert "a port of its own" in refusal
+            assert f"{which}={env['LOCAL_API_PORT']}" in refusal
 
     def test_a_port_that_is_none(self, env: dict[str, str]) -> None:
         assert self.refusal({**env, "LOCAL_API_PORT": "99999"}).startswith("LOCAL_API_PORT: ")

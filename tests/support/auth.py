@@ -14,6 +14,7 @@ import uuid
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from tests.support.gates import Gate
@@ -29,6 +30,11 @@ class Account:
     name: str
     exp: float
     user: dict[str, Any] = field(repr=False)
+
+    @property
+    def expires_at(self) -> str:
+        """When the token expires, as ISO 8601."""
+        return datetime.fromtimestamp(self.exp, UTC).isoformat()
 
     @property
     def headers(self) -> dict[str, str]:
@@ -174,6 +180,8 @@ class AuthServer(WireServer):
             await self._gate.wait(60)
         if self._fault is not None:
             await self._fault(request, wire)
+        elif request.path == "/auth/sign-in":
+            await self._sign_in(request, wire)
         elif (request.method, request.path) != ("POST", "/auth/validate"):
             await wire.respond(404, {"detail": "no such path"})
         elif request.headers.get("x-internal-api-key") != self.key:
@@ -187,6 +195,23 @@ class AuthServer(WireServer):
         else:
             claims = {"sub": account.id, "exp": int(account.exp), "iat": int(time.time())}
             await wire.respond(200, {"valid": True, "user": account.user, "claims": claims})
+
+    async def _sign_in(self, request: WireRequest, wire: Wire) -> None:
+        """What the local stack has for its page: a name for a token. Any page may."""
+        allowed = {
+            "access-control-allow-origin": request.headers.get("origin", "null"),
+            "access-control-allow-headers": "content-type",
+        }
+        if request.method == "OPTIONS":
+            await wire.respond(200, b"", allowed)
+            return
+        body = request.json()
+        user_id = str(uuid.uuid5(uuid.NAMESPACE_URL, body["name"]))
+        account = self.user(
+            body["name"], user_id=user_id, token=uuid.uuid4().hex, is_admin=body["admin"]
+        )
+        answer = {"token": account.token, "user": account.user, "expires_at": account.expires_at}
+        await wire.respond(200, answer, allowed)
 
 
 def _token(request: WireRequest) -> str | None:

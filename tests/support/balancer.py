@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -16,9 +16,14 @@ class Balancer:
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
-    def url(self) -> str:
+    def port(self) -> int:
         assert self._server is not None
-        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        port: int = self._server.sockets[0].getsockname()[1]
+        return port
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
@@ -50,7 +55,7 @@ class Balancer:
             return
         pipes = {
             asyncio.create_task(_pipe(reader, back)),
-            asyncio.create_task(_pipe(there, writer)),
+            asyncio.create_task(self._back(there, writer)),
         }
         try:
             # Either side's end is the end of both.
@@ -60,6 +65,34 @@ class Balancer:
                 pipe.cancel()
             writer.transport.abort()
             back.transport.abort()
+
+    async def _back(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await _pipe(reader, writer)
+
+
+class BadNetwork(Balancer):
+    """Cuts every event stream after `cuts()` bytes of it; other responses get through."""
+
+    def __init__(self, backend: int, cuts: Callable[[], int]) -> None:
+        super().__init__([backend])
+        self.cut = 0
+        """How many streams it has cut."""
+        self._cuts = cuts
+
+    async def _back(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        left: int | None = None
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65_536):
+                if left is None and b"text/event-stream" in data:
+                    left = data.index(b"\r\n\r\n") + 4 + self._cuts()
+                if left is not None:
+                    data, left = data[:left], left - len(data)
+                writer.write(data)
+                await writer.drain()
+                if left is not None and left <= 0:
+                    self.cut += 1
+                    break
+            writer.write_eof()
 
 
 async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

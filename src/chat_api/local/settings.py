@@ -28,6 +28,7 @@ class LocalSettings(BaseSettings):
         str, Field(description="the model to begin with: its file's name without `.gguf`")
     ] = "SmolLM2-135M-Instruct.Q4_1"
     local_api_port: Annotated[Port, Field(description="port of the chat API")] = 8002
+    local_page_port: Annotated[Port, Field(description="port of the chat page")] = 3000
     local_auth_port: Annotated[Port, Field(description="port of the auth service")] = 8001
     local_inference_port: Annotated[Port, Field(description="port of the inference service")] = 8000
     local_slots: Annotated[

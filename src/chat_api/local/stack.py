@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from chat_api import frontend
 from chat_api.local import web
 from chat_api.local.errors import LocalError
 from chat_api.local.models import ModelFolder
@@ -108,7 +109,8 @@ class _Stack:
             path="/api/ready",
             stop_seconds=_drain_seconds(self._environment) + _AFTER_DRAIN_SECONDS,
         )
-        for child in (auth, inference, api):
+        page = self._spawn_page()
+        for child in (auth, inference, api, *page):
             self._wait_until_ready(child)
         token = mint_token(self._state.root, _USER, True, _TOKEN_SECONDS)
         _say(_how_to_use(settings, token))
@@ -150,6 +152,19 @@ class _Stack:
         if code != 0:
             raise LocalError(f"The database's schema could not be made.\n{_tail(log)}")
         _say(_ready("schema", time.monotonic() - began))
+
+    def _spawn_page(self) -> list[_Child]:
+        if not frontend.is_built():
+            _say(f"  {'chat page':<12}left out: {frontend.NOT_BUILT}")
+            return []
+        return [
+            self._spawn(
+                "chat page",
+                ["-m", "chat_api.local.page"],
+                port=self._settings.local_page_port,
+                path="/",
+            )
+        ]
 
     def _spawn(
         self,
@@ -208,11 +223,18 @@ def _environment(
         "DATABASE_URL": postgres.url(_DATABASE),
         "AUTH_SERVICE_URL": f"http://{web.HOST}:{settings.local_auth_port}",
         "INFERENCE_SERVICE_URL": f"http://{web.HOST}:{settings.local_inference_port}",
+        "FRONTEND_URL": ",".join(_origins(settings)),
         "INTERNAL_API_KEY": state.secret("internal"),
         "LOCAL_DATA_DIR": str(settings.data_dir),
         "LOCAL_MODEL_DIR": str(settings.model_dir),
         "PYTHONUNBUFFERED": "1",
     }
+
+
+def _origins(settings: LocalSettings) -> list[str]:
+    """Where the page may come from: our own port, and where the caller says (a dev server)."""
+    ours = [f"http://{host}:{settings.local_page_port}" for host in ("localhost", web.HOST)]
+    return [*ours, *filter(None, [os.environ.get("FRONTEND_URL")])]
 
 
 def _drain_seconds(environment: Mapping[str, str]) -> float:
@@ -225,13 +247,13 @@ def _drain_seconds(environment: Mapping[str, str]) -> float:
 
 
 def _require_ports(settings: LocalSettings) -> None:
-    names = ("local_api_port", "local_auth_port", "local_inference_port")
+    names = ["local_api_port", "local_auth_port", "local_inference_port"]
+    if frontend.is_built():
+        names.append("local_page_port")
     ports = {name: int(getattr(settings, name)) for name in names}
     if len(set(ports.values())) < len(ports):
-        raise LocalError(
-            "LOCAL_API_PORT, LOCAL_AUTH_PORT and LOCAL_INFERENCE_PORT must be three different "
-            f"ports; they are {', '.join(map(str, ports.values()))}."
-        )
+        said = ", ".join(f"{name.upper()}={port}" for name, port in ports.items())
+        raise LocalError(f"Every service needs a port of its own; these are set: {said}.")
     for name, port in ports.items():
         if web.is_taken(port):
             raise LocalError(
@@ -266,8 +288,9 @@ def _ready(name: str, seconds: float, note: str = "") -> str:
 
 def _how_to_use(settings: LocalSettings, token: str) -> str:
     address = f"http://{web.HOST}:{settings.local_api_port}"
+    page = f"\nChat here: http://localhost:{settings.local_page_port}\n" * frontend.is_built()
     question = shlex.quote(json.dumps({"content": "What is the capital of France?"}))
-    return f"""
+    return f"""{page}
 A token for the user {_USER} (an admin), good for a day; others: samosachaat token --help
 
 TOKEN={token}

@@ -20,7 +20,7 @@ from chat_api.local.state import State
 _ALGORITHM = "HS256"
 _ISSUER = "samosachaat-local"
 _USERS = uuid.UUID("6f0e3b5a-9d0c-5a63-8e53-6d3f3c1b7a52")
-_NAME_CHARS = 100
+_NAME_CHARS = 80
 
 
 class InvalidToken(Exception):  # what is wrong is its text, for the caller
@@ -31,7 +31,13 @@ def mint_token(state: Path, name: str, admin: bool, ttl_seconds: int) -> str:
     """A token for the user of that name, valid for so many seconds.
 
     The same name is always the same user. The state folder and the key are made if missing.
+    Raises LocalError if it is no name.
     """
+    return sign_token(State(state).secret("auth"), name, admin, ttl_seconds)
+
+
+def sign_token(key: str, name: str, admin: bool, ttl_seconds: int) -> str:
+    """The same, by the key itself."""
     name = unicodedata.normalize("NFC", name.strip())
     if not name or len(name) > _NAME_CHARS or not name.isprintable():
         raise LocalError(f"A name has 1 to {_NAME_CHARS} printable characters.")
@@ -45,7 +51,7 @@ def mint_token(state: Path, name: str, admin: bool, ttl_seconds: int) -> str:
         "iat": now,
         "exp": now + ttl_seconds,
     }
-    return jwt.encode(claims, _key(state), algorithm=_ALGORITHM)
+    return jwt.encode(claims, key, algorithm=_ALGORITHM)
 
 
 def read_token(key: str, token: str) -> Mapping[str, Any]:
@@ -65,7 +71,3 @@ def read_token(key: str, token: str) -> Mapping[str, Any]:
     except (jwt.InvalidTokenError, ValueError):
         raise InvalidToken("this is not a token of this service") from None
     return claims
-
-
-def _key(state: Path) -> str:
-    return State(state).secret("auth")

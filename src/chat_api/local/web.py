@@ -1,9 +1,11 @@
 """What the auth and the inference service have in common."""
 
+import errno
 import hmac
 import json
 import os
 import socket
+from collections.abc import Sequence
 from typing import Any
 
 import uvicorn
@@ -50,6 +52,25 @@ def require_key(request: Request, keys: str) -> None:
         raise Refused(403, "X-Internal-API-Key is missing or wrong")
 
 
+def require_json(request: Request) -> None:
+    """Raise Refused (415) unless the body is said to be JSON.
+
+    Other pages can send forms and plain text here without asking first, but not this.
+    """
+    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+        raise Refused(415, "send application/json")
+
+
+def require_origin(request: Request, origins: Sequence[str]) -> None:
+    """Raise Refused (403) unless the request comes from a page of one of these origins.
+
+    Browsers name the origin whatever address they believe to be talking to, so that a page whose
+    own name leads here (DNS rebinding) is found out.
+    """
+    if request.headers.get("origin") not in origins:
+        raise Refused(403, "only the chat page may ask for this")
+
+
 async def json_object(request: Request) -> dict[str, Any]:
     """The request's body. Raises Refused (400) unless it is a JSON object of a sane size."""
     body = bytearray()
@@ -70,14 +91,25 @@ async def json_object(request: Request) -> dict[str, Any]:
 
 
 def is_taken(port: int) -> bool:
-    """Whether something listens on that port of this machine already."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            return True
+    """Whether something listens on that port of this machine already.
+
+    On either loopback address: a browser that is told "localhost" tries ::1 first.
+    """
+    try:
+        _bind(socket.AF_INET, HOST, port)
+    except OSError:
+        return True
+    try:
+        _bind(socket.AF_INET6, "::1", port)
+    except OSError as error:
+        return error.errno == errno.EADDRINUSE  # else this machine has no such address
     return False
+
+
+def _bind(family: socket.AddressFamily, host: str, port: int) -> None:
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((host, port))
 
 
 def listen(port: int) -> socket.socket:

@@ -1,0 +1,178 @@
+"""The built chat page: its files, and the headers that they are sent with.
+
+`make page` builds `web/` into the folder `page` beside this module, and the wheel carries it. The
+same files are served by `samosachaat serve` (SERVE_WEB) and, from an origin of its own, in the
+local stack.
+"""
+
+import gzip
+import hashlib
+import mimetypes
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import orjson
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+BUILT = Path(__file__).with_name("page")
+NOT_BUILT = (
+    "The chat page has not been built. `make page` builds it; that needs Node.js 20 or newer."
+)
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+_ASSETS = "assets/"
+# Their names change with their contents.
+_FOREVER = "public, max-age=31536000, immutable"
+_ASK_FIRST = "no-cache"
+_TEXT = ("text/", "application/json", "application/manifest+json", "image/svg+xml")
+# Not left to the machine's own table, which may know none of them.
+_TYPES = {
+    ".css": "text/css",
+    ".html": "text/html",
+    ".ico": "image/x-icon",
+    ".js": "text/javascript",
+    ".json": "application/json",
+    ".png": "image/png",
+    ".svg": "image/svg+xml",
+    ".txt": "text/plain",
+    ".webmanifest": "application/manifest+json",
+    ".webp": "image/webp",
+    ".woff2": "font/woff2",
+}
+
+
+def is_built(folder: Path = BUILT) -> bool:
+    """Whether there is a page to serve."""
+    return (folder / "index.html").is_file()
+
+
+class _File:
+    """One file, ready to be sent, compressed too where that makes it smaller."""
+
+    def __init__(self, body: bytes, media_type: str, headers: dict[str, str]) -> None:
+        self._plain = (body, f'"{hashlib.sha256(body).hexdigest()[:32]}"')
+        self._packed: tuple[bytes, str] | None = None
+        if media_type.startswith(_TEXT):
+            packed = gzip.compress(body, mtime=0)
+            media_type += "; charset=utf-8"
+            if len(packed) < len(body):
+                # Another representation, so another tag (RFC 9110, section 8.8.3.3).
+                self._packed = (packed, self._plain[1][:-1] + '-gzip"')
+        self._headers = {
+            "content-type": media_type,
+            "vary": "Accept-Encoding",
+            "x-content-type-options": "nosniff",
+            "referrer-policy": "no-referrer",
+            **headers,
+        }
+
+    def respond(self, request: Request) -> Response:
+        """200 with the file, 304 where the browser has it."""
+        headers = dict(self._headers)
+        body, tag = self._plain
+        if self._packed is not None and _takes_gzip(request.headers.get("accept-encoding", "")):
+            body, tag = self._packed
+            headers["content-encoding"] = "gzip"
+        headers["etag"] = tag
+        known = request.headers.get("if-none-match", "").split(",")
+        if tag in {name.strip().removeprefix("W/") for name in known}:
+            return Response(status_code=304, headers=headers)
+        return Response(body, headers=headers)
+
+
+class Frontend:
+    """The page in `folder`, read once: what a request names is only looked up, never opened.
+
+    `api` is the address of the chat API as the browser sees it, "" for the page's own origin;
+    `sign_in` is where the page signs people in, None for nowhere. Both reach the page through
+    `/config.json`, and are the only foreign addresses that it may connect to.
+    """
+
+    def __init__(self, folder: Path = BUILT, *, api: str = "", sign_in: str | None = None) -> None:
+        config = orjson.dumps({"api": api, "signIn": sign_in})
+        page = {
+            "cache-control": _ASK_FIRST,
+            "content-security-policy": _policy(
+                [origin for address in (api, sign_in) if address and (origin := _origin(address))]
+            ),
+            "cross-origin-opener-policy": "same-origin",
+        }
+        self._index = _File((folder / "index.html").read_bytes(), "text/html", page)
+        self._config = _File(config, "application/json", {"cache-control": _ASK_FIRST})
+        self._assets: dict[str, _File] = {}
+        self._others: dict[str, _File] = {}
+        for path in sorted(folder.rglob("*")):
+            name = path.relative_to(folder).as_posix()
+            if not path.is_file() or name in {"index.html", "config.json"}:
+                continue
+            media_type = _TYPES.get(path.suffix) or mimetypes.guess_type(name)[0]
+            hashed = name.startswith(_ASSETS)
+            (self._assets if hashed else self._others)[name] = _File(
+                path.read_bytes(),
+                media_type or "application/octet-stream",
+                {"cache-control": _FOREVER if hashed else _ASK_FIRST},
+            )
+
+    def endpoints(self) -> dict[str, Endpoint]:
+        """What answers to GET and HEAD, by its path (in the form of Starlette's routes)."""
+
+        async def asset(request: Request) -> Response:
+            file = self._assets.get(_ASSETS + request.path_params["name"])
+            if file is None:
+                raise HTTPException(404)
+            return file.respond(request)
+
+        return {
+            "/": _sender(self._index),
+            "/c/{conversation_id}": _sender(self._index),
+            "/config.json": _sender(self._config),
+            "/assets/{name:path}": asset,
+            **{f"/{name}": _sender(file) for name, file in self._others.items()},
+        }
+
+
+def _sender(file: _File) -> Endpoint:
+    async def send(request: Request) -> Response:
+        return file.respond(request)
+
+    return send
+
+
+def _policy(origins: list[str]) -> str:
+    """The page runs its own code only, and talks to its own neighbours only (CSP Level 3)."""
+    return "; ".join(
+        [
+            "default-src 'none'",
+            "script-src 'self'",
+            "style-src 'self'",
+            "img-src 'self' data:",
+            "font-src 'self'",
+            "manifest-src 'self'",
+            " ".join(["connect-src 'self'", *dict.fromkeys(origins)]),
+            "base-uri 'none'",
+            "form-action 'none'",
+            "frame-ancestors 'none'",
+            # No text can become HTML or code, not even by a mistake of the page's own.
+            "require-trusted-types-for 'script'",
+            "trusted-types 'none'",
+        ]
+    )
+
+
+def _origin(address: str) -> str:
+    """Scheme, host and port; "" of an address on the page's own origin."""
+    parts = urlsplit(address)
+    return f"{parts.scheme}://{parts.netloc}" if parts.netloc else ""
+
+
+def _takes_gzip(accepted: str) -> bool:
+    """Whether an Accept-Encoding header allows gzip (RFC 9110, section 12.5.3)."""
+    for part in accepted.lower().split(","):
+        coding, _, weight = part.partition(";")
+        if coding.strip() in {"gzip", "*"}:
+            return weight.replace(" ", "") not in {"q=0", "q=0.0", "q=0.00", "q=0.000"}
+    return False

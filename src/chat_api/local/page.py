@@ -1,0 +1,48 @@
+"""The chat page on a port of its own: `python -m chat_api.local.page --port 3000`.
+
+Another origin than the API's, as where a page comes from a CDN, so that CORS is put to use. Which
+API and auth service the page talks to follows from LOCAL_API_PORT and LOCAL_AUTH_PORT.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.routing import Route
+
+from chat_api import frontend
+from chat_api.local import web
+from chat_api.local.errors import LocalError
+from chat_api.local.settings import LocalSettings, load_local_settings
+
+
+def create_page_app(settings: LocalSettings, folder: Path = frontend.BUILT) -> Starlette:
+    """The page in `folder`. Raises LocalError if nothing has been built there."""
+    if not frontend.is_built(folder):
+        raise LocalError(frontend.NOT_BUILT)
+    page = frontend.Frontend(
+        folder,
+        api=f"http://localhost:{settings.local_api_port}",
+        sign_in=f"http://localhost:{settings.local_auth_port}/auth/sign-in",
+    )
+    return Starlette(routes=[Route(path, send) for path, send in page.endpoints().items()])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m chat_api.local.page")
+    parser.add_argument("--port", type=int, required=True)
+    options = parser.parse_args()
+    try:
+        app = create_page_app(load_local_settings())
+        listener = web.listen(options.port)
+    except LocalError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    with listener:
+        web.make_server(app).run(sockets=[listener])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

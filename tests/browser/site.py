@@ -1,0 +1,60 @@
+"""The chat page, served from an origin of its own as in the local stack."""
+
+import threading
+from dataclasses import dataclass
+from typing import Protocol
+
+import uvicorn
+from tests.support.service import Service
+
+from chat_api.local import web
+from chat_api.local.page import create_page_app
+from chat_api.local.settings import LocalSettings
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the page is; `neighbours` are the ports that it may talk to beside its own."""
+
+    origin: str
+    neighbours: tuple[int, ...] = ()
+
+
+class Site:
+    """A static server for the page, in a thread of its own.
+
+    Its port is known from the start, so that a service can be told of its origin; which service and
+    which sign-in the page talks to is told when it starts.
+    """
+
+    def __init__(self) -> None:
+        self._listener = web.listen(0)
+        self.port: int = self._listener.getsockname()[1]
+        # As a person types it: another origin than the API's, so that CORS is put to use.
+        self.origin = f"http://localhost:{self.port}"
+        self._server: uvicorn.Server | None = None
+        self._thread: threading.Thread | None = None
+
+    def start(self, api_port: int, auth_port: int) -> Place:
+        """Serve the page for this API and this sign-in."""
+        app = create_page_app(LocalSettings(local_api_port=api_port, local_auth_port=auth_port))
+        self._server = web.make_server(app)
+        self._thread = threading.Thread(target=self._serve, args=(self._server,), name="site")
+        self._thread.start()
+        return Place(self.origin, (api_port, auth_port))
+
+    def _serve(self, server: uvicorn.Server) -> None:
+        server.run(sockets=[self._listener])
+
+    def close(self) -> None:
+        """Idempotent, whatever state it is in."""
+        if self._server is not None and self._thread is not None:
+            self._server.should_exit = True
+            self._thread.join(10)
+        self._listener.close()
+
+
+class ServePage(Protocol):
+    """Starts a service of the test's own with these variables, and a site for it."""
+
+    def __call__(self, **env: str) -> tuple[Place, Service]: ...

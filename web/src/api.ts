@@ -1,0 +1,112 @@
+// The API's requests, with the types of its OpenAPI description. Answers are read by stream.ts.
+
+import { Refused } from "./stream";
+import type { components } from "./schema";
+
+export type Conversation = components["schemas"]["Conversation"];
+export type Message = components["schemas"]["Message"];
+export type Opened = components["schemas"]["ConversationWithMessages"];
+export type Page = components["schemas"]["ConversationPage"];
+export type Change = Partial<Pick<Conversation, "title" | "model_tag" | "is_favorited">>;
+
+/** What the inference service says of its models; the API passes it on as it is. */
+export interface Models {
+  current_model: string | null;
+  models: { model_tag: string; source: string; available: boolean; loaded: boolean }[];
+}
+
+/** No response: no network, or no service behind it. */
+export class Unreachable extends Error {}
+
+const DEADLINE_MS = 20_000;
+
+export class Api {
+  constructor(
+    readonly url: string,
+    /** The token of now; "" where nobody is signed in. */
+    private readonly token: () => string,
+    /** Told of every outcome, so that one place knows whether the service can be reached. */
+    private readonly outcome: (error?: Unreachable | Refused) => void = () => undefined,
+  ) {}
+
+  conversations(query: { limit: number; tz: string; cursor?: string | undefined }): Promise<Page> {
+    return this.json("GET", `/api/conversations?${search(query)}`);
+  }
+
+  create(body: { model_tag?: string } = {}): Promise<Conversation> {
+    return this.json("POST", "/api/conversations", body);
+  }
+
+  open(id: string, query: { limit: number; before?: string | undefined }): Promise<Opened> {
+    return this.json("GET", `/api/conversations/${id}?${search(query)}`);
+  }
+
+  change(id: string, change: Change): Promise<Conversation> {
+    return this.json("PATCH", `/api/conversations/${id}`, change);
+  }
+
+  /** `keepalive`: goes out even where the page is being closed. */
+  async delete(id: string, keepalive = false): Promise<void> {
+    await this.request("DELETE", `/api/conversations/${id}`, { keepalive });
+  }
+
+  stop(id: string): Promise<Message> {
+    return this.json("POST", `/api/conversations/${id}/stop`);
+  }
+
+  models(): Promise<Models> {
+    return this.json("GET", "/api/models");
+  }
+
+  /** May take minutes. */
+  async swap(tag: string): Promise<void> {
+    await this.request("POST", "/api/models/swap", { body: { model_tag: tag }, deadline: 0 });
+  }
+
+  /** Whether the service answers at all. */
+  async reachable(): Promise<boolean> {
+    const signal = AbortSignal.timeout(5_000);
+    return fetch(`${this.url}/api/health`, { signal, cache: "no-store" }).then(
+      (response) => response.ok,
+      () => false,
+    );
+  }
+
+  private async json<T>(method: string, path: string, body?: object): Promise<T> {
+    const response = await this.request(method, path, body && { body });
+    return (await response.json()) as T;
+  }
+
+  private async request(
+    method: string,
+    path: string,
+    options: { body?: object; keepalive?: boolean; deadline?: number } = {},
+  ): Promise<Response> {
+    const { body, keepalive = false, deadline = DEADLINE_MS } = options;
+    const headers: Record<string, string> = { Authorization: `Bearer ${this.token()}` };
+    if (body) headers["Content-Type"] = "application/json";
+    let response: Response;
+    try {
+      response = await fetch(this.url + path, {
+        method,
+        headers,
+        keepalive,
+        body: body ? JSON.stringify(body) : null,
+        signal: deadline ? AbortSignal.timeout(deadline) : null,
+      });
+    } catch {
+      const error = new Unreachable("The service cannot be reached.");
+      this.outcome(error);
+      throw error;
+    }
+    const refusal = response.ok ? undefined : await Refused.from(response);
+    this.outcome(refusal);
+    if (refusal) throw refusal;
+    return response;
+  }
+}
+
+function search(query: Record<string, string | number | undefined>): URLSearchParams {
+  const given = Object.entries(query).filter(([, value]) => value !== undefined);
+  return new URLSearchParams(given.map(([name, value]) => [name, String(value)]));
+}

@@ -1,0 +1,14 @@
+/** What the server tells the page about its surroundings, in /config.json. */
+export interface Config {
+  /** The API's address; "" on the page's own origin. */
+  api: string;
+  /** Where a name is exchanged for a token; null where people bring a token of their own. */
+  signIn: string | null;
+}
+
+export async function loadConfig(): Promise<Config> {
+  const response = await fetch("/config.json", { cache: "no-cache" });
+  if (!response.ok) throw new Error(`/config.json: ${response.status}`);
+  const { api, signIn } = (await response.json()) as Partial<Config>;
+  return { api: (api ?? "").replace(/\/$/, ""), signIn: signIn ?? null };
+}

@@ -1,0 +1,294 @@
+// The list of conversations: pages, groups by day, and what is done to its items.
+
+import { batch, computed, signal } from "@preact/signals";
+import type { Change, Conversation } from "../api";
+import { Refused } from "../stream";
+import { today } from "../time";
+import { go, openId } from "./router";
+import { announce, toast } from "./say";
+import { api, refused } from "./service";
+import { personal, session } from "./session";
+import { onChange, read, write } from "./storage";
+import { tell } from "./tabs";
+
+/** A conversation and the day (in the person's own time zone) that it is listed under. */
+export type Listed = Conversation & { day: string };
+
+export interface Group {
+  /** A date, or the favourites. */
+  day: string | "favourites";
+  items: Listed[];
+}
+
+const PAGE = 40;
+const REST_PAGE = 200;
+const UNDO_MS = 7_000;
+
+export const items = signal<Listed[]>([]);
+/** Where the next page begins; null at the end, undefined before the first page. */
+export const nextCursor = signal<string | null | undefined>(undefined);
+export const loading = signal(false);
+export const problem = signal("");
+/** Known from elsewhere, of pages that have not been scrolled to: favourites, and what was opened. */
+const strays = signal<Listed[]>([]);
+
+/** To be deleted when its time for an undo is over: id to a time in ms since 1970. */
+const doomed = signal<Record<string, number>>({});
+
+const shown = computed(() => items.value.filter((item) => !(item.id in doomed.value)));
+
+export const groups = computed<Group[]>(() => {
+  const known = new Set(items.value.map((item) => item.id));
+  const favourites = [
+    ...shown.value.filter((item) => item.is_favorited),
+    ...strays.value.filter(
+      (item) => item.is_favorited && !known.has(item.id) && !(item.id in doomed.value),
+    ),
+  ];
+  const found: Group[] = favourites.length ? [{ day: "favourites", items: favourites }] : [];
+  for (const item of shown.value) {
+    if (item.is_favorited) continue;
+    const last = found.at(-1);
+    if (last?.day === item.day) last.items.push(item);
+    else found.push({ day: item.day, items: [item] });
+  }
+  return found;
+});
+
+/** Every conversation that is known here, newest activity first. */
+export const known = computed(() => shown.value);
+
+export function conversation(id: string): Listed | undefined {
+  return items.value.find((item) => item.id === id) ?? strays.value.find((item) => item.id === id);
+}
+
+const zone = () => Intl.DateTimeFormat().resolvedOptions().timeZone;
+
+/** One page, each item with its day. A browser's zone may be newer than the service's table. */
+async function page(
+  limit: number,
+  cursor?: string,
+): Promise<{ items: Listed[]; next: string | null }> {
+  const query = { limit, cursor };
+  const answer = await api.conversations({ ...query, tz: zone() }).catch((error: unknown) => {
+    if (!(error instanceof Refused) || error.status !== 422) throw error;
+    return api.conversations({ ...query, tz: "UTC" });
+  });
+  const before = new Map(items.peek().map((item) => [item.id, item]));
+  const listed = Object.entries(answer.grouped).flatMap(([day, group]) =>
+    group.map((item) => unchanged({ ...item, day }, before.get(item.id))),
+  );
+  return { items: listed, next: answer.next_cursor };
+}
+
+/** The very object that was there if nothing has changed, so that its row is not drawn again. */
+function unchanged(now: Listed, before: Listed | undefined): Listed {
+  return JSON.stringify(now) === JSON.stringify(before) ? before! : now;
+}
+
+/** The newest page anew; what is older stays as it is known. */
+export async function refresh(): Promise<void> {
+  const whose = session.peek()?.user.id;
+  if (whose === undefined) return;
+  try {
+    const first = await page(PAGE);
+    if (session.peek()?.user.id !== whose) return;
+    batch(() => {
+      const last = first.items.at(-1);
+      const rest = items
+        .peek()
+        .filter((item) => last !== undefined && first.next !== null && follows(item, last));
+      items.value = [...first.items, ...rest];
+      // Where something older is known already, its page's cursor stands.
+      if (rest.length === 0) nextCursor.value = first.next;
+      problem.value = "";
+    });
+  } catch (error) {
+    refused(error);
+    problem.value = (error as Error).message;
+  }
+}
+
+export async function loadMore(limit = PAGE): Promise<void> {
+  const cursor = nextCursor.peek();
+  if (loading.peek() || cursor === null) return;
+  if (cursor === undefined) return refresh();
+  loading.value = true;
+  try {
+    const more = await page(limit, cursor);
+    batch(() => {
+      const have = new Set(items.peek().map((item) => item.id));
+      items.value = [...items.peek(), ...more.items.filter((item) => !have.has(item.id))];
+      nextCursor.value = more.next;
+      problem.value = "";
+    });
+  } catch (error) {
+    refused(error);
+    problem.value = (error as Error).message;
+  } finally {
+    loading.value = false;
+  }
+}
+
+/** Everything there is, for a search over all of it. */
+export async function loadAll(wanted: () => boolean): Promise<void> {
+  while (wanted() && typeof nextCursor.peek() === "string" && !problem.peek()) {
+    await loadMore(REST_PAGE);
+  }
+}
+
+/** Looks for favourites further down, so that their group is complete. */
+export async function findFavourites(): Promise<void> {
+  let cursor = nextCursor.peek();
+  const found: Listed[] = [];
+  try {
+    while (typeof cursor === "string") {
+      const more = await page(REST_PAGE, cursor);
+      found.push(...more.items.filter((item) => item.is_favorited));
+      cursor = more.next;
+    }
+    strays.value = [...strays.peek(), ...found];
+  } catch {
+    // They turn up while scrolling.
+  }
+}
+
+export function forget(): void {
+  batch(() => {
+    items.value = [];
+    strays.value = [];
+    nextCursor.value = undefined;
+    problem.value = "";
+  });
+}
+
+export async function create(model: string | undefined): Promise<Conversation> {
+  const created = await api.create(model === undefined ? {} : { model_tag: model });
+  put(created);
+  return created;
+}
+
+/** Takes over what the service says of one conversation. */
+export function put(changed: Conversation): void {
+  const { id, user_id, title, model_tag, is_favorited, created_at, updated_at } = changed;
+  const own = { id, user_id, title, model_tag, is_favorited, created_at, updated_at };
+  const before = conversation(id);
+  const day = before?.updated_at === updated_at ? before.day : today(new Date(updated_at));
+  const item = { ...own, day };
+  const last = items.peek().at(-1);
+  const unseen = nextCursor.peek() !== null && (last === undefined || follows(item, last));
+  const without = (list: Listed[]) => list.filter((one) => one.id !== id);
+  batch(() => {
+    if (unseen) strays.value = [...without(strays.peek()), item];
+    else {
+      items.value = [...without(items.peek()), item].sort((one, other) =>
+        follows(one, other) ? 1 : -1,
+      );
+      strays.value = without(strays.peek());
+    }
+  });
+}
+
+/** The change at once, and back again if the service does not want it. */
+export async function change(id: string, fields: Change): Promise<void> {
+  const before = conversation(id);
+  if (before) replace({ ...before, ...fields });
+  try {
+    const after = await api.change(id, fields);
+    const now = conversation(id);
+    if (now) replace({ ...now, ...after });
+    tell({ type: "list" });
+  } catch (error) {
+    refused(error);
+    if (before) replace(before);
+    toast(`Not saved: ${(error as Error).message}`);
+  }
+}
+
+function replace(item: Listed): void {
+  const swap = (list: Listed[]) => list.map((one) => (one.id === item.id ? item : one));
+  batch(() => {
+    items.value = swap(items.peek());
+    strays.value = swap(strays.peek());
+  });
+}
+
+/** Whether `item` comes after `other` in the list. */
+function follows(item: Conversation, other: Conversation): boolean {
+  return item.updated_at === other.updated_at
+    ? item.id < other.id
+    : item.updated_at < other.updated_at;
+}
+
+// Deleting. The conversation goes from the screen at once and from the service when nobody can undo
+// it any more: after a while, or when the page is left. The list of those to go is kept, so that
+// none comes back to life where the last request was lost.
+
+const timers = new Map<string, ReturnType<typeof setTimeout>>();
+const DOOMED = "deleting";
+
+export function remove(item: Conversation): void {
+  doom({ ...doomed.peek(), [item.id]: Date.now() + UNDO_MS });
+  if (openId.peek() === item.id) go(undefined);
+  const close = toast(`Deleted “${item.title}”`, {
+    ms: UNDO_MS,
+    action: {
+      label: "Undo",
+      run: () => {
+        close();
+        clearTimeout(timers.get(item.id));
+        spare(item.id);
+        announce("Not deleted");
+      },
+    },
+  });
+  timers.set(
+    item.id,
+    setTimeout(() => void execute(item.id), UNDO_MS),
+  );
+}
+
+async function execute(id: string, leaving = false): Promise<void> {
+  timers.delete(id);
+  try {
+    await api.delete(id, leaving);
+  } catch (error) {
+    refused(error);
+    if (!(error instanceof Refused) || error.status !== 404) {
+      // It stays hidden and is deleted when the service is back; see `settle`.
+      return;
+    }
+  }
+  batch(() => {
+    items.value = items.peek().filter((item) => item.id !== id);
+    strays.value = strays.peek().filter((item) => item.id !== id);
+    spare(id);
+  });
+  tell({ type: "list" });
+}
+
+/** Deletes what should have been deleted by now. */
+export function settle(): void {
+  doomed.value = read<Record<string, number>>(personal(DOOMED)) ?? {};
+  for (const [id, until] of Object.entries(doomed.peek())) {
+    if (until < Date.now() && !timers.has(id)) void execute(id);
+  }
+}
+
+function spare(id: string): void {
+  const { [id]: _, ...rest } = doomed.peek();
+  doom(rest);
+}
+
+function doom(all: Record<string, number>): void {
+  doomed.value = all;
+  write(personal(DOOMED), Object.keys(all).length ? all : undefined);
+}
+
+onChange(DOOMED, () => {
+  doomed.value = read<Record<string, number>>(personal(DOOMED)) ?? {};
+});
+
+addEventListener("pagehide", () => {
+  for (const id of timers.keys()) void execute(id, true);
+});

@@ -1,0 +1,70 @@
+// The connection to the API, and whether there is one.
+
+import { signal } from "@preact/signals";
+import { Api, Unreachable } from "../api";
+import type { Config } from "../config";
+import { backoff, pause, Refused } from "../stream";
+import { announce } from "./say";
+import { expired, session } from "./session";
+
+const SECOND_LOOK_MS = 1_500;
+
+export let config: Config;
+export let api: Api;
+
+/** Set while the service cannot be reached: when it is tried again (ms since 1970). */
+export const lost = signal<number | undefined>(undefined);
+
+const found = new Set<() => void>();
+
+export function configure(given: Config): void {
+  config = given;
+  api = new Api(
+    given.api,
+    () => session.peek()?.token ?? "",
+    (error) => {
+      if (error instanceof Unreachable) suspect();
+      else refused(error);
+    },
+  );
+  addEventListener("offline", () => {
+    void suspect();
+    // What is asked at the very moment of the event may still get through.
+    setTimeout(suspect, SECOND_LOOK_MS);
+  });
+}
+
+/** A refusal may mean that the sign-in is over. */
+export function refused(error: unknown): void {
+  if (error instanceof Refused && error.status === 401 && session.peek()) expired.value = true;
+}
+
+/** Calls back each time that the service can be reached again. */
+export function onFound(callback: () => void): void {
+  found.add(callback);
+}
+
+/** Ends all waiting, here and in stream.ts: for a person who does not want to wait. */
+export function tryNow(): void {
+  dispatchEvent(new Event("online"));
+}
+
+let probing = false;
+
+/** Something could not be reached: find out, say so, and try until it can be. */
+export async function suspect(): Promise<void> {
+  if (probing) return;
+  probing = true;
+  const forever = new AbortController().signal;
+  for (let failures = 0; !(await api.reachable()); failures++) {
+    const wait = backoff(failures);
+    lost.value = Date.now() + wait;
+    await pause(wait, forever);
+  }
+  probing = false;
+  if (lost.peek() === undefined) return;
+  lost.value = undefined;
+  announce("Connected again");
+  tryNow();
+  for (const callback of found) callback();
+}

@@ -1,0 +1,73 @@
+// Keeps what is shown in step with what happens elsewhere: in other tabs, on other devices, and on
+// the service while it could not be reached.
+
+import { effect } from "@preact/signals";
+import { chat, forgetChats } from "./chats";
+import * as conversations from "./conversations";
+import * as models from "./models";
+import { go } from "./router";
+import { lost, onFound } from "./service";
+import { expired, session } from "./session";
+import { onNews } from "./tabs";
+
+const POLL_MS = 20_000;
+const NOT_SO_OFTEN_MS = 3_000;
+
+export function keepInStep(): void {
+  let whose: string | undefined;
+  effect(() => {
+    const user = session.value?.user.id;
+    if (user === whose) return;
+    if (whose !== undefined) {
+      forgetChats();
+      conversations.forget();
+      if (user !== undefined) go(undefined);
+    }
+    whose = user;
+    if (user === undefined) return;
+    conversations.settle();
+    void conversations.refresh().then(conversations.findFavourites);
+    void models.refresh();
+  });
+
+  onNews((news) => {
+    void conversations.refresh();
+    if (news.type === "conversation" && chat.peek()?.id === news.id) void chat.peek()?.refresh();
+  });
+
+  onFound(lookAround);
+
+  let looked = Date.now();
+  const back = () => {
+    if (document.hidden || Date.now() - looked < NOT_SO_OFTEN_MS) return;
+    looked = Date.now();
+    lookAround();
+  };
+  document.addEventListener("visibilitychange", back);
+  addEventListener("focus", back);
+
+  setInterval(() => void poll(), POLL_MS);
+}
+
+function idle(): boolean {
+  return !session.peek() || expired.peek() || lost.peek() !== undefined;
+}
+
+function lookAround(): void {
+  if (idle()) return;
+  conversations.settle();
+  void conversations.refresh();
+  void models.refresh();
+  void chat.peek()?.refresh();
+}
+
+/** One light request while somebody looks on; the conversation only where something happened. */
+async function poll(): Promise<void> {
+  if (idle() || document.hidden) return;
+  const open = chat.peek();
+  const before = open && conversations.conversation(open.id)?.updated_at;
+  await conversations.refresh();
+  if (open && open === chat.peek() && conversations.conversation(open.id)?.updated_at !== before) {
+    void open.refresh();
+  }
+}

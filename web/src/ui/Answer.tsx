@@ -1,0 +1,40 @@
+import { useState } from "preact/hooks";
+import { GrowingMarkdown } from "../markdown/blocks";
+import { BlockView } from "../markdown/render";
+
+/** The text of an answer. `growing`: more of it is coming. */
+export function AnswerText({ text, growing }: { text: string; growing: boolean }) {
+  const { thoughts, thinking, said } = withoutThoughts(text);
+  return (
+    <>
+      {thoughts !== undefined && (
+        <details class="thoughts">
+          <summary>{thinking && growing ? "Thinking…" : "Thoughts"}</summary>
+          <Markdown text={thoughts} growing={growing && thinking} />
+        </details>
+      )}
+      <Markdown text={said} growing={growing && !thinking} />
+    </>
+  );
+}
+
+function Markdown({ text, growing }: { text: string; growing: boolean }) {
+  const [markdown] = useState(() => new GrowingMarkdown());
+  const blocks = markdown.update(text);
+  return (
+    <div class="prose">
+      {blocks.map((block, index) => (
+        <BlockView key={index} block={block} growing={growing && index === blocks.length - 1} />
+      ))}
+    </div>
+  );
+}
+
+/** Some models begin with their thoughts, between tags. */
+function withoutThoughts(text: string) {
+  const opening = /^\s*<think>/.exec(text);
+  if (!opening) return { said: text, thinking: false };
+  const end = text.indexOf("</think>");
+  const thoughts = text.slice(opening[0].length, end < 0 ? undefined : end);
+  return { thoughts, thinking: end < 0, said: end < 0 ? "" : text.slice(end + 8) };
+}

@@ -1,0 +1,178 @@
+import { useEffect } from "preact/hooks";
+import { chat } from "../state/chats";
+import * as conversations from "../state/conversations";
+import { go, openId } from "../state/router";
+import { announcement, toasts } from "../state/say";
+import { lost, tryNow } from "../state/service";
+import { expired, session, signOut } from "../state/session";
+import { ChatView } from "./ChatView";
+import { Dialog } from "./Dialog";
+import { Home } from "./Home";
+import { Icon } from "./Icon";
+import { Countdown } from "./Messages";
+import { ModelPicker } from "./ModelPicker";
+import { Palette } from "./Palette";
+import { Settings } from "./Settings";
+import { Sidebar } from "./Sidebar";
+import { drawer, focusComposer, palette, settings, somethingIsOpen } from "./shell";
+import { SignInForm, SignInPage } from "./SignIn";
+
+export function App() {
+  return (
+    <>
+      {session.value ? <Signed /> : <SignInPage />}
+      <div class="toasts" aria-live="polite">
+        {toasts.value.map(({ id, text, action }) => (
+          <div key={id} class="toast">
+            <span>{text}</span>
+            {action && (
+              <button type="button" onClick={action.run}>
+                {action.label}
+              </button>
+            )}
+          </div>
+        ))}
+      </div>
+      <div class="unseen" role="status" aria-live="polite">
+        {announcement.value}
+      </div>
+    </>
+  );
+}
+
+function Signed() {
+  useKeys();
+  const id = openId.value;
+  const open = chat.value;
+  const title = open && (conversations.conversation(open.id)?.title ?? "Conversation");
+  const answering = open?.live.value !== undefined;
+  useEffect(() => {
+    document.title = `${answering ? "… " : ""}${title ? `${title} · ` : ""}samosaChaat`;
+  }, [title, answering]);
+  useEffect(() => focusComposer(), [id]);
+  const narrowAndOpen = useDrawer();
+
+  return (
+    <div class={narrowAndOpen ? "frame drawer-open" : "frame"}>
+      <a
+        class="skip"
+        href="#composer"
+        onClick={(event) => (event.preventDefault(), focusComposer(true))}
+      >
+        To the message
+      </a>
+      <aside class="sidebar" id="sidebar" aria-label="Conversations and settings">
+        <Sidebar />
+      </aside>
+      <div class="backdrop" onClick={() => (drawer.value = false)} />
+      <main inert={narrowAndOpen}>
+        <header class="top">
+          <button
+            type="button"
+            class="tool only-narrow"
+            aria-label="Conversations"
+            aria-expanded={narrowAndOpen}
+            aria-controls="sidebar"
+            onClick={() => (drawer.value = true)}
+          >
+            <Icon name="menu" />
+          </button>
+          {title ? <h1 title={title}>{title}</h1> : <span class="grow" />}
+          <ModelPicker />
+        </header>
+        <Banner />
+        {open ? <ChatView key={open.id} chat={open} /> : id === undefined && <Home />}
+      </main>
+      {palette.value && <Palette />}
+      {settings.value && <Settings />}
+      {expired.value && (
+        <Dialog title="Please sign in again" class="again">
+          <p>Your sign-in is no longer accepted. What you have typed is kept.</p>
+          <SignInForm />
+          <button type="button" class="link" onClick={signOut}>
+            Sign out instead
+          </button>
+        </Dialog>
+      )}
+    </div>
+  );
+}
+
+/** Says that there is no connection, and when it is tried again. */
+function Banner() {
+  const until = lost.value;
+  if (until === undefined) return null;
+  return (
+    <div class="banner" role="alert">
+      <Icon name="offline" />
+      <p>
+        {navigator.onLine ? "The service cannot be reached." : "You are offline."} Nothing is lost.{" "}
+        <span aria-hidden="true">
+          Trying again in <Countdown until={until} />.
+        </span>
+      </p>
+      <button type="button" class="link" onClick={tryNow}>
+        Try now
+      </button>
+    </div>
+  );
+}
+
+/** Whether the list lies over the page, on a narrow screen; the focus goes with it. */
+function useDrawer(): boolean {
+  const open = drawer.value;
+  useEffect(() => {
+    const wide = matchMedia("(min-width: 861px)");
+    const close = () => (drawer.value = false);
+    wide.addEventListener("change", close);
+    return () => wide.removeEventListener("change", close);
+  }, []);
+  useEffect(() => {
+    if (!open) return;
+    document.querySelector<HTMLElement>(".sidebar .only-narrow")?.focus();
+    return () => {
+      const within = document.activeElement?.closest(".sidebar");
+      if (within) document.querySelector<HTMLElement>(".top .only-narrow")?.focus();
+    };
+  }, [open]);
+  return open;
+}
+
+function useKeys(): void {
+  useEffect(() => {
+    const onKeyDown = (event: KeyboardEvent) => {
+      const command = event.ctrlKey || event.metaKey;
+      const key = event.key.toLowerCase();
+      if (command && key === "k" && !event.shiftKey) palette.value = !palette.peek();
+      else if (command && event.shiftKey && key === "o") {
+        go(undefined);
+        drawer.value = false;
+        focusComposer();
+      } else if (
+        command &&
+        key === "z" &&
+        !/^(INPUT|TEXTAREA)$/.test(document.activeElement?.tagName ?? "")
+      ) {
+        const undo = toasts.peek().findLast(({ action }) => action)?.action;
+        if (!undo) return;
+        undo.run();
+      } else if (
+        event.key === "Escape" &&
+        drawer.peek() &&
+        !document.querySelector("dialog[open], :popover-open")
+      ) {
+        drawer.value = false;
+      } else if (
+        event.key === "Escape" &&
+        !somethingIsOpen() &&
+        !event.isComposing &&
+        chat.peek()?.answering.peek()
+      ) {
+        void chat.peek()!.stop();
+      } else return;
+      event.preventDefault();
+    };
+    addEventListener("keydown", onKeyDown);
+    return () => removeEventListener("keydown", onKeyDown);
+  }, []);
+}

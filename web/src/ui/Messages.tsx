@@ -1,0 +1,254 @@
+import { useEffect, useState } from "preact/hooks";
+import type { Chat, Live, Shown } from "../state/chat";
+import type { Pending } from "../state/drafts";
+import { tryNow } from "../state/service";
+import { moment } from "../time";
+import { AnswerText } from "./Answer";
+import { CopyButton } from "./CopyButton";
+import { Icon, Mark } from "./Icon";
+import { memo } from "./memo";
+import { focusComposer } from "./shell";
+
+export function Messages({ chat }: { chat: Chat }) {
+  const messages = chat.messages.value;
+  const pending = chat.pending.value;
+  const live = chat.live.value;
+  const last = messages.at(-1);
+  // A regeneration is written where the old answer stood; the first frames have no place yet.
+  const place = live && (live.replaces ?? live.answer.start?.message_id ?? running(messages)?.id);
+  const placed = messages.some(({ id }) => id === place);
+  return (
+    <>
+      {messages.map((message, index) => {
+        if (message.role === "user")
+          return <Question key={message.id} text={message.content} at={message.created_at} />;
+        return (
+          <Answer
+            // Of what it answers: an answer that is written anew stays the same element.
+            key={`${messages[index - 1]?.id ?? message.id} answered`}
+            chat={chat}
+            message={message}
+            live={message.id === place ? live : undefined}
+            last={message === last && !pending && !live}
+          />
+        );
+      })}
+      {pending && <PendingQuestion chat={chat} pending={pending} />}
+      {live && !placed && <Answer key="live" chat={chat} live={live} last={false} />}
+      {last?.role === "user" && !pending && !live && (
+        <div class="offer">
+          <p>This message has no answer.</p>
+          <Again chat={chat} label="Answer it" />
+        </div>
+      )}
+    </>
+  );
+}
+
+function running(messages: Shown[]): Shown | undefined {
+  return messages.findLast(({ status }) => status === "generating");
+}
+
+const Question = memo(
+  ({ text, at }: { text: string; at: string }) => (
+    <article class="message question" aria-label="You">
+      <div class="bubble" dir="auto" title={moment(at)}>
+        {text}
+      </div>
+    </article>
+  ),
+  (before, after) => before.text === after.text,
+);
+
+interface AnswerProps {
+  chat: Chat;
+  /** Left out before the service has said which one it is. */
+  message?: Shown;
+  /** Set while it is being written. */
+  live?: Live | undefined;
+  last: boolean;
+}
+
+const Answer = memo(
+  ({ chat, message, live, last }: AnswerProps) => {
+    const text = live ? textOf(live) : (message?.content ?? "");
+    const written = text.trim() !== "";
+    return (
+      <article
+        class={`message answer ${live ? "live" : message?.status}`}
+        aria-label="samosaChaat"
+        aria-busy={live ? "true" : undefined}
+      >
+        <Mark lively={live !== undefined} />
+        <div class="body">
+          {written && <AnswerText text={text} growing={live !== undefined} />}
+          {live && !written && <Dots />}
+          {live && <Progress live={live} />}
+          {message && !live && <Outcome chat={chat} message={message} last={last} />}
+          {message && !live && written && <Tools chat={chat} message={message} last={last} />}
+        </div>
+      </article>
+    );
+  },
+  (before, after) =>
+    before.message === after.message && before.last === after.last && before.live === after.live,
+);
+
+/** Until the stream has caught up with what was there before the connection, that is shown. */
+function textOf({ answer, seed }: Live): string {
+  return answer.text.length < seed.length ? seed : answer.text;
+}
+
+function Dots() {
+  return (
+    <p class="dots" role="img" aria-label="Thinking about it">
+      <i />
+      <i />
+      <i />
+    </p>
+  );
+}
+
+function Tools({ chat, message, last }: { chat: Chat; message: Shown; last: boolean }) {
+  return (
+    <footer>
+      <CopyButton text={message.content} label="Copy the answer" />
+      {last && (
+        <button
+          type="button"
+          class="tool"
+          title="Write it anew"
+          aria-label="Write the answer anew"
+          onClick={() => chat.regenerate()}
+        >
+          <Icon name="again" />
+        </button>
+      )}
+      <small title={moment(message.created_at)}>{facts(message)}</small>
+    </footer>
+  );
+}
+
+/** What is to be said of an answer that is not simply complete. */
+function Outcome({ chat, message, last }: { chat: Chat; message: Shown; last: boolean }) {
+  const text = outcome(message);
+  if (text === undefined) return null;
+  return (
+    <div
+      class={
+        message.status === "complete" || message.status === "stopped" ? "outcome" : "outcome bad"
+      }
+    >
+      <Icon name={message.status === "stopped" ? "stop" : "warning"} />
+      <p>{text}</p>
+      {last && (
+        <Again chat={chat} label={message.status === "failed" ? "Try again" : "Write it anew"} />
+      )}
+    </div>
+  );
+}
+
+function outcome({ status, content, notice }: Shown): string | undefined {
+  const written = content.trim() !== "";
+  switch (status) {
+    case "stopped":
+      return (
+        notice ??
+        (written ? "You stopped this answer." : "You stopped this answer before it began.")
+      );
+    case "interrupted":
+      return `This answer was cut off${written ? ", and ends here" : ""}.${notice ? ` ${notice}` : ""}`;
+    case "failed":
+      return `This answer failed. ${notice ?? "The model could not write it."}`;
+    default:
+      return notice;
+  }
+}
+
+function facts({ model_tag, token_count, inference_time_ms }: Shown): string {
+  const known = [
+    model_tag !== "default" && model_tag,
+    token_count > 0 && `${token_count.toLocaleString()} ${token_count === 1 ? "token" : "tokens"}`,
+    inference_time_ms >= 50 &&
+      `${(inference_time_ms / 1000).toLocaleString(undefined, { maximumFractionDigits: 1 })} s`,
+  ];
+  return known.filter(Boolean).join(" · ");
+}
+
+function Again({ chat, label }: { chat: Chat; label: string }) {
+  return (
+    <button type="button" class="small" onClick={() => chat.regenerate()}>
+      <Icon name="again" /> {label}
+    </button>
+  );
+}
+
+/** What there is to say while an answer is being written. */
+function Progress({ live: { answer, stopping } }: { live: Live }) {
+  const { waiting, again } = answer;
+  if (stopping) return <p class="progress">Stopping…</p>;
+  if (waiting?.refusal) {
+    return (
+      <p class="progress">
+        {waiting.refusal.message} Trying again in <Countdown until={waiting.until} />.{" "}
+        <button type="button" class="link" onClick={tryNow}>
+          Try now
+        </button>
+      </p>
+    );
+  }
+  // A first failure is mended before anybody could read of it. The banner says the rest.
+  if (waiting && waiting.failures > 1) {
+    const text = answer.start
+      ? "The answer goes on without us; we shall catch up with it."
+      : "Not sent yet. It goes out as soon as there is a connection.";
+    return <p class="progress">{text}</p>;
+  }
+  if (again) return <p class="progress">The service moved: the answer is being written again.</p>;
+  return null;
+}
+
+/** `3 s`, counting down. */
+export function Countdown({ until }: { until: number }) {
+  const [now, setNow] = useState(Date.now());
+  useEffect(() => {
+    const timer = setInterval(() => setNow(Date.now()), 500);
+    return () => clearInterval(timer);
+  }, []);
+  return <span class="countdown">{Math.max(0, Math.ceil((until - now) / 1000))} s</span>;
+}
+
+function PendingQuestion({ chat, pending }: { chat: Chat; pending: Pending }) {
+  const { problem, body } = pending;
+  return (
+    <article
+      class={problem ? "message question unsent" : "message question fresh"}
+      aria-label="You"
+    >
+      <div class="bubble" dir="auto">
+        {body.content}
+      </div>
+      {problem && (
+        <div class="outcome bad" role="alert">
+          <Icon name="warning" />
+          <p>Not sent. {problem}</p>
+          <span>
+            <button type="button" class="small" onClick={() => chat.sendAgain()}>
+              <Icon name="again" /> Send again
+            </button>
+            <button
+              type="button"
+              class="small"
+              onClick={() => (chat.discard(true), focusComposer(true))}
+            >
+              <Icon name="pen" /> Edit
+            </button>
+            <button type="button" class="small" onClick={() => chat.discard(false)}>
+              <Icon name="bin" /> Discard
+            </button>
+          </span>
+        </div>
+      )}
+    </article>
+  );
+}

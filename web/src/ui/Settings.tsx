@@ -1,0 +1,158 @@
+import { DEFAULTS, options, type Options, theme, type Theme } from "../state/preferences";
+import { Dialog } from "./Dialog";
+import { settings } from "./shell";
+
+/** How answers are written, and how the page looks. */
+export function Settings() {
+  const set = (change: Partial<Options>) => (options.value = { ...options.value, ...change });
+  const { temperature, max_tokens, top_k, thinking_mode, force_web_search } = options.value;
+  return (
+    <Dialog title="Settings" class="settings" onClose={() => (settings.value = false)}>
+      <fieldset>
+        <legend>Answers</legend>
+        <Number_
+          label="Temperature"
+          hint="0 always takes the likeliest word; higher is more surprising."
+          value={temperature}
+          range={[0, 2, 0.1]}
+          usual={0.7}
+          set={(value) => set({ temperature: value })}
+        />
+        <Number_
+          label="Longest answer"
+          hint="In tokens; a token is about three quarters of a word."
+          value={max_tokens}
+          range={[16, 4096, 16]}
+          usual={512}
+          set={(value) => set({ max_tokens: value })}
+        />
+        <Number_
+          label="Words to choose from"
+          hint="Top-k: how many of the likeliest tokens are considered."
+          value={top_k}
+          range={[0, 200, 1]}
+          usual={40}
+          set={(value) => set({ top_k: value })}
+        />
+        <Check
+          label="Think step by step first"
+          value={thinking_mode}
+          set={(value) => set({ thinking_mode: value })}
+        />
+        <Check
+          label="Search the web, where the model can"
+          value={force_web_search}
+          set={(value) => set({ force_web_search: value })}
+        />
+        <button type="button" class="small" onClick={() => set(DEFAULTS)}>
+          Back to the model’s own
+        </button>
+      </fieldset>
+      <fieldset>
+        <legend>Looks</legend>
+        <div class="segments">
+          {(["light", "dark", "system"] as Theme[]).map((name) => (
+            <label key={name}>
+              <input
+                type="radio"
+                name="theme"
+                checked={theme.value === name}
+                onChange={() => (theme.value = name)}
+              />
+              <span>{{ light: "Light", dark: "Dark", system: "As the system" }[name]}</span>
+            </label>
+          ))}
+        </div>
+      </fieldset>
+      <fieldset>
+        <legend>Keys</legend>
+        <dl class="keys">
+          {KEYS.map(([keys, what]) => (
+            <div key={what}>
+              <dt>
+                {keys.split("+").map((key) => (
+                  <kbd key={key}>{key}</kbd>
+                ))}
+              </dt>
+              <dd>{what}</dd>
+            </div>
+          ))}
+        </dl>
+      </fieldset>
+    </Dialog>
+  );
+}
+
+const KEYS = [
+  ["Enter", "send"],
+  ["Shift+Enter", "new line"],
+  ["Esc", "stop the answer"],
+  ["Ctrl+K", "find a conversation"],
+  ["Ctrl+Shift+O", "new conversation"],
+  ["↑+↓", "from one to the next, in the list"],
+  ["F2", "rename, in the list"],
+  ["Delete", "delete, in the list"],
+] as const;
+
+interface NumberProps {
+  label: string;
+  hint: string;
+  value: number | null;
+  range: [min: number, max: number, step: number];
+  usual: number;
+  set: (value: number | null) => void;
+}
+
+/** A number, or left to the model. */
+function Number_({ label, hint, value, range: [min, max, step], usual, set }: NumberProps) {
+  const id = label.toLowerCase().replace(/\W+/g, "-");
+  return (
+    <div class="number">
+      <label for={id}>{label}</label>
+      <label class="check">
+        <input
+          type="checkbox"
+          checked={value === null}
+          onChange={(event) => set(event.currentTarget.checked ? null : usual)}
+        />
+        <span>
+          model’s own<span class="unseen"> {label.toLowerCase()}</span>
+        </span>
+      </label>
+      <input
+        id={id}
+        type="range"
+        min={min}
+        max={max}
+        step={step}
+        value={value ?? usual}
+        disabled={value === null}
+        aria-describedby={`${id}-hint`}
+        onInput={(event) => set(Number(event.currentTarget.value))}
+      />
+      <output for={id}>{value ?? "–"}</output>
+      <small id={`${id}-hint`}>{hint}</small>
+    </div>
+  );
+}
+
+function Check({
+  label,
+  value,
+  set,
+}: {
+  label: string;
+  value: boolean;
+  set: (value: boolean) => void;
+}) {
+  return (
+    <label class="check">
+      <input
+        type="checkbox"
+        checked={value}
+        onChange={(event) => set(event.currentTarget.checked)}
+      />
+      <span>{label}</span>
+    </label>
+  );
+}

@@ -1,0 +1,290 @@
+import { useEffect, useRef, useState } from "preact/hooks";
+import * as conversations from "../state/conversations";
+import type { Listed } from "../state/conversations";
+import { chat } from "../state/chats";
+import { theme, type Theme } from "../state/preferences";
+import { addressOf, go, openId } from "../state/router";
+import { session, signOut } from "../state/session";
+import { nameOfDay } from "../time";
+import { Icon, type IconName, Mark } from "./Icon";
+import { memo } from "./memo";
+import { Menu } from "./Menu";
+import { drawer, focusComposer, palette, settings } from "./shell";
+
+export function Sidebar() {
+  return (
+    <>
+      <div class="brand">
+        <a href="/" aria-label="samosaChaat, new conversation" onClick={follow(undefined)}>
+          <Mark />
+          <span>
+            samosa<b>Chaat</b>
+          </span>
+        </a>
+        <button
+          type="button"
+          class="tool only-narrow"
+          aria-label="Close the list"
+          onClick={() => (drawer.value = false)}
+        >
+          <Icon name="close" />
+        </button>
+      </div>
+      <div class="actions">
+        <a
+          class="new"
+          href="/"
+          onClick={follow(undefined)}
+          aria-current={openId.value === undefined ? "page" : undefined}
+        >
+          <Icon name="plus" /> New conversation
+        </a>
+        <button
+          type="button"
+          class="tool"
+          title="Find a conversation (Ctrl+K)"
+          aria-label="Find a conversation"
+          onClick={() => (palette.value = true)}
+        >
+          <Icon name="search" />
+        </button>
+      </div>
+      <List />
+      <Person />
+    </>
+  );
+}
+
+function List() {
+  const { groups, nextCursor, problem, loading } = conversations;
+  const end = useRef<HTMLDivElement>(null);
+  useEffect(() => {
+    const watcher = new IntersectionObserver(
+      (entries) => {
+        if (entries.some((entry) => entry.isIntersecting)) void conversations.loadMore();
+      },
+      { root: end.current!.closest(".list"), rootMargin: "300px" },
+    );
+    watcher.observe(end.current!);
+    return () => watcher.disconnect();
+    // Observed anew after each page: a short one may leave the end in sight.
+  }, [nextCursor.value]);
+  const first = nextCursor.value === undefined;
+  return (
+    <nav class="list" aria-label="Conversations" tabIndex={-1} onKeyDown={walk}>
+      {groups.value.map(({ day, items }) => (
+        <section key={day} aria-labelledby={`day-${day}`}>
+          <h2 id={`day-${day}`}>{day === "favourites" ? "Favourites" : nameOfDay(day)}</h2>
+          <ul>
+            {items.map((item) => (
+              <Row
+                key={item.id}
+                item={item}
+                open={item.id === openId.value}
+                busy={item.id === openId.value && Boolean(chat.value?.answering.value)}
+              />
+            ))}
+          </ul>
+        </section>
+      ))}
+      {first && !problem.value && <Skeleton />}
+      {!first && groups.value.length === 0 && !problem.value && (
+        <p class="nothing">Your conversations will be here.</p>
+      )}
+      {problem.value && (
+        <p class="nothing">
+          {problem.value}{" "}
+          <button type="button" class="link" onClick={() => void conversations.refresh()}>
+            Try again
+          </button>
+        </p>
+      )}
+      <div ref={end} class="end" aria-hidden="true">
+        {loading.value && <span class="spinner" />}
+      </div>
+    </nav>
+  );
+}
+
+/** The arrow keys go from one conversation to the next. */
+function walk(event: KeyboardEvent & { currentTarget: HTMLElement }): void {
+  const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+  const links = [...event.currentTarget.querySelectorAll("a")];
+  const at = links.findIndex((link) => link === document.activeElement);
+  if (!step || at < 0) return;
+  event.preventDefault();
+  links[at + step]?.focus();
+}
+
+function Skeleton() {
+  return (
+    <div class="skeleton" aria-hidden="true">
+      {[70, 52, 84, 60, 76].map((width) => (
+        <i key={width} style={{ width: `${width}%` }} />
+      ))}
+    </div>
+  );
+}
+
+interface RowProps {
+  item: Listed;
+  open: boolean;
+  /** An answer is being written in it. */
+  busy: boolean;
+}
+
+const Row = memo(
+  ConversationRow,
+  (before, after) =>
+    before.item === after.item && before.open === after.open && before.busy === after.busy,
+);
+
+function ConversationRow({ item, open, busy }: RowProps) {
+  const [renaming, setRenaming] = useState(false);
+  const link = useRef<HTMLAnchorElement>(null);
+  const ended = () => {
+    setRenaming(false);
+    requestAnimationFrame(() => link.current?.focus());
+  };
+  if (renaming) {
+    return (
+      <li class="row renaming">
+        <Rename item={item} onEnd={ended} />
+      </li>
+    );
+  }
+  const remove = () => {
+    const row = link.current!.closest("li")!;
+    const near = (row.nextElementSibling ?? row.previousElementSibling)?.querySelector("a");
+    conversations.remove(item);
+    near?.focus();
+  };
+  const favourite = () => void conversations.change(item.id, { is_favorited: !item.is_favorited });
+  return (
+    <li class={open ? "row open" : "row"}>
+      <a
+        ref={link}
+        href={addressOf(item.id)}
+        title={item.title}
+        aria-current={open ? "page" : undefined}
+        onClick={follow(item.id)}
+        onDblClick={() => setRenaming(true)}
+        onKeyDown={(event) => {
+          if (event.key === "F2") setRenaming(true);
+          else if (event.key === "Delete") remove();
+          else return;
+          event.preventDefault();
+        }}
+      >
+        {item.is_favorited && <Icon name="star" filled />}
+        <span>{item.title}</span>
+        {busy && <i class="busy" role="img" aria-label="answering" />}
+      </a>
+      <Menu
+        label={`More for ${item.title}`}
+        class="tool more"
+        button={<Icon name="more" />}
+        items={[
+          { label: entry("pen", "Rename"), run: () => setRenaming(true) },
+          {
+            label: entry(
+              "star",
+              item.is_favorited ? "Remove from favourites" : "Add to favourites",
+            ),
+            run: favourite,
+          },
+          "line",
+          { label: entry("bin", "Delete"), danger: true, run: remove },
+        ]}
+      />
+    </li>
+  );
+}
+
+function Rename({ item, onEnd }: { item: Listed; onEnd: () => void }) {
+  const over = useRef(false);
+  const end = (title: string | undefined) => {
+    if (over.current) return;
+    over.current = true;
+    const wanted = title?.trim();
+    if (wanted && wanted !== item.title) void conversations.change(item.id, { title: wanted });
+    onEnd();
+  };
+  return (
+    <input
+      type="text"
+      aria-label="New title"
+      maxLength={500}
+      defaultValue={item.title}
+      ref={(input) => {
+        if (input && document.activeElement !== input) {
+          input.focus();
+          input.select();
+        }
+      }}
+      onKeyDown={(event) => {
+        if (event.isComposing) return;
+        if (event.key === "Enter") end(event.currentTarget.value);
+        if (event.key === "Escape") end(undefined);
+        event.stopPropagation();
+      }}
+      onBlur={(event) => end(event.currentTarget.value)}
+    />
+  );
+}
+
+const THEMES: [Theme, string, IconName][] = [
+  ["light", "Light", "sun"],
+  ["dark", "Dark", "moon"],
+  ["system", "As the system", "screen"],
+];
+
+function Person() {
+  const user = session.value?.user;
+  if (!user) return null;
+  return (
+    <div class="person">
+      <Menu
+        above
+        label={`${user.name}${user.is_admin ? " admin" : ""}: settings and sign-out`}
+        class="who"
+        button={
+          <>
+            <i class="initial" data-initial={[...user.name][0]?.toUpperCase()} />
+            <span class="name">{user.name}</span> {user.is_admin && <small>admin</small>}
+            <Icon name="chevron" />
+          </>
+        }
+        items={[
+          ...THEMES.map(([name, label, icon]) => ({
+            label: entry(icon, label),
+            checked: theme.value === name,
+            run: () => (theme.value = name),
+          })),
+          "line",
+          { label: entry("sliders", "Settings"), run: () => (settings.value = true) },
+          { label: entry("exit", "Sign out"), run: signOut },
+        ]}
+      />
+    </div>
+  );
+}
+
+function entry(icon: IconName, text: string) {
+  return (
+    <>
+      <Icon name={icon} /> {text}
+    </>
+  );
+}
+
+/** Follows a link inside the page; with a modifier key, the browser does what it does. */
+function follow(id: string | undefined) {
+  return (event: MouseEvent) => {
+    if (event.metaKey || event.ctrlKey || event.shiftKey || event.button !== 0) return;
+    event.preventDefault();
+    go(id);
+    drawer.value = false;
+    focusComposer();
+  };
+}

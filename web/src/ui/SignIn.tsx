@@ -1,0 +1,103 @@
+import { useState } from "preact/hooks";
+import { config } from "../state/service";
+import { session, signIn, useToken } from "../state/session";
+import { Mark } from "./Icon";
+
+/** The page of somebody who is not signed in. */
+export function SignInPage() {
+  return (
+    <main class="welcome">
+      <div class="card">
+        <Mark lively />
+        <h1>
+          samosa<span>Chaat</span>
+        </h1>
+        <p>Good talk, freshly made. Who is at the table?</p>
+        <SignInForm />
+      </div>
+    </main>
+  );
+}
+
+/** A name where the local stack signs people in, else a token from elsewhere. */
+export function SignInForm() {
+  const byName = config.signIn !== null;
+  const before = session.peek()?.user;
+  const [name, setName] = useState(before?.name ?? "");
+  const [admin, setAdmin] = useState(before?.is_admin === true);
+  const [token, setToken] = useState("");
+  const [busy, setBusy] = useState(false);
+  const [problem, setProblem] = useState("");
+
+  const submit = async (event: Event) => {
+    event.preventDefault();
+    const text = (byName ? name : token).trim();
+    if (!text) return setProblem(byName ? "Please give a name." : "Please paste a token.");
+    setBusy(true);
+    setProblem("");
+    try {
+      if (byName) await signIn(config, text, admin);
+      else useToken(text);
+    } catch (error) {
+      const unreachable = error instanceof TypeError;
+      setProblem(
+        unreachable
+          ? "The sign-in service cannot be reached. Is it running?"
+          : (error as Error).message,
+      );
+    } finally {
+      setBusy(false);
+    }
+  };
+
+  return (
+    <form class="sign-in" onSubmit={submit} noValidate>
+      {byName ? (
+        <>
+          <label class="field">
+            <span>Your name</span>
+            <input
+              type="text"
+              name="name"
+              autoComplete="username"
+              maxLength={100}
+              autoFocus
+              value={name}
+              aria-describedby="sign-in-problem"
+              onInput={(event) => setName(event.currentTarget.value)}
+            />
+          </label>
+          <label class="check">
+            <input
+              type="checkbox"
+              checked={admin}
+              onChange={(event) => setAdmin(event.currentTarget.checked)}
+            />
+            <span>
+              Administrator <small>may load other models</small>
+            </span>
+          </label>
+        </>
+      ) : (
+        <label class="field">
+          <span>Access token</span>
+          <textarea
+            name="token"
+            rows={4}
+            autoFocus
+            spellcheck={false}
+            value={token}
+            aria-describedby="sign-in-problem"
+            onInput={(event) => setToken(event.currentTarget.value)}
+          />
+        </label>
+      )}
+      <p id="sign-in-problem" class="problem" role="alert">
+        {problem}
+      </p>
+      <button type="submit" class="primary" disabled={busy}>
+        {busy ? "Signing in…" : "Sign in"}
+      </button>
+    </form>
+  );
+}

@@ -1,0 +1,16 @@
+import { Component, type ComponentChildren, h } from "preact";
+
+/** A component that is rendered again only where `same` says that its properties differ. */
+export function memo<P extends object>(
+  render: (props: P) => ComponentChildren,
+  same: (before: P, after: P) => boolean,
+) {
+  return class Memo extends Component<P> {
+    override shouldComponentUpdate(next: P): boolean {
+      return !same(this.props as P, next);
+    }
+    override render() {
+      return h(render as (props: P) => never, this.props as never);
+    }
+  };
+}

@@ -1,0 +1,20 @@
+// What of the page's frame is open, and where the focus goes.
+
+import { signal } from "@preact/signals";
+
+export const drawer = signal(false);
+export const palette = signal(false);
+export const settings = signal(false);
+
+const coarse = matchMedia("(pointer: coarse)");
+
+/** Puts the cursor where one types; not on a touch screen, where that opens the keyboard. */
+export function focusComposer(always = false): void {
+  if (coarse.matches && !always) return;
+  requestAnimationFrame(() => document.querySelector<HTMLTextAreaElement>("#composer")?.focus());
+}
+
+/** Whether something is open that takes the keys for itself. */
+export function somethingIsOpen(): boolean {
+  return document.querySelector("dialog[open], :popover-open") !== null || drawer.peek();
+}
