@@ -83,6 +83,7 @@ async def test_a_message_of_another_conversation_is_nothing_to_page_from(
     check_problem(await alice.get(f"/api/conversations/{mine}", params={"before": own}), 404)
 
 
+@pytest.mark.case(33)
 @pytest.mark.parametrize("limit", ["0", "-1", "many", "1.5", "9" * 400])
 async def test_a_limit_out_of_bounds_is_refused(alice: Client, limit: str) -> None:
     conversation_id = (await alice.create())["id"]

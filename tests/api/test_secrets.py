@@ -32,6 +32,7 @@ async def secret_inference() -> AsyncIterator[Inference]:
         yield server
 
 
+@pytest.mark.case(35)
 @pytest.mark.parametrize("level", ["DEBUG", "INFO"])
 async def test_secrets_are_in_no_log_no_error_and_no_metric(
     start_service: StartService,

@@ -120,6 +120,7 @@ class Load:
             assert "reset" not in reader.kinds
 
 
+@pytest.mark.case(27)
 @pytest.mark.parametrize("how", ["restarted", "killed"])
 async def test_case_27_postgresql_goes_away_under_load_and_comes_back(
     start_pair: StartPair,
@@ -164,6 +165,7 @@ async def test_case_27_postgresql_goes_away_under_load_and_comes_back(
     assert (await pair.here.ask(waiting["id"], "And now?"))["status"] == "complete"
 
 
+@pytest.mark.case(27)
 async def test_case_27_an_answer_that_ends_during_an_outage_is_saved_after_it(
     start_pair: StartPair,
     durable: tuple[EmbeddedPostgres, Databases],
@@ -205,6 +207,7 @@ async def test_case_27_an_answer_that_ends_during_an_outage_is_saved_after_it(
     assert (await pair.there.messages(conversation["id"]))[-1]["content"] == sender.text
 
 
+@pytest.mark.case(27)
 async def test_case_27_a_stop_during_an_outage_is_told_to_try_again_and_then_stops(
     start_pair: StartPair,
     durable: tuple[EmbeddedPostgres, Databases],
@@ -232,6 +235,7 @@ async def test_case_27_a_stop_during_an_outage_is_told_to_try_again_and_then_sto
         assert (length(sender.text), sender.done["status"]) == (5, "stopped")
 
 
+@pytest.mark.case(28)
 async def test_case_28_a_read_only_database_fails_readiness_not_liveness(
     start_pair: StartPair, inference: Inference
 ) -> None:
@@ -275,6 +279,7 @@ async def refuses_readiness(client: Client) -> bool:
     return (await client.get("/api/ready")).status_code == 503
 
 
+@pytest.mark.case(28)
 async def test_case_28_a_full_disk_is_503_and_running_answers_wait_for_its_end(
     start_pair: StartPair, inference: Inference
 ) -> None:

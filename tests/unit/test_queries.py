@@ -74,6 +74,7 @@ ASKED: dict[str, tuple[Ask, object]] = {
 }
 
 
+@pytest.mark.case(6)
 @pytest.mark.parametrize("name", list(ASKED))
 async def test_a_stranger_finds_nothing_and_changes_nothing(name: str, world: World) -> None:
     conversation = await world.conversation("Mine")
@@ -88,6 +89,7 @@ async def test_a_stranger_finds_nothing_and_changes_nothing(name: str, world: Wo
     assert await ask(world, world.user, conversation, lease.message_id) != nothing
 
 
+@pytest.mark.case(6)
 def test_every_function_that_takes_a_user_is_asked() -> None:
     takes_a_user = {
         name
@@ -124,6 +126,7 @@ async def test_a_list_is_one_user_s(world: World) -> None:
     assert [item.id for item in listed] == [mine]
 
 
+@pytest.mark.case(8)
 @pytest.mark.parametrize("user", ["", "' OR '1'='1", "%", "x" * 255, "😀\n"])
 async def test_a_user_s_name_is_data(user: str, world: World) -> None:
     user += str(uuid4())

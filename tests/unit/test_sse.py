@@ -55,6 +55,7 @@ STREAMS = st.one_of(st.binary(max_size=120), st.lists(PIECES, max_size=40).map(b
 PLACES = st.lists(st.integers(min_value=0, max_value=2000), max_size=30)
 
 
+@pytest.mark.case(23)
 @given(stream=STREAMS, places=PLACES)
 @example(stream=b"data: a\r\n\r\ndata: b\r\n\r\n", places=[8, 9, 10, 11])
 @example(stream=b"\xef\xbb\xbfdata: a\n\n", places=[1, 2])
@@ -63,6 +64,7 @@ def test_any_split_gives_the_same_events(stream: bytes, places: list[int]) -> No
     assert parsed(cut(stream, places)) == parsed([stream])
 
 
+@pytest.mark.case(23)
 @given(stream=STREAMS)
 def test_single_bytes_give_the_same_events(stream: bytes) -> None:
     assert parsed(stream[at : at + 1] for at in range(len(stream))) == parsed([stream])
@@ -84,6 +86,7 @@ def read_by_the_book(stream: bytes) -> list[bytes]:
     return events
 
 
+@pytest.mark.case(23)
 @given(stream=STREAMS)
 @example(stream=b"data\n\ndata\ndata\n\ndata:")
 @example(stream=b"data: a\r\n\rdata: b\n\r\n")
@@ -91,6 +94,7 @@ def test_events_are_those_of_the_standard(stream: bytes) -> None:
     assert parsed([stream]) == read_by_the_book(stream)
 
 
+@pytest.mark.case(23)
 @given(
     texts=st.lists(st.text(max_size=20), max_size=10),
     ends=st.lists(st.sampled_from([b"\n", b"\r", b"\r\n"]), min_size=20, max_size=20),
@@ -141,6 +145,7 @@ def test_examples_of_the_standard(stream: bytes, events: list[bytes]) -> None:
     assert parsed([stream]) == events
 
 
+@pytest.mark.case(22)
 @pytest.mark.parametrize("size", [1, 7, LIMIT, LIMIT * 10])
 def test_a_line_without_an_end_is_too_long(size: int) -> None:
     with pytest.raises(TooLong):
