@@ -28,8 +28,9 @@ _TOO_LARGE = (
 class Protocol(HttpToolsProtocol):
     """uvicorn's HTTP/1.1 protocol with bounds.
 
-    A request's headers may be 32 KiB long, and it has ten seconds from the connection's start, or
-    from its first byte, to arrive in full. Connections can be cut, and none hangs half-open.
+    A request's headers may be 32 KiB long, as may what surrounds the chunks of its body, and it has
+    ten seconds from the connection's start, or from its first byte, to arrive in full. Connections
+    can be cut, and none hangs half-open.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -53,12 +54,16 @@ class Protocol(HttpToolsProtocol):
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _USER_TIMEOUT_MS)
 
     def data_received(self, data: bytes) -> None:
-        if self._in_headers:
-            self._header_bytes += len(data)
+        self._header_bytes += len(data)
         super().data_received(data)
         # Checked after parsing: a body in the same packet does not count.
-        if self._in_headers and self._header_bytes > _MOST_HEADER_BYTES:
+        if self._header_bytes > _MOST_HEADER_BYTES:
             self._refuse_headers()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        # Trailers come here too, when the request is being answered already: they are no headers.
+        if self._in_headers:
+            super().on_header(name, value)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -80,6 +85,8 @@ class Protocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
+        # A chunk of one byte has five around it. What is left over are extensions and trailers.
+        self._header_bytes = max(0, self._header_bytes - 6 * len(body))
         if not self.transport.is_closing():
             super().on_body(body)
 
@@ -121,9 +128,12 @@ class Protocol(HttpToolsProtocol):
         self.transport.abort()
 
     def _refuse_headers(self) -> None:
-        if not self.transport.is_closing():
+        if self.transport.is_closing():
+            return
+        answering = self.cycle is not None and self.cycle.response_started
+        if not answering or (self._in_headers and self.cycle.response_complete):
             self.transport.write(_TOO_LARGE)
-            self.transport.close()
+        self.transport.close()
 
 
 def run(host: str, port: int, workers: int) -> int:
