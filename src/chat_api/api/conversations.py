@@ -128,7 +128,8 @@ async def open_conversation(
     user: CurrentUser,
     conversation_id: ConversationId,
     limit: Annotated[
-        int | None, Query(ge=1, le=1000, description="at most so many, the newest ones")
+        int | None,
+        Query(ge=1, le=1000, description="at most so many, the newest ones, and 4 MB of text"),
     ] = None,
     before: Annotated[
         str | None, Query(max_length=100, description="those before the message of this id")

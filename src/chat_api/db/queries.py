@@ -21,6 +21,10 @@ _MESSAGE = """json_build_object(
 """
 
 
+# Bytes of text after which a page of messages ends, where its reader named no limit or a large one.
+MOST_LISTED_BYTES = 4_000_000
+
+
 @dataclass(frozen=True, slots=True)
 class ListedConversation:
     """A conversation as JSON, and where it stands in the list."""
@@ -121,8 +125,9 @@ async def open_conversation(
 ) -> OpenConversation | None:
     """The conversation with its newest `limit` messages (all with None) before message `before`.
 
-    A regeneration is not among them until it is complete. None where the user has no such
-    conversation, or `before` is none of its messages.
+    Fewer where their texts exceed MOST_LISTED_BYTES, but at least one. A regeneration is not among
+    them until it is complete. None where the user has no such conversation, or `before` is none of
+    its messages.
     """
     row = await db.fetchrow(
         f"""
@@ -131,10 +136,15 @@ async def open_conversation(
                 SELECT position FROM messages
                 WHERE id = $4 AND conversation_id = $2 AND replaces IS NULL) END AS position),
         page AS (
-            SELECT * FROM messages
-            WHERE conversation_id = $2 AND replaces IS NULL
-                AND position < (SELECT position FROM place)
-            ORDER BY position DESC LIMIT $3)
+            SELECT * FROM (
+                -- The size of a text is known without reading it.
+                SELECT *, sum(octet_length(content)) OVER (ORDER BY position DESC)
+                    - octet_length(content) AS newer_bytes
+                FROM messages
+                WHERE conversation_id = $2 AND replaces IS NULL
+                    AND position < (SELECT position FROM place)
+                ORDER BY position DESC LIMIT $3) AS newest
+            WHERE newer_bytes < $5)
         SELECT {_CONVERSATION} AS json,
             (SELECT position IS NOT NULL FROM place) AS is_placed,
             (SELECT string_agg({_MESSAGE}, ',' ORDER BY m.position) FROM page m
@@ -150,6 +160,7 @@ async def open_conversation(
         conversation_id,
         limit,
         before,
+        MOST_LISTED_BYTES,
     )
     if row is None or not row["is_placed"]:
         return None
