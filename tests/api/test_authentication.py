@@ -4,11 +4,12 @@ import asyncio
 import json
 from typing import Any
 
+import psutil
 import pytest
 from tests.support.auth import AuthServer
 from tests.support.client import Client, MakeClient, trace_id
 from tests.support.inference import Inference
-from tests.support.service import Service, ServiceWith
+from tests.support.service import Service, ServiceWith, StartService
 from tests.support.shapes import NOWHERE, check_problem
 from tests.support.waiting import eventually
 
@@ -196,6 +197,31 @@ async def test_five_hundred_requests_with_one_new_token_are_one_validation(
     answers = await asyncio.gather(*requests[1:])
     assert {answer.status_code for answer in answers} == {200}
     assert auth.validations(account.token) == 1
+
+
+@pytest.mark.case(5)
+async def test_a_flood_of_random_tokens_takes_no_memory_and_pushes_no_user_out(
+    start_service: StartService, clients: MakeClient, auth: AuthServer
+) -> None:
+    """On a live server, with room for a hundred verdicts; nothing of them is in the log."""
+    service = start_service(AUTH_CACHE_SIZE="100", LOG_LEVEL="DEBUG")
+    process, stranger = psutil.Process(service.pid), clients(service)
+    account = auth.user()
+    alice = clients(service, account)
+    before = 0
+
+    async def knock(number: int) -> None:
+        headers = {"authorization": f"Bearer flood-{number}-{trace_id()}"}
+        assert (await stranger.get("/api/conversations", headers=headers)).status_code == 401
+
+    for batch in range(40):
+        if batch == 20:
+            before = process.memory_info().rss
+        await asyncio.gather(*(knock(number) for number in range(50)))
+        assert (await alice.get("/api/conversations")).status_code == 200
+    assert process.memory_info().rss - before < 3_000_000
+    assert auth.validations(account.token) == 1
+    assert "flood-" not in service.text()
 
 
 async def test_two_tokens_of_one_user_are_one_user(

@@ -344,12 +344,12 @@ CAPPED = {"MAX_ANSWER_CHARS": "1000", "MAX_EVENT_BYTES": "2048", **QUICK}
 
 
 @contextlib.contextmanager
-def flat_memory(service: Service) -> Iterator[None]:
-    """The service's memory grows by less than 100 MB meanwhile."""
+def flat_memory(service: Service, most: int = 100 << 20) -> Iterator[None]:
+    """The service's memory grows by less than so many bytes meanwhile."""
     process = psutil.Process(service.pid)
     before = process.memory_info().rss
     yield
-    assert process.memory_info().rss - before < 100 << 20
+    assert process.memory_info().rss - before < most
 
 
 @pytest.mark.case(22)
@@ -391,6 +391,22 @@ async def test_an_event_without_an_end_is_capped(
 
 
 @pytest.mark.case(22)
+async def test_a_line_of_a_hundred_megabytes_is_capped_by_default(
+    service: Service, alice: Client, inference: Inference
+) -> None:
+    script = Script().tokens("Half").raw(b'data: {"token":"')
+    inference.once(script.flood(b"x" * (1 << 20), 100).raw(b'"}\n\n').done())
+    conversation = await alice.create()
+    with flat_memory(service, 30 << 20):
+        async with alice.send(conversation["id"], "Go on") as stream:
+            check_failure(await stream.rest(), "inference_protocol", "interrupted")
+            assert stream.text == "Half"
+        await (await inference.call()).gone.wait()
+    [_, answer] = await alice.messages(conversation["id"])
+    assert (answer["content"], answer["status"]) == ("Half", "interrupted")
+
+
+@pytest.mark.case(22)
 async def test_a_compressed_bomb_does_not_go_off(
     service_with: ServiceWith, clients: MakeClient, auth: AuthServer, inference: Inference
 ) -> None:
@@ -401,6 +417,36 @@ async def test_a_compressed_bomb_does_not_go_off(
     with flat_memory(service):
         async with client.send(conversation["id"], "Go on") as stream:
             check_failure(await stream.rest(), NAMES, {"failed", "interrupted"})
+        await (await inference.call()).gone.wait()
+
+
+HEADS = {
+    "endless header": (b"HTTP/1.1 200 OK\r\nx-endless: ", b"x" * 65536),
+    "endless headers": (b"HTTP/1.1 200 OK\r\n", b"x-more: and more\r\n" * 4000),
+    "endless reason": (b"HTTP/1.1 200 ", b"O" * 65536),
+    "no HTTP": (b"SSH-2.0-OpenSSH_9.9\r\n", b"\0" * 65536),
+    "switching protocols": (b"HTTP/1.1 101 Switching\r\nupgrade: x\r\n\r\n", b"x" * 65536),
+}
+
+
+@pytest.mark.case(41)
+@pytest.mark.parametrize(("start", "more"), HEADS.values(), ids=HEADS)
+async def test_an_endless_or_senseless_head_fails_the_answer_and_takes_no_memory(
+    service_with: ServiceWith,
+    clients: MakeClient,
+    auth: AuthServer,
+    inference: Inference,
+    start: bytes,
+    more: bytes,
+) -> None:
+    service = service_with(**CAPPED)
+    client = clients(service, auth.user())
+    inference.once(Script().bare(start, more))
+    conversation = await client.create()
+    with flat_memory(service, 30 << 20):
+        async with client.send(conversation["id"], "Hello") as stream:
+            check_failure(await stream.rest(), NAMES, {"failed", "interrupted"})
+            assert stream.text == ""
         await (await inference.call()).gone.wait()
 
 

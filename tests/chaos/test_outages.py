@@ -314,3 +314,59 @@ async def test_case_28_a_full_disk_is_503_and_running_answers_wait_for_its_end(
         assert await late.rest() == sender.events[1:]
     assert (await pair.there.messages(another["id"])) == []
     assert (await pair.there.ask(another["id"], "Hello"))["status"] == "complete"
+
+
+@pytest.mark.case(42)
+async def test_a_row_that_an_operator_holds_is_503_for_its_own_conversation_only(
+    start_pair: StartPair, inference: Inference
+) -> None:
+    """`BEGIN; UPDATE …` in a forgotten psql: others go on, and leases are renewed beside it."""
+    pair = await start_pair(DATABASE_TIMEOUT_SECONDS="1")
+    gate = Gate()
+    inference.on("Long", counted(2).wait(gate).count(2).done())
+    held, free, running = [(await pair.here.create())["id"] for _ in range(3)]
+    async with pair.here.send(running, "Long") as stream:
+        await stream.until(numbered(1))
+        connection = await pair.db.connect()
+        transaction = connection.transaction()
+        await transaction.start()
+        await connection.execute(
+            "SELECT * FROM conversations WHERE id = ANY($1::uuid[]) FOR UPDATE", [held, running]
+        )
+        for client in pair.clients:
+            # More than a pool has connections.
+            many = [client.ask_raw(held, {"content": "Hello"}) for _ in range(8)]
+            for response in await asyncio.gather(*many):
+                retry_later(response)
+            assert (await client.ask(free, "Hello"))["status"] == "complete"
+        await transaction.rollback()
+        await connection.close()
+        gate.open()
+        await stream.rest()
+        assert (length(stream.text), stream.done["status"]) == (4, "complete")
+    assert await pair.db.value("SELECT max(attempt) FROM generations") == 1
+    assert [message["role"] for message in await pair.here.messages(held)] == []
+    assert (await pair.here.ask(held, "Hello"))["status"] == "complete"
+
+
+@pytest.mark.case(42)
+async def test_a_log_table_that_is_locked_holds_up_no_local_reader(
+    start_pair: StartPair, inference: Inference
+) -> None:
+    """VACUUM FULL, say. Events wait in memory and are written after; nobody takes anything over."""
+    pair = await start_pair(DATABASE_TIMEOUT_SECONDS="2", LEASE_SECONDS="4")
+    inference.once(counted(100, pause=0.03).done())
+    conversation = await pair.here.create()
+    async with pair.here.send(conversation["id"], "Count") as stream:
+        await stream.until(numbered(5))
+        connection = await pair.db.connect()
+        async with connection.transaction():
+            await connection.execute("LOCK TABLE answer_log IN ACCESS EXCLUSIVE MODE")
+            await stream.until(numbered(90))
+        await connection.close()
+        await stream.rest(40)
+        assert (length(stream.text), stream.done["status"]) == (100, "complete")
+    late = Follower(cursor=stream.events[0].id)
+    await follow(late, conversation["id"], [pair.there])
+    assert late.text == stream.text
+    assert await pair.db.value("SELECT attempt FROM generations") == 1

@@ -45,6 +45,7 @@ class Proxy:
     def __init__(self, target: int | Path) -> None:
         self._target = target
         self._trouble = NOTHING
+        self._times: int | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
         self._server: asyncio.Server | None = None
@@ -71,9 +72,9 @@ class Proxy:
         return f"http://127.0.0.1:{self.port}"
 
     @contextlib.contextmanager
-    def trouble(self, trouble: Trouble) -> Iterator[None]:
-        """Connections that are made meanwhile have this trouble."""
-        self._trouble = trouble
+    def trouble(self, trouble: Trouble, *, times: int | None = None) -> Iterator[None]:
+        """Connections that are made meanwhile have this trouble; at most the first so many."""
+        self._trouble, self._times = trouble, times
         try:
             yield
         finally:
@@ -116,6 +117,10 @@ class Proxy:
         assert task is not None
         writers = self._connections[task] = [writer]
         trouble = self._trouble
+        if self._times is not None:
+            self._times -= 1
+            if self._times <= 0:
+                self._trouble = NOTHING
         try:
             with contextlib.suppress(OSError, asyncio.CancelledError):
                 if isinstance(self._target, Path):

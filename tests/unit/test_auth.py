@@ -3,11 +3,13 @@
 import asyncio
 import gc
 import json
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import Any, Self, cast
 
 import aiohttp
+import psutil
 import pytest
 from structlog.testing import capture_logs
 
@@ -295,6 +297,53 @@ async def test_a_flood_of_wrong_tokens_pushes_no_user_out(auth: Auth, clock: Clo
         calls = auth.calls
         await authenticator.user("Bearer right")
         assert auth.calls == calls
+
+
+class Refuser:
+    """What the authenticator sees of an HTTP client, for floods: every token is unknown."""
+
+    status, body = UNKNOWN
+
+    def post(self, _url: str, **_: object) -> "Refuser":
+        return self
+
+    async def __aenter__(self) -> Self:
+        self.content = asyncio.StreamReader()
+        self.content.feed_data(self.body)
+        self.content.feed_eof()
+        return self
+
+    async def __aexit__(self, *_: object) -> None: ...
+
+
+@pytest.mark.case(5)
+async def test_random_tokens_without_end_leave_nothing_behind() -> None:
+    """The first tenth fills whatever is bounded; the rest must find no room to grow.
+
+    FLOOD_TOKENS=1000000 makes it a million, in half a minute.
+    """
+    tokens = int(os.environ.get("FLOOD_TOKENS", "200000"))
+    authenticator = Authenticator(
+        cast("aiohttp.ClientSession", Refuser()),
+        url="http://auth",
+        internal_api_key="the-key",
+        timeout_seconds=5,
+        cache_size=10_000,
+    )
+    process = psutil.Process()
+    before = 0
+    for number in range(tokens):
+        if number == tokens // 10:
+            before = process.memory_info().rss
+        try:
+            await authenticator.user(f"Bearer {number:x}.{number * 2654435761 % 2**64:x}")
+        except NotAuthenticated:
+            continue
+        raise AssertionError("let in")
+    assert process.memory_info().rss - before < 5_000_000
+    assert len(authenticator._refused) == 10_000
+    assert not authenticator._under_way
+    assert not authenticator._trusted
 
 
 async def test_the_least_used_user_is_forgotten_first(auth: Auth, clock: Clock) -> None:
