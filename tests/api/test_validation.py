@@ -24,6 +24,7 @@ OPTIONS_IN_BOUNDS: list[dict[str, Any]] = [
     {"max_tokens": 4096},
     {"top_k": 0},
     {"top_k": 200},
+    {"top_k": 40.0, "max_tokens": 512.0},
     {"thinking_mode": True},
     {"thinking_mode": False},
     {"force_web_search": True},
