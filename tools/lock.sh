@@ -1,6 +1,6 @@
 #!/bin/sh
-# Resolves pyproject.toml into requirements.lock, and the installer into requirements-setup.lock.
-# Neither names a package index.
+# Resolves pyproject.toml into requirements.lock, the installer into requirements-setup.lock, and the
+# tools of `make audit` and `make fuzz` into requirements-tools.lock. None names a package index.
 set -eu
 
 compile() {
@@ -10,3 +10,8 @@ compile() {
 
 compile --extra dev -o requirements.lock pyproject.toml
 echo uv | compile --no-annotate -o requirements-setup.lock -
+compile --no-annotate -o requirements-tools.lock - <<END
+atheris < 3.1 ; python_version < "3.12" and sys_platform == "linux"
+atheris >= 3.1 ; python_version >= "3.12" and sys_platform == "linux"
+pip-audit
+END

@@ -2,7 +2,8 @@
 
 All of its checks are on: no 5xx, statuses, types, headers and bodies as described, each event of a
 stream as described, what is invalid refused and what is valid taken, no way past authentication.
-It runs in a process of its own, since its hooks are global. FUZZ_EXAMPLES makes it dig deeper.
+It runs in a process of its own, since its hooks are global. With FUZZ_SECONDS (`make fuzz`) it digs
+for so long.
 """
 
 import os
@@ -18,7 +19,8 @@ from tests.support.inference import Inference
 from tests.support.service import StartService
 
 ROOT = Path(__file__).parents[2]
-EXAMPLES = os.environ.get("FUZZ_EXAMPLES", "8")
+SECONDS = os.environ.get("FUZZ_SECONDS")
+DEPTH = ("--max-time", SECONDS) if SECONDS else ("--max-examples", "8")
 
 
 def fuzz(url: str, seed: int, folder: Path, *options: str) -> None:
@@ -26,7 +28,7 @@ def fuzz(url: str, seed: int, folder: Path, *options: str) -> None:
     done = subprocess.run(
         [
             *(sys.executable, "-m", "schemathesis.cli", "run", f"{url}/openapi.json"),
-            *("--checks", "all", "--max-examples", EXAMPLES, "--seed", str(seed)),
+            *("--checks", "all", "--seed", str(seed)),
             *("--continue-on-failure", "--no-color", "--output-sanitize", "false"),
             *("--request-timeout", "20", "--suppress-health-check", "all", *options),
         ],
@@ -58,7 +60,7 @@ async def test_every_operation_answers_as_described_whatever_is_sent(
     service = start_service()
     token = auth.user("fuzz", is_admin=True).token
     seed = int(request.config.getoption("hypothesis_seed"))
-    fuzz(service.url, seed, tmp_path, "-H", f"Authorization: Bearer {token}")
+    fuzz(service.url, seed, tmp_path, *DEPTH, "-H", f"Authorization: Bearer {token}")
     metrics = (await client.get(f"{service.url}/metrics")).text
     succeeded = set(
         re.findall(

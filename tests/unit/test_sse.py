@@ -1,27 +1,16 @@
 """Server-sent events, both ways, cut anywhere."""
 
 import json
-from collections.abc import Iterable
-from itertools import pairwise
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from tests.support.sse import cut, parsed, read_by_the_book
 
 from chat_api import sse
 from chat_api.sse import Parser, TooLong
 
 LIMIT = 200
-
-
-def parsed(pieces: Iterable[bytes], limit: int = 1_000_000) -> list[bytes]:
-    parser = Parser(limit)
-    return [data for piece in pieces for data in parser.feed(piece)]
-
-
-def cut(stream: bytes, places: Iterable[int]) -> list[bytes]:
-    edges = [0, *sorted(place % (len(stream) + 1) for place in places), len(stream)]
-    return [stream[start:end] for start, end in pairwise(edges)]
 
 
 # What a parser may stumble over, more often than chance would have it.
@@ -68,22 +57,6 @@ def test_any_split_gives_the_same_events(stream: bytes, places: list[int]) -> No
 @given(stream=STREAMS)
 def test_single_bytes_give_the_same_events(stream: bytes) -> None:
     assert parsed(stream[at : at + 1] for at in range(len(stream))) == parsed([stream])
-
-
-def read_by_the_book(stream: bytes) -> list[bytes]:
-    """WHATWG HTML, 9.2.6, as slowly as it is written there."""
-    stream = stream.removeprefix(b"\xef\xbb\xbf")
-    *lines, _unfinished = stream.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
-    events, buffer = [], b""
-    for line in lines:
-        field, _, value = line.partition(b":")
-        if not line:
-            if buffer:
-                events.append(buffer.removesuffix(b"\n"))
-            buffer = b""
-        elif field == b"data":
-            buffer += value.removeprefix(b" ") + b"\n"
-    return events
 
 
 @pytest.mark.case(23)
