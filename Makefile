@@ -37,7 +37,7 @@ fuzz: .venv/ready .venv-tools/ready ## Fuzz the parser and the API, half of FUZZ
 	@FUZZ_SECONDS=$$(( $${FUZZ_SECONDS:-300} / 2 )) $(PY) -m pytest tests/fuzz --timeout 0
 
 soak: .venv/ready ## 300 users for half an hour; memory, handles and rows must stay flat (SOAK_SECONDS)
-	@SOAK_SECONDS="$${SOAK_SECONDS:-1800}" $(PY) bench/soak.py
+	@SOAK_SECONDS="$${SOAK_SECONDS:-1800}" $(PY) -m bench.soak
 
 audit: .venv-tools/ready ## Ask for known weaknesses of the locked packages (needs the network)
 	@.venv-tools/bin/pip-audit --strict --require-hashes --disable-pip -r requirements.lock

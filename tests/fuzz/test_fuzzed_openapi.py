@@ -20,6 +20,8 @@ from tests.support.service import StartService
 
 ROOT = Path(__file__).parents[2]
 SECONDS = os.environ.get("FUZZ_SECONDS")
+# Limits on how often would answer most of what is sent here.
+UNLIMITED = {"MESSAGES_PER_MINUTE": "0", "UNAUTHENTICATED_PER_MINUTE": "0"}
 DEPTH = ("--max-time", SECONDS) if SECONDS else ("--max-examples", "8")
 
 
@@ -57,7 +59,7 @@ async def test_every_operation_answers_as_described_whatever_is_sent(
     request: pytest.FixtureRequest,
 ) -> None:
     """As an administrator, who reaches everything; each operation must have been reached."""
-    service = start_service()
+    service = start_service(UNLIMITED)
     token = auth.user("fuzz", is_admin=True).token
     seed = int(request.config.getoption("hypothesis_seed"))
     fuzz(service.url, seed, tmp_path, *DEPTH, "-H", f"Authorization: Bearer {token}")
@@ -81,7 +83,7 @@ async def test_every_operation_answers_as_described_without_a_token(
     tmp_path: Path,
     request: pytest.FixtureRequest,
 ) -> None:
-    service = start_service()
+    service = start_service(UNLIMITED)
     seed = int(request.config.getoption("hypothesis_seed"))
     fuzz(service.url, seed, tmp_path, "--phases", "examples,coverage")
     assert inference.calls == []
