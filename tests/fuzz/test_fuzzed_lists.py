@@ -188,6 +188,7 @@ def test_every_conversation_stands_under_its_date_in_the_zone(
     ),
     limit=st.integers(1, COUNT + 1),
 )
+@example(moments=[LATEST] * COUNT, limit=1)
 def test_pages_by_cursor_hold_everything_once_in_order(
     lister: Lister, moments: list[datetime], limit: int
 ) -> None:

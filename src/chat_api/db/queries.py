@@ -5,7 +5,7 @@ PostgreSQL makes the JSON of what is only passed on. Ids are strings that hold a
 """
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from chat_api.db.engine import Connection, Database
@@ -101,7 +101,11 @@ async def list_conversations(
         """,  # noqa: S608  # the inserted text is ours
         *arguments,
     )
-    return [ListedConversation(row["json"], row["id"], row["updated_at"]) for row in rows]
+    # The driver gives times in UTC; the very last one (9999-12-31 23:59:59.999999) without a zone.
+    return [
+        ListedConversation(row["json"], row["id"], row["updated_at"].replace(tzinfo=UTC))
+        for row in rows
+    ]
 
 
 async def read_conversation(db: Database, user_id: str, conversation_id: str) -> str | None:
