@@ -30,7 +30,6 @@ from typing import Any
 
 import httpx2
 import psutil
-from bench.picture import Chart, Line, draw
 from tests.support.auth import AuthServer
 from tests.support.client import Client
 from tests.support.database import Database, Databases
@@ -40,13 +39,14 @@ from tests.support.service import Service
 from tests.support.waiting import eventually
 from tests.support.wire import Wire, WireRequest
 
+from bench.picture import Chart, Line, draw
 from chat_api.local.postgres import EmbeddedPostgres
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "1800"))
 USERS = int(os.environ.get("SOAK_USERS", "300"))
 SEED = int(os.environ.get("SOAK_SEED") or random.SystemRandom().randrange(2**32))
 SAMPLE_SECONDS = 5.0
-PAUSE_SECONDS = 6.0
+PAUSE_SECONDS = 8.0
 """How long people think between two things that they do, on average."""
 EXCHANGES = 6
 """So many questions a conversation; then it is checked, and deleted."""
@@ -115,7 +115,7 @@ class User:
     async def resume(self) -> None:
         """Ask, and lose the connection every few events."""
         reader = await self.ask(most=self.rng.randint(1, 12))
-        await self.finish(reader, most=self.rng.randint(1, 12))
+        await self.finish(reader, most=self.rng.randint(4, 20))
         self.tally.done["cuts"] += 1
 
     async def stop(self) -> None:
@@ -176,7 +176,7 @@ class User:
             reader,
             self.conversation,
             self.clients,
-            timeout=120,
+            timeout=300,
             most=most,
             choose=self.rng.choice,
         )
