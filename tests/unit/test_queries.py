@@ -1,5 +1,6 @@
 """What users read and change: owners, titles, pages, and the plans behind them."""
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -8,6 +9,7 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
+from tests.support.waiting import eventually
 from tests.unit.world import World, connected, key, opened
 from uuid_utils.compat import uuid7
 
@@ -369,6 +371,27 @@ async def test_deleting_takes_everything_along_and_names_what_runs(world: World)
             == 0
         )
     assert await deleted(world.pool, world.user, conversation) is None
+
+
+async def test_deleting_and_sweeping_at_once_do_not_lock_each_other(world: World) -> None:
+    """The sweep takes an answer and then its log; a deletion must not take them the other way."""
+    conversation = await world.conversation()
+    answer = await world.answered(conversation)
+    await world.pool.fetch("INSERT INTO answer_log VALUES ($1, 1, 0, 0, '{}')", answer.message_id)
+    async with world.pool.transaction() as sweeping:
+        await sweeping.execute(
+            "UPDATE generations SET logged = false WHERE message_id = $1", answer.message_id
+        )
+        deleting = asyncio.create_task(deleted(world.pool, world.user, conversation))
+        await eventually(
+            lambda: world.value(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+                "AND wait_event_type = 'Lock'"
+            )
+        )
+        await sweeping.execute("DELETE FROM answer_log WHERE message_id = $1", answer.message_id)
+    assert await deleting == []
+    assert await everything(world.pool, conversation) == []
 
 
 # --- plans ----------------------------------------------------------------------------------------

@@ -257,8 +257,9 @@ async def delete_conversation(
         return None
     rows = await connection.fetch(
         """
-        WITH answers AS (
-            SELECT message_id, ended_at FROM generations WHERE conversation_id = $1),
+        WITH answers AS MATERIALIZED (
+            -- Locked before their log, in the order in which the sweep does it.
+            SELECT message_id, ended_at FROM generations WHERE conversation_id = $1 FOR UPDATE),
         log AS (DELETE FROM answer_log l USING answers a WHERE l.message_id = a.message_id),
         ears AS (DELETE FROM listeners l USING answers a WHERE l.message_id = a.message_id)
         SELECT message_id::text AS id FROM answers WHERE ended_at IS NULL
