@@ -9,7 +9,7 @@ PY := .venv/bin/python
 PAGE := src/chat_api/page/index.html
 PAGE_SOURCES := $(shell find web -name node_modules -prune -o -name tests -prune -o -type f -print)
 
-.PHONY: help setup run page test chaos check format lock pictures bench bench-quick bench-growth bench-log clean
+.PHONY: help setup run page test chaos fuzz soak audit check format lock pictures bench bench-quick bench-growth bench-log clean
 
 help: ## Show what can be done here
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -44,6 +44,27 @@ test: .venv/ready $(PAGE) tests/browser/node_modules/.ready ## Run all tests: a 
 chaos: .venv/ready ## Cut, kill and restart at random for half an hour (CHAOS_SECONDS, CHAOS_SEED)
 	@CHAOS_SECONDS="$${CHAOS_SECONDS:-1800}" $(PY) -m pytest tests/chaos/test_anything_goes.py -s --timeout 0
 
+fuzz: .venv/ready .venv-tools/ready ## Fuzz the parser and the API, half of FUZZ_SECONDS (300) each
+	@mkdir -p .fuzz
+	@.venv-tools/bin/python tests/fuzz/parser.py -max_total_time=$$(( $${FUZZ_SECONDS:-300} / 2 )) \
+		-artifact_prefix=.fuzz/ .fuzz/parser
+	@FUZZ_SECONDS=$$(( $${FUZZ_SECONDS:-300} / 2 )) $(PY) -m pytest tests/fuzz --timeout 0
+
+soak: .venv/ready ## 300 users for half an hour; memory, handles and rows must stay flat (SOAK_SECONDS)
+	@SOAK_SECONDS="$${SOAK_SECONDS:-1800}" $(PY) -m bench.soak
+
+audit: .venv-tools/ready ## Ask for known weaknesses of the locked packages (needs the network)
+	@.venv-tools/bin/pip-audit --strict --require-hashes --disable-pip -r requirements.lock
+	@cd web && npm audit
+	@cd tests/browser && npm audit
+
+.venv-tools/ready: .venv/ready requirements-tools.lock
+	@echo "setup: making .venv-tools for audit and fuzz"
+	@$(PY) -m venv --clear .venv-tools
+	@$(PY) -m uv pip install --quiet --python .venv-tools --require-hashes --no-deps \
+		--only-binary :all: -r requirements-tools.lock
+	@touch .venv-tools/ready
+
 check: .venv/ready web/node_modules/.ready ## Check format, lint, types and the direction of imports
 	@$(PY) -m ruff format --check --diff .
 	@$(PY) -m ruff check .
@@ -75,5 +96,5 @@ bench-log: .venv/ready ## Measure what the log of running answers costs (docs/sc
 	@$(PY) bench/log_cost.py
 
 clean: ## Remove .venv and caches; the local stack's data stays
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-tools .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	rm -rf web/node_modules tests/browser/node_modules src/chat_api/page

@@ -1,6 +1,7 @@
 #!/bin/sh
-# Resolves pyproject.toml into requirements.lock, the installer into requirements-setup.lock, and
-# each package.json into its package-lock.json. None of them names a package index.
+# Resolves pyproject.toml into requirements.lock, the installer into requirements-setup.lock, the
+# tools of `make audit` and `make fuzz` into requirements-tools.lock, and each package.json into its
+# package-lock.json. None of them names a package index.
 set -eu
 
 compile() {
@@ -10,6 +11,11 @@ compile() {
 
 compile --extra dev -o requirements.lock pyproject.toml
 echo uv | compile --no-annotate -o requirements-setup.lock -
+compile --no-annotate -o requirements-tools.lock - <<END
+atheris < 3.1 ; python_version < "3.12" and sys_platform == "linux"
+atheris >= 3.1 ; python_version >= "3.12" and sys_platform == "linux"
+pip-audit
+END
 
 for folder in web tests/browser; do
     (cd "$folder" && npm update --silent --no-audit --no-fund --package-lock-only \

@@ -4,11 +4,12 @@ import asyncio
 import json
 from typing import Any
 
+import psutil
 import pytest
 from tests.support.auth import AuthServer
 from tests.support.client import Client, MakeClient, trace_id
 from tests.support.inference import Inference
-from tests.support.service import Service, ServiceWith
+from tests.support.service import Service, ServiceWith, StartService
 from tests.support.shapes import NOWHERE, check_problem
 from tests.support.waiting import eventually
 
@@ -26,6 +27,7 @@ ENDPOINTS = [
 ]
 
 
+@pytest.mark.case(1)
 @pytest.mark.parametrize(("method", "path"), ENDPOINTS)
 async def test_without_credentials_one_is_asked_for_them(
     client: Client, auth: AuthServer, method: str, path: str
@@ -36,6 +38,7 @@ async def test_without_credentials_one_is_asked_for_them(
     assert auth.requests == []
 
 
+@pytest.mark.case(1)
 @pytest.mark.parametrize(("method", "path"), ENDPOINTS)
 async def test_an_unknown_token_is_an_invalid_token(client: Client, method: str, path: str) -> None:
     token = "unknown-" + trace_id()
@@ -46,6 +49,7 @@ async def test_an_unknown_token_is_an_invalid_token(client: Client, method: str,
     assert token not in response.text
 
 
+@pytest.mark.case(1)
 async def test_an_expired_token_is_an_invalid_token(
     service: Service, clients: MakeClient, auth: AuthServer
 ) -> None:
@@ -72,6 +76,7 @@ async def test_the_scheme_is_read_in_any_case(client: Client, auth: AuthServer) 
         assert response.status_code == 200
 
 
+@pytest.mark.case(7)
 @pytest.mark.parametrize("name", ["token", "access_token", "authorization", "api_key"])
 async def test_a_token_in_the_query_string_is_ignored(
     client: Client, auth: AuthServer, name: str
@@ -82,6 +87,7 @@ async def test_a_token_in_the_query_string_is_ignored(
     assert auth.requests == []
 
 
+@pytest.mark.case(7)
 async def test_headers_that_claim_an_identity_are_ignored(
     alice: Client, bob: Client, client: Client, internal_api_key: str
 ) -> None:
@@ -100,6 +106,7 @@ async def test_headers_that_claim_an_identity_are_ignored(
     check_problem(swap, 403)
 
 
+@pytest.mark.case(7)
 async def test_the_auth_service_is_asked_with_the_key_and_the_trace(
     client: Client, auth: AuthServer, internal_api_key: str
 ) -> None:
@@ -126,6 +133,7 @@ async def test_a_validation_is_remembered(alice: Client, auth: AuthServer) -> No
     assert auth.validations(alice.account.token) == 1
 
 
+@pytest.mark.case(2)
 async def test_a_token_is_not_trusted_past_its_own_end(
     service: Service, clients: MakeClient, auth: AuthServer
 ) -> None:
@@ -141,6 +149,7 @@ async def test_a_token_is_not_trusted_past_its_own_end(
     await eventually(refused)
 
 
+@pytest.mark.case(2)
 async def test_a_token_is_not_trusted_past_its_end_while_auth_is_down(
     service: Service, clients: MakeClient, auth: AuthServer
 ) -> None:
@@ -155,6 +164,7 @@ async def test_a_token_is_not_trusted_past_its_end_while_auth_is_down(
         await eventually(refused)
 
 
+@pytest.mark.case(1)
 async def test_a_refusal_is_remembered_only_for_moments(
     service: Service, clients: MakeClient, auth: AuthServer
 ) -> None:
@@ -172,13 +182,14 @@ async def test_a_refusal_is_remembered_only_for_moments(
     await eventually(accepted, 20)
 
 
-async def test_a_hundred_requests_with_one_new_token_are_one_validation(
+@pytest.mark.case(4)
+async def test_five_hundred_requests_with_one_new_token_are_one_validation(
     service: Service, clients: MakeClient, auth: AuthServer
 ) -> None:
     account = auth.user()
     client = clients(service, account)
     with auth.held() as gate:
-        requests = [asyncio.create_task(client.get("/api/conversations")) for _ in range(100)]
+        requests = [asyncio.create_task(client.get("/api/conversations")) for _ in range(500)]
         await gate.arrived.wait()
         # The first caller going away fails none of the others.
         requests[0].cancel()
@@ -186,6 +197,33 @@ async def test_a_hundred_requests_with_one_new_token_are_one_validation(
     answers = await asyncio.gather(*requests[1:])
     assert {answer.status_code for answer in answers} == {200}
     assert auth.validations(account.token) == 1
+
+
+@pytest.mark.case(5)
+async def test_a_flood_of_random_tokens_takes_no_memory_and_pushes_no_user_out(
+    start_service: StartService, clients: MakeClient, auth: AuthServer
+) -> None:
+    """On a live server, with room for a hundred verdicts; nothing of them is in the log."""
+    service = start_service(
+        AUTH_CACHE_SIZE="100", LOG_LEVEL="DEBUG", UNAUTHENTICATED_PER_MINUTE="0"
+    )
+    process, stranger = psutil.Process(service.pid), clients(service)
+    account = auth.user()
+    alice = clients(service, account)
+    before = 0
+
+    async def knock(number: int) -> None:
+        headers = {"authorization": f"Bearer flood-{number}-{trace_id()}"}
+        assert (await stranger.get("/api/conversations", headers=headers)).status_code == 401
+
+    for batch in range(40):
+        if batch == 20:
+            before = process.memory_info().rss
+        await asyncio.gather(*(knock(number) for number in range(50)))
+        assert (await alice.get("/api/conversations")).status_code == 200
+    assert process.memory_info().rss - before < 3_000_000
+    assert auth.validations(account.token) == 1
+    assert "flood-" not in service.text()
 
 
 async def test_two_tokens_of_one_user_are_one_user(
@@ -245,6 +283,7 @@ async def unavailable(client: Client) -> None:
     assert "www-authenticate" not in response.headers
 
 
+@pytest.mark.case(3)
 @pytest.mark.parametrize(
     "mode",
     [
@@ -283,6 +322,7 @@ async def test_a_new_token_waits_for_an_auth_service_that_fails(
     assert (await client.get("/api/conversations")).status_code == 200
 
 
+@pytest.mark.case(3)
 async def test_a_new_token_waits_for_an_auth_service_that_is_away(
     service: Service, clients: MakeClient, auth: AuthServer
 ) -> None:
@@ -292,6 +332,7 @@ async def test_a_new_token_waits_for_an_auth_service_that_is_away(
     assert (await client.get("/api/conversations")).status_code == 200
 
 
+@pytest.mark.case(3)
 async def test_a_new_token_waits_for_an_auth_service_that_is_silent(
     service_with: ServiceWith, clients: MakeClient, auth: AuthServer, inference: Inference
 ) -> None:
@@ -300,6 +341,7 @@ async def test_a_new_token_waits_for_an_auth_service_that_is_silent(
         await unavailable(client)
 
 
+@pytest.mark.case(3)
 @pytest.mark.parametrize(
     "body",
     [
@@ -334,6 +376,7 @@ async def test_not_valid_is_not_in_whatever_the_status(
         assert (await client.get("/api/conversations")).status_code in {401, 503}
 
 
+@pytest.mark.case(3)
 async def test_those_who_were_let_in_go_on_while_auth_is_away(
     alice: Client, auth: AuthServer
 ) -> None:
@@ -344,6 +387,7 @@ async def test_those_who_were_let_in_go_on_while_auth_is_away(
         assert (await alice.ask(conversation["id"], "Hello"))["status"] == "complete"
 
 
+@pytest.mark.case(3)
 async def test_a_refused_key_is_said_aloud_in_the_log(
     service: Service, clients: MakeClient, auth: AuthServer
 ) -> None:

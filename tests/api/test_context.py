@@ -53,6 +53,7 @@ async def test_other_conversations_do_not_go_along(
     assert (await inference.call()).messages == [user("Alone")]
 
 
+@pytest.mark.case(7)
 async def test_the_call_is_signed_traced_and_says_nothing_of_the_user(
     alice: Client, inference: Inference, internal_api_key: str
 ) -> None:

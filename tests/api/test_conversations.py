@@ -52,6 +52,7 @@ async def test_null_for_an_optional_field_is_as_if_it_were_absent(alice: Client)
     assert same.json()["title"] == "New conversation"
 
 
+@pytest.mark.case(33)
 @pytest.mark.parametrize("length", [1, 499, 500])
 async def test_a_title_may_have_500_characters(alice: Client, length: int) -> None:
     title = "म" * length
@@ -69,6 +70,7 @@ async def test_a_title_may_have_500_characters(alice: Client, length: int) -> No
 BAD_TITLES = ["x" * 501, "", " \t\n", 5, True, ["x"], {"x": 1}]
 
 
+@pytest.mark.case(33)
 @pytest.mark.parametrize("title", BAD_TITLES, ids=lambda title: repr(title)[:12])
 async def test_a_title_out_of_bounds_is_refused_everywhere(alice: Client, title: Any) -> None:
     check_invalid(await alice.post("/api/conversations", json={"title": title}), "title")
@@ -79,6 +81,7 @@ async def test_a_title_out_of_bounds_is_refused_everywhere(alice: Client, title:
     assert (await alice.conversation(conversation["id"]))["title"] == "Kept"
 
 
+@pytest.mark.case(33)
 @pytest.mark.parametrize("model_tag", ["x" * 101, 5, ["d20"]], ids=["101", "number", "list"])
 async def test_a_model_tag_out_of_bounds_is_refused(alice: Client, model_tag: Any) -> None:
     check_invalid(
@@ -88,6 +91,7 @@ async def test_a_model_tag_out_of_bounds_is_refused(alice: Client, model_tag: An
     check_invalid(await alice.patch(path, json={"model_tag": model_tag}), "model_tag")
 
 
+@pytest.mark.case(33)
 async def test_a_model_tag_may_have_100_characters(alice: Client) -> None:
     conversation = await alice.create(model_tag="x" * 100)
     assert conversation["model_tag"] == "x" * 100

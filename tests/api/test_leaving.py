@@ -17,6 +17,7 @@ async def last(client: Client, conversation_id: str) -> tuple[str, str]:
     return message["content"], message["status"]
 
 
+@pytest.mark.case(15)
 @pytest.mark.parametrize("when", ["start", "token"])
 async def test_an_answer_completes_and_is_saved_though_its_client_left(
     alice: Client, inference: Inference, when: str
@@ -37,6 +38,7 @@ async def test_an_answer_completes_and_is_saved_though_its_client_left(
     assert call.completed
 
 
+@pytest.mark.case(15)
 async def test_an_answer_completes_though_its_client_left_before_the_head(
     alice: Client, inference: Inference
 ) -> None:
@@ -158,6 +160,7 @@ async def test_aborting_again_and_again_loses_nothing(alice: Client, inference: 
     ]
 
 
+@pytest.mark.case(11)
 async def test_of_many_messages_at_once_one_is_taken(alice: Client, inference: Inference) -> None:
     conversation = await alice.create()
     gate = Gate()
@@ -181,6 +184,7 @@ async def test_of_many_messages_at_once_one_is_taken(alice: Client, inference: I
     assert [message["content"] for message in messages] == [taken[0], "a"]
 
 
+@pytest.mark.case(13)
 async def test_deleting_a_conversation_stops_its_answer(
     alice: Client, inference: Inference
 ) -> None:

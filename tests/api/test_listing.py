@@ -130,11 +130,13 @@ async def test_a_foreign_cursor_shows_nothing_foreign(alice: Client, bob: Client
         check_invalid(response, "cursor")
 
 
+@pytest.mark.case(33)
 @pytest.mark.parametrize("limit", [1, 199, 200])
 async def test_limits_up_to_200_are_taken(alice: Client, limit: int) -> None:
     assert (await page(alice, limit=limit))["limit"] == limit
 
 
+@pytest.mark.case(33)
 @pytest.mark.parametrize(
     ("name", "value"),
     [

@@ -47,6 +47,7 @@ async def test_an_admin_swaps_the_model(admin: Client, inference: Inference) -> 
     assert call.body == {"model_tag": "d32"}
 
 
+@pytest.mark.case(7)
 @pytest.mark.parametrize("is_admin", [None, False, "true", 1, "yes", {}, [True]], ids=repr)
 async def test_others_do_not(
     service: Service, clients: MakeClient, auth: AuthServer, inference: Inference, is_admin: Any

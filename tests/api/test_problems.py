@@ -31,6 +31,7 @@ MALFORMED = [
 ]
 
 
+@pytest.mark.case(6, 8)
 @pytest.mark.parametrize(("method", "tail", "body"), WITH_ID, ids=lambda value: str(value)[:20])
 async def test_foreign_missing_and_malformed_ids_are_the_same_404(
     alice: Client, bob: Client, method: str, tail: str, body: Any

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from tests.support.client import Client
+from tests.support.database import Database
 from tests.support.gates import Gate
 from tests.support.inference import PLAIN_TEXT, Inference, Script, words
 from tests.support.shapes import (
@@ -83,6 +84,7 @@ async def test_a_message_of_another_conversation_is_nothing_to_page_from(
     check_problem(await alice.get(f"/api/conversations/{mine}", params={"before": own}), 404)
 
 
+@pytest.mark.case(33)
 @pytest.mark.parametrize("limit", ["0", "-1", "many", "1.5", "9" * 400])
 async def test_a_limit_out_of_bounds_is_refused(alice: Client, limit: str) -> None:
     conversation_id = (await alice.create())["id"]
@@ -123,3 +125,34 @@ async def test_an_answer_without_a_first_token_is_shown_empty(
         assert question["id"] == start["user_message_id"]
         assert (answer["id"], answer["status"]) == (start["message_id"], "generating")
         assert (answer["content"], answer["token_count"]) == ("", 0)
+
+
+@pytest.mark.case(43)
+async def test_a_conversation_of_many_megabytes_is_read_in_pages_of_some(
+    alice: Client, db: Database
+) -> None:
+    """Without a limit too: what one request takes of our memory must not grow with the years."""
+    made = await alice.create()
+    await db.execute(
+        """
+        INSERT INTO messages (id, conversation_id, position, role, content, status, model_tag)
+        SELECT gen_random_uuid(), $1, n, CASE n % 2 WHEN 1 THEN 'user' ELSE 'assistant' END,
+            repeat('é', 100000 * (n % 5)) || n, 'complete', 'default'
+        FROM generate_series(1, 60) n
+        """,
+        made["id"],
+    )
+    path, params = f"/api/conversations/{made['id']}", {"limit": "1000"}
+    seen: list[int] = []
+    while True:
+        response = await alice.get(path, params=params)
+        assert len(response.content) < 5_000_000
+        page = response.json()
+        assert page["messages"], "a page of nothing"
+        seen = [*(int(message["content"].lstrip("é")) for message in page["messages"]), *seen]
+        if page["next_before"] is None:
+            break
+        assert page["next_before"] == page["messages"][0]["id"]
+        params = {"before": page["next_before"]}
+    assert seen == list(range(1, 61))
+    assert len((await alice.get(path)).content) < 5_000_000

@@ -107,6 +107,7 @@ async def test_until_it_is_complete_the_old_answer_stays(
         ]
 
 
+@pytest.mark.case(14)
 @pytest.mark.parametrize(
     ("script", "status"),
     [

@@ -98,6 +98,7 @@ async def test_a_message_on_the_other_replica_stops_an_answer_that_nobody_reads(
     ]
 
 
+@pytest.mark.case(13)
 async def test_deleting_on_the_other_replica_stops_the_answer(
     alice: Client, clients: MakeClient, other: Service, inference: Inference
 ) -> None:

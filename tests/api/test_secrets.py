@@ -17,7 +17,23 @@ TEXT = "sentinel-text-e5f8"
 ANSWER = "sentinel-answer-1c3b"
 TITLE = "sentinel-title-aa07"
 PASSWORD = "sentinel-password-6d1e"
-SENTINELS = (KEY, TOKEN, BAD_TOKEN, TEXT, ANSWER, TITLE, PASSWORD)
+IDEMPOTENCY = "sentinel-idempotency-9f20"
+CURSOR = "sentinel-cursor-4e7b"
+TAG = "sentinel-tag-83ac"
+EMAIL = "sentinel-mail-e0d5@example.org"
+SENTINELS = (
+    KEY,
+    TOKEN,
+    BAD_TOKEN,
+    TEXT,
+    ANSWER,
+    TITLE,
+    PASSWORD,
+    IDEMPOTENCY,
+    CURSOR,
+    TAG,
+    EMAIL,
+)
 
 
 @pytest.fixture
@@ -32,6 +48,7 @@ async def secret_inference() -> AsyncIterator[Inference]:
         yield server
 
 
+@pytest.mark.case(35)
 @pytest.mark.parametrize("level", ["DEBUG", "INFO"])
 async def test_secrets_are_in_no_log_no_error_and_no_metric(
     start_service: StartService,
@@ -51,7 +68,7 @@ async def test_secrets_are_in_no_log_no_error_and_no_metric(
         FIRST_TOKEN_TIMEOUT_SECONDS="1",
         TOKEN_TIMEOUT_SECONDS="1",
     )
-    account = secret_auth.user("alice", token=TOKEN, is_admin=True)
+    account = secret_auth.user("alice", token=TOKEN, is_admin=True, email=EMAIL)
     client, stranger = clients(service, account), clients(service)
     errors: list[str] = []
 
@@ -59,7 +76,7 @@ async def test_secrets_are_in_no_log_no_error_and_no_metric(
         if response.status_code >= 400:
             errors.append(response.text + repr(response.headers))
 
-    conversation = await client.create(title=TITLE)
+    conversation = await client.create(title=TITLE, model_tag=TAG)
     secret_inference.once(
         Script().tokens(ANSWER, ANSWER).done(),
         Script().status(500, f"{TEXT} {ANSWER}".encode()),
@@ -81,6 +98,13 @@ async def test_secrets_are_in_no_log_no_error_and_no_metric(
         await stream.until("start")
 
     path = f"/api/conversations/{conversation['id']}"
+    key = {"idempotency-key": IDEMPOTENCY}
+    for content in (TEXT, TEXT, TEXT + TEXT):  # kept, replayed, refused
+        note(await client.ask_raw(conversation["id"], {"content": content}, **key))
+    bad_key = {"idempotency-key": IDEMPOTENCY * 20}
+    note(await client.ask_raw(conversation["id"], {"content": TEXT}, **bad_key))
+    note(await client.get(f"{path}/stream", headers={"last-event-id": CURSOR}))
+    note(await client.get(f"{path}/stream", params={"after": CURSOR}))
     for body in (
         {"content": TEXT * 1000},
         {"content": TEXT, "temperature": TEXT},
@@ -105,7 +129,8 @@ async def test_secrets_are_in_no_log_no_error_and_no_metric(
     note(await client.get(path, params={"before": TEXT}))
     note(await client.get("/api/conversations", headers={"x-trace-id": f"<{TEXT}>"}))
     secret_inference.swap = (500, TEXT.encode())
-    note(await client.post("/api/models/swap", json={"model_tag": "x"}))
+    note(await client.post("/api/models/swap", json={"model_tag": TAG}))
+    note(await client.post("/api/models/swap", json={"model_tag": TAG * 20}))
     note(await stranger.get("/api/conversations", headers={"x-internal-api-key": KEY}))
     note(await stranger.get("/api/conversations", params={"token": TOKEN}))
     for number in range(3):
@@ -119,7 +144,7 @@ async def test_secrets_are_in_no_log_no_error_and_no_metric(
     await raw_exchange(service.url, f"GET /{TOKEN} HTTP/1.1\r\n{TEXT}\r\n\r\n".encode())
 
     metrics = (await stranger.get("/metrics")).text
-    assert len(errors) >= 25
+    assert len(errors) >= 30
     service.terminate()
     service.wait()
     log = service.text()

@@ -161,6 +161,7 @@ async def test_old_clients_understand_the_stream(alice: Client) -> None:
         assert as_an_old_client(stream.raw) == (PLAIN_TEXT, True)
 
 
+@pytest.mark.case(33)
 @pytest.mark.parametrize(
     "text",
     [

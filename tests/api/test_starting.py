@@ -65,6 +65,7 @@ async def test_it_stops_when_told_to(
     assert "Traceback" not in service.text()
 
 
+@pytest.mark.case(29)
 async def test_while_it_stops_answers_may_end_and_nothing_new_begins(
     start_service: StartService, clients: MakeClient, auth: AuthServer, inference: Inference
 ) -> None:
@@ -145,6 +146,7 @@ async def test_it_is_ready_when_the_schema_is_ahead_as_in_a_rolling_deploy(
     assert await ahead.value("SELECT version_num FROM alembic_version") == "9999"
 
 
+@pytest.mark.case(28)
 async def test_it_is_not_ready_while_the_database_takes_no_writes(
     start_service: StartService, clients: MakeClient, auth: AuthServer, fresh_database_url: str
 ) -> None:
@@ -218,6 +220,7 @@ async def test_it_waits_for_a_database_that_is_late(
         postgres.stop()
 
 
+@pytest.mark.case(27)
 async def test_it_comes_back_when_the_database_does(
     start_service: StartService, clients: MakeClient, auth: AuthServer, tmp_path: Path
 ) -> None:

@@ -94,6 +94,7 @@ BEFORE_THE_FIRST_TOKEN: dict[str, tuple[Script, str]] = {
 }
 
 
+@pytest.mark.case(19)
 @pytest.mark.parametrize("case", BEFORE_THE_FIRST_TOKEN)
 async def test_a_failure_before_the_first_token_keeps_the_question(
     quick: Client, inference: Inference, case: str
@@ -109,6 +110,7 @@ async def test_a_failure_before_the_first_token_keeps_the_question(
     await check_kept_and_repeatable(quick, inference, conversation["id"], "Hello", "", "failed")
 
 
+@pytest.mark.case(19)
 async def test_a_redirect_is_not_followed(alice: Client, inference: Inference) -> None:
     inference.once(Script().redirect(inference.url + "/models"))
     conversation = await alice.create()
@@ -118,6 +120,7 @@ async def test_a_redirect_is_not_followed(alice: Client, inference: Inference) -
     await check_kept_and_repeatable(alice, inference, conversation["id"], "Hello", "", "failed")
 
 
+@pytest.mark.case(19)
 async def test_refused_connections_fail_the_answer(alice: Client, inference: Inference) -> None:
     conversation = await alice.create()
     with inference.refusing():
@@ -126,6 +129,7 @@ async def test_refused_connections_fail_the_answer(alice: Client, inference: Inf
     await check_kept_and_repeatable(alice, inference, conversation["id"], "Hello", "", "failed")
 
 
+@pytest.mark.case(21)
 @pytest.mark.parametrize(
     "script",
     [
@@ -149,6 +153,7 @@ async def test_a_stream_that_ends_before_its_first_token_is_never_complete(
     await check_kept_and_repeatable(alice, inference, conversation["id"], "Hello", "", status)
 
 
+@pytest.mark.case(21)
 @pytest.mark.parametrize(
     "script",
     [
@@ -173,6 +178,7 @@ async def test_an_answer_that_ends_without_done_is_interrupted(
     )
 
 
+@pytest.mark.case(20)
 async def test_silence_in_mid_answer_interrupts_it(quick: Client, inference: Inference) -> None:
     inference.once(Script().tokens("Half").hang())
     conversation = await quick.create()
@@ -273,6 +279,7 @@ DRESSED = (
 UNDRESSED = "äno blanktwo linesCRa\u2028b\u2029c\x85d😀😀\n\ndata: {}"
 
 
+@pytest.mark.case(23)
 @pytest.mark.parametrize("cuts", [(), range(1, len(DRESSED)), range(1, len(DRESSED), 7)], ids=len)
 async def test_a_stream_cut_anywhere_is_the_same_text(
     alice: Client, inference: Inference, cuts: Any
@@ -285,6 +292,7 @@ async def test_a_stream_cut_anywhere_is_the_same_text(
     assert (await alice.messages(conversation["id"]))[1]["content"] == UNDRESSED
 
 
+@pytest.mark.case(24)
 @pytest.mark.parametrize(
     ("data", "text"),
     [
@@ -307,6 +315,7 @@ async def test_what_no_database_takes_is_replaced(
     assert (await alice.messages(conversation["id"]))[1]["content"] == text
 
 
+@pytest.mark.case(24)
 async def test_text_that_looks_like_an_event_stays_text(
     alice: Client, inference: Inference
 ) -> None:
@@ -335,14 +344,15 @@ CAPPED = {"MAX_ANSWER_CHARS": "1000", "MAX_EVENT_BYTES": "2048", **QUICK}
 
 
 @contextlib.contextmanager
-def flat_memory(service: Service) -> Iterator[None]:
-    """The service's memory grows by less than 100 MB meanwhile."""
+def flat_memory(service: Service, most: int = 100 << 20) -> Iterator[None]:
+    """The service's memory grows by less than so many bytes meanwhile."""
     process = psutil.Process(service.pid)
     before = process.memory_info().rss
     yield
-    assert process.memory_info().rss - before < 100 << 20
+    assert process.memory_info().rss - before < most
 
 
+@pytest.mark.case(22)
 async def test_an_endless_answer_is_capped(
     service_with: ServiceWith, clients: MakeClient, auth: AuthServer, inference: Inference
 ) -> None:
@@ -358,6 +368,7 @@ async def test_an_endless_answer_is_capped(
     assert (answer["content"], answer["status"]) == (stream.text, "interrupted")
 
 
+@pytest.mark.case(22)
 @pytest.mark.parametrize(
     "piece", [b"x" * 65536, b"data: " + b"x" * 65536, b"data: x\n", b": comment\n"], ids=len
 )
@@ -379,6 +390,23 @@ async def test_an_event_without_an_end_is_capped(
         await (await inference.call()).gone.wait()
 
 
+@pytest.mark.case(22)
+async def test_a_line_of_a_hundred_megabytes_is_capped_by_default(
+    service: Service, alice: Client, inference: Inference
+) -> None:
+    script = Script().tokens("Half").raw(b'data: {"token":"')
+    inference.once(script.flood(b"x" * (1 << 20), 100).raw(b'"}\n\n').done())
+    conversation = await alice.create()
+    with flat_memory(service, 30 << 20):
+        async with alice.send(conversation["id"], "Go on") as stream:
+            check_failure(await stream.rest(), "inference_protocol", "interrupted")
+            assert stream.text == "Half"
+        await (await inference.call()).gone.wait()
+    [_, answer] = await alice.messages(conversation["id"])
+    assert (answer["content"], answer["status"]) == ("Half", "interrupted")
+
+
+@pytest.mark.case(22)
 async def test_a_compressed_bomb_does_not_go_off(
     service_with: ServiceWith, clients: MakeClient, auth: AuthServer, inference: Inference
 ) -> None:
@@ -389,6 +417,36 @@ async def test_a_compressed_bomb_does_not_go_off(
     with flat_memory(service):
         async with client.send(conversation["id"], "Go on") as stream:
             check_failure(await stream.rest(), NAMES, {"failed", "interrupted"})
+        await (await inference.call()).gone.wait()
+
+
+HEADS = {
+    "endless header": (b"HTTP/1.1 200 OK\r\nx-endless: ", b"x" * 65536),
+    "endless headers": (b"HTTP/1.1 200 OK\r\n", b"x-more: and more\r\n" * 4000),
+    "endless reason": (b"HTTP/1.1 200 ", b"O" * 65536),
+    "no HTTP": (b"SSH-2.0-OpenSSH_9.9\r\n", b"\0" * 65536),
+    "switching protocols": (b"HTTP/1.1 101 Switching\r\nupgrade: x\r\n\r\n", b"x" * 65536),
+}
+
+
+@pytest.mark.case(41)
+@pytest.mark.parametrize(("start", "more"), HEADS.values(), ids=HEADS)
+async def test_an_endless_or_senseless_head_fails_the_answer_and_takes_no_memory(
+    service_with: ServiceWith,
+    clients: MakeClient,
+    auth: AuthServer,
+    inference: Inference,
+    start: bytes,
+    more: bytes,
+) -> None:
+    service = service_with(**CAPPED)
+    client = clients(service, auth.user())
+    inference.once(Script().bare(start, more))
+    conversation = await client.create()
+    with flat_memory(service, 30 << 20):
+        async with client.send(conversation["id"], "Hello") as stream:
+            check_failure(await stream.rest(), NAMES, {"failed", "interrupted"})
+            assert stream.text == ""
         await (await inference.call()).gone.wait()
 
 

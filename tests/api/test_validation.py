@@ -24,6 +24,7 @@ OPTIONS_IN_BOUNDS: list[dict[str, Any]] = [
     {"max_tokens": 4096},
     {"top_k": 0},
     {"top_k": 200},
+    {"top_k": 40.0, "max_tokens": 512.0},
     {"thinking_mode": True},
     {"thinking_mode": False},
     {"force_web_search": True},
@@ -73,6 +74,7 @@ async def conversation(alice: Client) -> dict[str, Any]:
     return {**made, **EMPTY}
 
 
+@pytest.mark.case(33)
 @pytest.mark.parametrize("content", ["x", "x" * 7999, "x" * 8000, "😀" * 8000, " x "])
 async def test_contents_in_bounds_are_answered(
     alice: Client, inference: Inference, conversation: dict[str, Any], content: str
@@ -82,6 +84,7 @@ async def test_contents_in_bounds_are_answered(
     assert (await inference.call()).contents == [content]
 
 
+@pytest.mark.case(33)
 @pytest.mark.parametrize("content", BAD_CONTENTS, ids=lambda content: repr(content)[:8])
 async def test_contents_out_of_bounds_are_refused(
     alice: Client, inference: Inference, conversation: dict[str, Any], content: Any
@@ -105,6 +108,7 @@ async def test_a_message_wants_a_body(alice: Client, conversation: dict[str, Any
     assert await alice.conversation(conversation["id"]) == conversation
 
 
+@pytest.mark.case(33)
 @pytest.mark.parametrize("options", OPTIONS_IN_BOUNDS, ids=repr)
 async def test_options_in_bounds_are_passed_on(
     alice: Client, inference: Inference, conversation: dict[str, Any], options: dict[str, Any]
@@ -118,6 +122,7 @@ async def test_options_in_bounds_are_passed_on(
     assert "thinking_mode" not in body
 
 
+@pytest.mark.case(33)
 @pytest.mark.parametrize(
     ("name", "value"), OPTIONS_OUT_OF_BOUNDS, ids=lambda value: repr(value)[:16]
 )
@@ -146,6 +151,7 @@ async def test_null_options_are_as_if_absent(
     assert first == second
 
 
+@pytest.mark.case(30)
 @pytest.mark.parametrize(
     "body",
     [
@@ -170,6 +176,7 @@ async def test_values_that_no_database_takes_are_refused(
     assert await alice.conversation(conversation["id"]) == conversation
 
 
+@pytest.mark.case(30)
 @pytest.mark.parametrize("escape", ["\\ud800", "\\u0000"])
 async def test_titles_that_no_database_takes_are_refused(
     alice: Client, conversation: dict[str, Any], escape: str
@@ -218,6 +225,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.case(30)
 @pytest.mark.parametrize("body", BROKEN.values(), ids=BROKEN)
 async def test_broken_json_is_a_bad_request(
     alice: Client, inference: Inference, conversation: dict[str, Any], body: bytes
@@ -227,6 +235,7 @@ async def test_broken_json_is_a_bad_request(
     assert inference.calls == []
 
 
+@pytest.mark.case(30)
 @pytest.mark.parametrize("body", [b"{", b"[" * 100_000, b'"\xff"'], ids=["half", "deep", "bytes"])
 async def test_broken_json_is_a_bad_request_everywhere(
     alice: Client, admin: Client, body: bytes
@@ -245,6 +254,7 @@ async def test_broken_json_is_a_bad_request_everywhere(
         check_problem(response, 400)
 
 
+@pytest.mark.case(31)
 @pytest.mark.parametrize(
     "content_type",
     ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "text/json-x", "x"],
@@ -258,6 +268,7 @@ async def test_json_under_another_name_is_an_unsupported_type(
     assert await alice.conversation(conversation["id"]) == conversation
 
 
+@pytest.mark.case(31)
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd"])
 async def test_a_compressed_body_is_an_unsupported_type(
     alice: Client, conversation: dict[str, Any], encoding: str
@@ -297,6 +308,7 @@ async def pieces(body: bytes) -> AsyncIterator[bytes]:
 LIMIT = 262_144
 
 
+@pytest.mark.case(31)
 async def test_a_body_up_to_the_limit_is_taken(alice: Client, conversation: dict[str, Any]) -> None:
     response = await send_bytes(alice, conversation["id"], padded(LIMIT))
     assert response.status_code == 200
@@ -308,6 +320,7 @@ async def test_a_body_up_to_the_limit_is_taken(alice: Client, conversation: dict
     assert response.status_code == 200
 
 
+@pytest.mark.case(31)
 async def test_a_body_over_the_limit_is_too_large(
     alice: Client, conversation: dict[str, Any]
 ) -> None:
@@ -321,6 +334,7 @@ async def test_a_body_over_the_limit_is_too_large(
     assert await alice.conversation(conversation["id"]) == conversation
 
 
+@pytest.mark.case(31)
 @pytest.mark.parametrize("path", ["/api/conversations", "/api/models/swap"])
 async def test_a_body_over_the_limit_is_too_large_everywhere(admin: Client, path: str) -> None:
     for content in (b"x" * (LIMIT + 1), pieces(b"x" * (LIMIT + 1))):
@@ -379,6 +393,7 @@ def plain_http(service: Service, auth: AuthServer) -> Iterator[httpx2.Client]:
         yield http
 
 
+@pytest.mark.case(34)
 @settings(
     max_examples=60,
     deadline=None,
@@ -411,6 +426,7 @@ TEXTS = st.text(
 ).filter(str.strip)
 
 
+@pytest.mark.case(33)
 @settings(
     max_examples=40,
     deadline=None,

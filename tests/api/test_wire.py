@@ -11,6 +11,7 @@ from tests.support.service import Service
 GET = b"GET /api/health HTTP/1.1\r\nhost: x\r\n"
 
 
+@pytest.mark.case(32)
 async def test_headers_over_32_kb_are_refused(service: Service, client: Client) -> None:
     for headers in (
         b"x-large: " + b"y" * 40_000 + b"\r\n",
@@ -21,6 +22,7 @@ async def test_headers_over_32_kb_are_refused(service: Service, client: Client) 
     assert (await client.get("/api/health")).status_code == 200
 
 
+@pytest.mark.case(32)
 async def test_a_target_of_a_megabyte_is_refused(service: Service, client: Client) -> None:
     request = b"GET /api/health?" + b"x" * (1 << 20) + b" HTTP/1.1\r\nhost: x\r\n\r\n"
     response = await raw_exchange(service.url, request)
@@ -65,6 +67,7 @@ async def test_broken_http_is_refused(service: Service, client: Client, request_
     assert (await client.get("/api/health")).status_code == 200
 
 
+@pytest.mark.case(32)
 async def test_who_says_nothing_or_half_is_hung_up_on(service: Service, auth: AuthServer) -> None:
     token = auth.user().token.encode()
     post = b"POST /api/conversations HTTP/1.1\r\nhost: x\r\nauthorization: Bearer " + token
@@ -87,6 +90,7 @@ async def test_who_says_nothing_or_half_is_hung_up_on(service: Service, auth: Au
     await asyncio.gather(*(ends(half) for half in halves))
 
 
+@pytest.mark.case(8)
 async def test_a_header_twice_does_not_smuggle_a_user_in(
     service: Service, auth: AuthServer
 ) -> None:
@@ -101,6 +105,7 @@ async def test_a_header_twice_does_not_smuggle_a_user_in(
         assert response.status in {400, 401}
 
 
+@pytest.mark.case(8)
 async def test_bytes_that_are_no_text_in_a_token_are_refused(service: Service) -> None:
     for token in (b"", b"\xff\xfe", b"a b", b"caf\xc3\xa9", b"x" * 20_000, b"' OR '1'='1", b"\x01"):
         response = await raw_exchange(

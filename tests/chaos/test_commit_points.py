@@ -42,6 +42,7 @@ async def questions(pair: Pair, conversation_id: str) -> list[str]:
     return [message["content"] for message in messages if message["role"] == "user"]
 
 
+@pytest.mark.case(10)
 @pytest.mark.parametrize("point", ["before begin", "during begin"])
 async def test_case_10_killed_before_the_commit_nothing_is_there_and_a_retry_makes_one(
     start_pair: StartPair, inference: Inference, point: str
@@ -60,6 +61,7 @@ async def test_case_10_killed_before_the_commit_nothing_is_there_and_a_retry_mak
     assert await questions(pair, conversation["id"]) == ["Count"]
 
 
+@pytest.mark.case(10)
 async def test_case_10_killed_after_the_commit_a_retry_joins_the_original(
     start_pair: StartPair, inference: Inference
 ) -> None:
@@ -259,6 +261,7 @@ async def logged(pair: Pair, stream: Stream) -> None:
     await eventually(there)
 
 
+@pytest.mark.case(27)
 async def test_a_database_backend_killed_at_any_moment_loses_nothing(
     start_pair: StartPair, inference: Inference
 ) -> None:

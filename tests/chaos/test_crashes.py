@@ -44,6 +44,7 @@ async def logged(pair: Pair, message_id: str, last_event: int) -> None:
     await eventually(there)
 
 
+@pytest.mark.case(25)
 async def test_case_25_the_other_replica_writes_a_dead_ones_answer_again(
     start_pair: StartPair, inference: Inference
 ) -> None:
@@ -81,6 +82,7 @@ async def test_case_25_the_other_replica_writes_a_dead_ones_answer_again(
     assert (await pair.there.ask(conversation["id"], "Next"))["status"] == "complete"
 
 
+@pytest.mark.case(25)
 async def test_case_25_a_replica_restarted_takes_its_own_answer_up(
     start_pair: StartPair, inference: Inference
 ) -> None:
@@ -102,6 +104,7 @@ async def test_case_25_a_replica_restarted_takes_its_own_answer_up(
     assert (await pair.here.messages(conversation["id"]))[-1]["content"] == reader.text
 
 
+@pytest.mark.case(25)
 async def test_case_25_with_on_crash_interrupt_what_was_logged_is_kept(
     start_pair: StartPair, inference: Inference
 ) -> None:
@@ -128,6 +131,7 @@ async def test_case_25_with_on_crash_interrupt_what_was_logged_is_kept(
     assert (await pair.there.ask(conversation["id"], "Next"))["status"] == "complete"
 
 
+@pytest.mark.case(25)
 async def test_case_25_an_answer_that_kills_its_replica_each_time_is_given_up(
     start_pair: StartPair, inference: Inference
 ) -> None:
@@ -404,6 +408,7 @@ async def test_a_send_takes_over_from_a_dead_replica_that_nobody_listens_at(
     assert contents[::2] == ["One", "Two"]
 
 
+@pytest.mark.case(26)
 async def test_case_26_a_replica_frozen_past_its_lease_writes_nothing_when_it_wakes(
     start_pair: StartPair, inference: Inference
 ) -> None:
@@ -449,6 +454,7 @@ async def test_case_26_a_replica_frozen_past_its_lease_writes_nothing_when_it_wa
         assert (await client.ask(conversation["id"], "Next"))["status"] == "complete"
 
 
+@pytest.mark.case(26)
 async def test_case_26_a_frozen_replica_that_nobody_replaced_goes_on(
     start_pair: StartPair, inference: Inference
 ) -> None:
@@ -480,6 +486,7 @@ async def test_case_26_a_frozen_replica_that_nobody_replaced_goes_on(
     assert await state(pair, sender.start["message_id"]) == (1, 0, "complete")
 
 
+@pytest.mark.case(26)
 async def test_case_26_both_frozen_and_woken_take_nothing_from_each_other(
     start_pair: StartPair, inference: Inference
 ) -> None:
@@ -521,6 +528,7 @@ async def test_case_26_both_frozen_and_woken_take_nothing_from_each_other(
         assert await state(pair, stream.start["message_id"]) == (1, 0, "complete")
 
 
+@pytest.mark.case(25)
 async def test_many_answers_of_a_dead_replica_are_all_taken_up(
     start_pair: StartPair, inference: Inference
 ) -> None:
@@ -555,6 +563,7 @@ async def test_many_answers_of_a_dead_replica_are_all_taken_up(
         assert length(reader.text) == 8
 
 
+@pytest.mark.case(25)
 @pytest.mark.parametrize("side", ["here", "there"])
 async def test_case_25_a_cursor_of_the_dead_attempt_gets_a_reset_after_the_end(
     start_pair: StartPair, inference: Inference, side: str

@@ -28,6 +28,7 @@ async def not_ready(client: Client) -> bool:
     return response.status_code == 503 and response.json()["checks"]["draining"] == "draining"
 
 
+@pytest.mark.case(29)
 async def test_case_29_a_drain_with_fifty_open_streams(
     start_pair: StartPair, inference: Inference
 ) -> None:
@@ -122,6 +123,7 @@ async def test_readers_of_answers_written_elsewhere_are_sent_elsewhere_at_once(
     assert "reset" not in reader.kinds
 
 
+@pytest.mark.case(29)
 @pytest.mark.parametrize("local", [True, False])
 async def test_case_29_a_drain_with_two_workers(
     databases: Databases,
@@ -201,6 +203,7 @@ def serves(process: psutil.Process) -> bool:
     return "resource_tracker" not in " ".join(process.cmdline())
 
 
+@pytest.mark.case(29)
 async def test_a_rolling_restart_under_load_loses_nothing(
     start_pair: StartPair, inference: Inference
 ) -> None:

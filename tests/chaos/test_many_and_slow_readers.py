@@ -5,6 +5,7 @@ import contextlib
 import time
 
 import psutil
+import pytest
 from tests.chaos.conftest import Pair, StartPair
 from tests.support.client import Stream
 from tests.support.gates import Gate
@@ -34,6 +35,7 @@ def connections(pair: Pair) -> int:
     )
 
 
+@pytest.mark.case(17)
 async def test_case_17_a_client_that_stops_reading_is_dropped_and_the_answer_goes_on(
     start_pair: StartPair, inference: Inference
 ) -> None:
@@ -125,6 +127,7 @@ def draining(pair: Pair) -> bool:
     return any(line.get("event") == "draining" for line in pair.services[0].logs())
 
 
+@pytest.mark.case(18)
 async def test_case_18_five_hundred_idle_streams_and_a_pool_of_five_connections(
     start_pair: StartPair, inference: Inference
 ) -> None:

@@ -120,6 +120,7 @@ class Load:
             assert "reset" not in reader.kinds
 
 
+@pytest.mark.case(27)
 @pytest.mark.parametrize("how", ["restarted", "killed"])
 async def test_case_27_postgresql_goes_away_under_load_and_comes_back(
     start_pair: StartPair,
@@ -164,6 +165,7 @@ async def test_case_27_postgresql_goes_away_under_load_and_comes_back(
     assert (await pair.here.ask(waiting["id"], "And now?"))["status"] == "complete"
 
 
+@pytest.mark.case(27)
 async def test_case_27_an_answer_that_ends_during_an_outage_is_saved_after_it(
     start_pair: StartPair,
     durable: tuple[EmbeddedPostgres, Databases],
@@ -205,6 +207,7 @@ async def test_case_27_an_answer_that_ends_during_an_outage_is_saved_after_it(
     assert (await pair.there.messages(conversation["id"]))[-1]["content"] == sender.text
 
 
+@pytest.mark.case(27)
 async def test_case_27_a_stop_during_an_outage_is_told_to_try_again_and_then_stops(
     start_pair: StartPair,
     durable: tuple[EmbeddedPostgres, Databases],
@@ -232,6 +235,7 @@ async def test_case_27_a_stop_during_an_outage_is_told_to_try_again_and_then_sto
         assert (length(sender.text), sender.done["status"]) == (5, "stopped")
 
 
+@pytest.mark.case(28)
 async def test_case_28_a_read_only_database_fails_readiness_not_liveness(
     start_pair: StartPair, inference: Inference
 ) -> None:
@@ -275,6 +279,7 @@ async def refuses_readiness(client: Client) -> bool:
     return (await client.get("/api/ready")).status_code == 503
 
 
+@pytest.mark.case(28)
 async def test_case_28_a_full_disk_is_503_and_running_answers_wait_for_its_end(
     start_pair: StartPair, inference: Inference
 ) -> None:
@@ -309,3 +314,59 @@ async def test_case_28_a_full_disk_is_503_and_running_answers_wait_for_its_end(
         assert await late.rest() == sender.events[1:]
     assert (await pair.there.messages(another["id"])) == []
     assert (await pair.there.ask(another["id"], "Hello"))["status"] == "complete"
+
+
+@pytest.mark.case(42)
+async def test_a_row_that_an_operator_holds_is_503_for_its_own_conversation_only(
+    start_pair: StartPair, inference: Inference
+) -> None:
+    """`BEGIN; UPDATE …` in a forgotten psql: others go on, and leases are renewed beside it."""
+    pair = await start_pair(DATABASE_TIMEOUT_SECONDS="1")
+    gate = Gate()
+    inference.on("Long", counted(2).wait(gate).count(2).done())
+    held, free, running = [(await pair.here.create())["id"] for _ in range(3)]
+    async with pair.here.send(running, "Long") as stream:
+        await stream.until(numbered(1))
+        connection = await pair.db.connect()
+        transaction = connection.transaction()
+        await transaction.start()
+        await connection.execute(
+            "SELECT * FROM conversations WHERE id = ANY($1::uuid[]) FOR UPDATE", [held, running]
+        )
+        for client in pair.clients:
+            # More than a pool has connections.
+            many = [client.ask_raw(held, {"content": "Hello"}) for _ in range(8)]
+            for response in await asyncio.gather(*many):
+                retry_later(response)
+            assert (await client.ask(free, "Hello"))["status"] == "complete"
+        await transaction.rollback()
+        await connection.close()
+        gate.open()
+        await stream.rest()
+        assert (length(stream.text), stream.done["status"]) == (4, "complete")
+    assert await pair.db.value("SELECT max(attempt) FROM generations") == 1
+    assert [message["role"] for message in await pair.here.messages(held)] == []
+    assert (await pair.here.ask(held, "Hello"))["status"] == "complete"
+
+
+@pytest.mark.case(42)
+async def test_a_log_table_that_is_locked_holds_up_no_local_reader(
+    start_pair: StartPair, inference: Inference
+) -> None:
+    """VACUUM FULL, say. Events wait in memory and are written after; nobody takes anything over."""
+    pair = await start_pair(DATABASE_TIMEOUT_SECONDS="2", LEASE_SECONDS="4")
+    inference.once(counted(100, pause=0.03).done())
+    conversation = await pair.here.create()
+    async with pair.here.send(conversation["id"], "Count") as stream:
+        await stream.until(numbered(5))
+        connection = await pair.db.connect()
+        async with connection.transaction():
+            await connection.execute("LOCK TABLE answer_log IN ACCESS EXCLUSIVE MODE")
+            await stream.until(numbered(90))
+        await connection.close()
+        await stream.rest(40)
+        assert (length(stream.text), stream.done["status"]) == (100, "complete")
+    late = Follower(cursor=stream.events[0].id)
+    await follow(late, conversation["id"], [pair.there])
+    assert late.text == stream.text
+    assert await pair.db.value("SELECT attempt FROM generations") == 1

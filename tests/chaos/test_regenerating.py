@@ -29,6 +29,7 @@ FAILURES: dict[str, Callable[[], Script]] = {
 }
 
 
+@pytest.mark.case(14)
 @pytest.mark.parametrize("failure", FAILURES)
 async def test_case_14_whatever_upstream_does_the_old_answer_is_untouched(
     pair: Pair, inference: Inference, failure: str
@@ -56,6 +57,7 @@ async def test_case_14_whatever_upstream_does_the_old_answer_is_untouched(
     assert length(after[1]["content"]) == 7
 
 
+@pytest.mark.case(14)
 async def test_case_14_an_upstream_that_is_not_there(pair: Pair, inference: Inference) -> None:
     """Case 14: refused."""
     conversation = await pair.here.create()

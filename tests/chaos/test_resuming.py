@@ -35,6 +35,7 @@ async def forget_log(pair: Pair, message_id: str) -> None:
     await pair.db.execute("DELETE FROM answer_log WHERE message_id = $1", message_id)
 
 
+@pytest.mark.case(15)
 @pytest.mark.parametrize("side", SIDES)
 @pytest.mark.parametrize("seen", [1, 2, 5, 8])
 async def test_case_15_a_client_cut_off_while_it_runs_gets_exactly_the_rest(
@@ -58,6 +59,7 @@ async def test_case_15_a_client_cut_off_while_it_runs_gets_exactly_the_rest(
     assert (message["content"], message["status"]) == (reader.text, "complete")
 
 
+@pytest.mark.case(15)
 async def test_case_15_cut_at_every_byte_of_a_stream_and_joined_again(
     pair: Pair, inference: Inference
 ) -> None:
@@ -142,6 +144,7 @@ async def test_a_cursor_in_an_earlier_answer_gives_that_answers_rest_first(
         await stream.rest()
 
 
+@pytest.mark.case(16)
 @pytest.mark.parametrize("side", SIDES)
 async def test_case_16_a_cursor_of_another_conversation_counts_as_none(
     pair: Pair, inference: Inference, side: str
@@ -164,6 +167,7 @@ async def test_case_16_a_cursor_of_another_conversation_counts_as_none(
         assert joined.events == stream.events
 
 
+@pytest.mark.case(16)
 @pytest.mark.parametrize("side", SIDES)
 async def test_case_16_a_cursor_ahead_of_the_log_waits_and_then_gets_the_whole_text(
     pair: Pair, inference: Inference, side: str
@@ -189,6 +193,7 @@ async def test_case_16_a_cursor_ahead_of_the_log_waits_and_then_gets_the_whole_t
         assert late.done == stream.done
 
 
+@pytest.mark.case(16)
 @pytest.mark.parametrize("side", SIDES)
 async def test_case_16_a_cursor_of_an_attempt_that_never_was_gets_a_reset(
     pair: Pair, inference: Inference, side: str
@@ -203,6 +208,7 @@ async def test_case_16_a_cursor_of_an_attempt_that_never_was_gets_a_reset(
         assert (joined.text, joined.done) == (original.text, original.done)
 
 
+@pytest.mark.case(16)
 @pytest.mark.parametrize("side", SIDES)
 @pytest.mark.parametrize(
     "cursor",
@@ -425,6 +431,7 @@ async def test_a_stream_looks_to_an_old_client_like_any_other(
             assert as_an_old_client(stream.raw) == (stream.text, True)
 
 
+@pytest.mark.case(6)
 async def test_joining_what_is_not_yours_is_404(pair: Pair, inference: Inference) -> None:
     for conversation_id in (NOWHERE, "nonsense"):
         async with pair.here.join(conversation_id, expect=404):
@@ -449,6 +456,7 @@ async def test_a_joining_client_that_was_cut_ten_times_misses_and_repeats_nothin
     assert reader.text == (await inference.call()).text
 
 
+@pytest.mark.case(16)
 @pytest.mark.parametrize("side", SIDES)
 @pytest.mark.parametrize("swept", [False, True])
 async def test_case_16_a_cursor_of_a_replaced_answer_counts_as_none(
@@ -465,6 +473,7 @@ async def test_case_16_a_cursor_of_a_replaced_answer_counts_as_none(
         pass
 
 
+@pytest.mark.case(16)
 async def test_a_hole_in_the_log_is_never_skipped_and_costs_nothing(
     pair: Pair, inference: Inference
 ) -> None:

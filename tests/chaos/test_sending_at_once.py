@@ -2,6 +2,7 @@
 
 import asyncio
 
+import pytest
 from tests.chaos.conftest import Pair
 from tests.support.gates import Gate
 from tests.support.inference import Inference
@@ -9,6 +10,7 @@ from tests.support.known import counted, length, numbered
 from tests.support.waiting import eventually
 
 
+@pytest.mark.case(11)
 async def test_case_11_of_fifty_sends_at_once_over_two_replicas_one_is_accepted(
     pair: Pair, inference: Inference
 ) -> None:
@@ -47,6 +49,7 @@ async def test_case_11_of_fifty_sends_at_once_over_two_replicas_one_is_accepted(
     assert len(inference.calls) == 1
 
 
+@pytest.mark.case(11)
 async def test_case_11_of_many_regenerations_at_once_one_is_accepted(
     pair: Pair, inference: Inference
 ) -> None:

@@ -23,6 +23,7 @@ async def count_messages(client: Client, conversation_id: str) -> int:
     return len(await client.messages(conversation_id))
 
 
+@pytest.mark.case(9)
 async def test_case_9_a_repeat_while_it_runs_joins_the_answer_from_its_start(
     pair: Pair, inference: Inference
 ) -> None:
@@ -48,6 +49,7 @@ async def test_case_9_a_repeat_while_it_runs_joins_the_answer_from_its_start(
     assert len(inference.calls) == 1
 
 
+@pytest.mark.case(9)
 async def test_case_9_repeats_all_at_once_make_one_answer(pair: Pair, inference: Inference) -> None:
     """Case 9: twenty times the same at the same moment over two replicas."""
     inference.default = counted(4).done()
@@ -66,6 +68,7 @@ async def test_case_9_repeats_all_at_once_make_one_answer(pair: Pair, inference:
     assert len(inference.calls) == 1
 
 
+@pytest.mark.case(9)
 async def test_case_9_a_repeat_after_the_end_replays_it(pair: Pair, inference: Inference) -> None:
     """Case 9: after it; then also with the log gone, and as JSON."""
     inference.once(counted(6).done())
@@ -147,6 +150,7 @@ async def test_a_repeat_after_a_stop_replays_the_stop(pair: Pair, inference: Inf
             assert again.done["status"] == "stopped"
 
 
+@pytest.mark.case(9)
 @pytest.mark.parametrize(
     "change",
     [
@@ -171,6 +175,7 @@ async def test_case_9_another_body_with_the_same_key_is_422(
     assert await count_messages(pair.there, conversation["id"]) == 2
 
 
+@pytest.mark.case(9)
 async def test_case_9_another_path_with_the_same_key_is_422(
     pair: Pair, inference: Inference
 ) -> None:
@@ -183,6 +188,7 @@ async def test_case_9_another_path_with_the_same_key_is_422(
     assert await count_messages(pair.there, other["id"]) == 0
 
 
+@pytest.mark.case(9)
 async def test_case_9_one_key_in_two_conversations_at_once_is_accepted_once(
     pair: Pair, inference: Inference
 ) -> None:
@@ -200,6 +206,7 @@ async def test_case_9_one_key_in_two_conversations_at_once_is_accepted_once(
     assert sorted(counts) == [0] * 7 + [2]
 
 
+@pytest.mark.case(9)
 @pytest.mark.parametrize("value", ["", '""', '"', "a" * 256, "a b", '"a\\"b"', "a\tb"])
 async def test_case_9_a_malformed_or_too_long_key_is_400(
     pair: Pair, inference: Inference, value: str
@@ -213,6 +220,7 @@ async def test_case_9_a_malformed_or_too_long_key_is_400(
     assert await count_messages(pair.there, conversation["id"]) == 0
 
 
+@pytest.mark.case(9)
 async def test_case_9_a_key_quoted_and_bare_is_the_same_and_may_have_255_characters(
     pair: Pair, inference: Inference
 ) -> None:
@@ -228,6 +236,7 @@ async def test_case_9_a_key_quoted_and_bare_is_the_same_and_may_have_255_charact
     assert bodies[0] == bodies[1] == bodies[2]
 
 
+@pytest.mark.case(9)
 async def test_case_9_another_users_key_is_unrelated(
     pair: Pair, inference: Inference, auth: AuthServer, clients: MakeClient
 ) -> None:
@@ -241,6 +250,7 @@ async def test_case_9_another_users_key_is_unrelated(
     assert first.json()["id"] != second.json()["id"]
 
 
+@pytest.mark.case(9)
 async def test_case_9_a_key_of_a_request_that_failed_before_anything_was_kept_is_free(
     pair: Pair, inference: Inference
 ) -> None:
@@ -269,6 +279,7 @@ async def test_case_9_a_key_of_a_request_that_failed_before_anything_was_kept_is
     assert await count_messages(pair.there, conversation["id"]) == 4
 
 
+@pytest.mark.case(9)
 async def test_case_9_a_key_refused_for_want_of_a_database_is_free(
     start_pair: StartPair, inference: Inference
 ) -> None:

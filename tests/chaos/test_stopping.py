@@ -86,6 +86,7 @@ async def test_a_stop_while_upstream_has_not_even_taken_the_connection(
         assert stream.done["status"] == "stopped"
 
 
+@pytest.mark.case(12)
 @pytest.mark.parametrize("side", SIDES)
 async def test_case_12_a_stop_repeated_changes_nothing(
     pair: Pair, inference: Inference, side: str
@@ -105,6 +106,7 @@ async def test_case_12_a_stop_repeated_changes_nothing(
     assert await stop(at(pair, side), conversation["id"]) == answers[0]
 
 
+@pytest.mark.case(12)
 async def test_case_12_a_stop_after_the_end_returns_the_answer_as_it_ended(
     pair: Pair, inference: Inference
 ) -> None:
@@ -116,6 +118,7 @@ async def test_case_12_a_stop_after_the_end_returns_the_answer_as_it_ended(
     assert (await pair.here.messages(conversation["id"]))[-1] == message
 
 
+@pytest.mark.case(12)
 async def test_case_12_a_stop_racing_the_end(pair: Pair, inference: Inference) -> None:
     """Case 12: whoever wins, one terminal event, equal to the database and to the response."""
     statuses = set()
@@ -220,6 +223,7 @@ async def test_a_stop_where_nothing_ever_ran_is_404(
         check_problem(response, 404)
 
 
+@pytest.mark.case(13)
 @pytest.mark.parametrize("side", SIDES)
 async def test_case_13_deleting_a_conversation_ends_its_answer_and_leaves_nothing(
     pair: Pair, inference: Inference, side: str

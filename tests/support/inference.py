@@ -202,12 +202,25 @@ class Script:
 
         return self._then(step)
 
-    def flood(self, data: bytes) -> Self:
+    def flood(self, data: bytes, times: int | None = None) -> Self:
         """Send the same bytes again and again, as fast as they are taken."""
 
         async def step(performance: _Performance) -> None:
-            while True:
+            for _ in itertools.count() if times is None else range(times):
                 await performance.data(data)
+
+        return self._then(step)
+
+    def bare(self, start: bytes, more: bytes) -> Self:
+        """Send bytes instead of HTTP: `start`, and then `more` until the other side goes."""
+
+        async def step(performance: _Performance) -> None:
+            performance.wire.begun = True
+            await performance.wire.write(start)
+            while True:
+                await performance.wire.write(more)
+                # A write that fits into the socket's buffer gives nobody else a turn.
+                await asyncio.sleep(0)
 
         return self._then(step)
 

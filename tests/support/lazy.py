@@ -16,7 +16,7 @@ class LazyStream:
     """An event stream of which nothing is taken but what `read` and `rest` ask for."""
 
     def __init__(self, raw: socket.socket) -> None:
-        self._raw = raw
+        self.raw = raw
         self._reader = StrictReader()
         self._pending = b""
         self.events: list[Event] = []
@@ -43,7 +43,7 @@ class LazyStream:
 
     async def _more(self) -> bool:
         try:
-            data = await asyncio.get_running_loop().sock_recv(self._raw, 65536)
+            data = await asyncio.get_running_loop().sock_recv(self.raw, 65536)
         except ConnectionError:
             return False
         self.taken += len(data)

@@ -154,6 +154,7 @@ async def test_positions_go_on_behind_whatever_was_there(world: World) -> None:
     assert [position for position, *_ in await world.messages(conversation)] == list(range(6))
 
 
+@pytest.mark.case(11)
 async def test_fifty_sends_at_once_are_one(fresh_database_url: str) -> None:
     async with opened(fresh_database_url, size=20) as pool:
         world = World(pool)

@@ -3,11 +3,13 @@
 import asyncio
 import gc
 import json
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import Any, Self, cast
 
 import aiohttp
+import psutil
 import pytest
 from structlog.testing import capture_logs
 
@@ -139,6 +141,7 @@ async def test_a_scheme_is_read_in_any_case(header: str, authenticator: Authenti
     assert (await authenticator.user(header)).id == "user-1"
 
 
+@pytest.mark.case(1)
 @pytest.mark.parametrize("header", [None, "", "Basic dXNlcg==", "abc", "Bearer", "Bearerabc"])
 async def test_no_credentials_get_a_challenge_without_an_error(
     header: str | None, auth: Auth, authenticator: Authenticator
@@ -210,6 +213,7 @@ async def test_a_validation_is_not_prolonged_by_use(
     assert auth.calls == 2
 
 
+@pytest.mark.case(2)
 @pytest.mark.parametrize("left", [20, 20.5])
 async def test_a_token_is_never_trusted_past_its_own_end(
     left: float, auth: Auth, authenticator: Authenticator, clock: Clock
@@ -234,6 +238,7 @@ async def test_a_token_that_ends_later_is_trusted_no_longer_for_it(
     assert isinstance(await refusal(authenticator, "Bearer abc"), NotAuthenticated)
 
 
+@pytest.mark.case(1)
 async def test_a_refusal_is_remembered_for_ten_seconds(
     auth: Auth, authenticator: Authenticator, clock: Clock
 ) -> None:
@@ -280,6 +285,7 @@ async def test_tokens_do_not_stand_for_one_another(
     assert auth.calls == 3
 
 
+@pytest.mark.case(5)
 async def test_a_flood_of_wrong_tokens_pushes_no_user_out(auth: Auth, clock: Clock) -> None:
     async with asking(auth, clock, cache_size=10) as authenticator:
         auth.answer = lambda token: UNKNOWN if token.startswith("wrong") else valid()
@@ -291,6 +297,53 @@ async def test_a_flood_of_wrong_tokens_pushes_no_user_out(auth: Auth, clock: Clo
         calls = auth.calls
         await authenticator.user("Bearer right")
         assert auth.calls == calls
+
+
+class Refuser:
+    """What the authenticator sees of an HTTP client, for floods: every token is unknown."""
+
+    status, body = UNKNOWN
+
+    def post(self, _url: str, **_: object) -> "Refuser":
+        return self
+
+    async def __aenter__(self) -> Self:
+        self.content = asyncio.StreamReader()
+        self.content.feed_data(self.body)
+        self.content.feed_eof()
+        return self
+
+    async def __aexit__(self, *_: object) -> None: ...
+
+
+@pytest.mark.case(5)
+async def test_random_tokens_without_end_leave_nothing_behind() -> None:
+    """The first tenth fills whatever is bounded; the rest must find no room to grow.
+
+    FLOOD_TOKENS=1000000 makes it a million, in half a minute.
+    """
+    tokens = int(os.environ.get("FLOOD_TOKENS", "200000"))
+    authenticator = Authenticator(
+        cast("aiohttp.ClientSession", Refuser()),
+        url="http://auth",
+        internal_api_key="the-key",
+        timeout_seconds=5,
+        cache_size=10_000,
+    )
+    process = psutil.Process()
+    before = 0
+    for number in range(tokens):
+        if number == tokens // 10:
+            before = process.memory_info().rss
+        try:
+            await authenticator.user(f"Bearer {number:x}.{number * 2654435761 % 2**64:x}")
+        except NotAuthenticated:
+            continue
+        raise AssertionError("let in")
+    assert process.memory_info().rss - before < 5_000_000
+    assert len(authenticator._refused) == 10_000
+    assert not authenticator._under_way
+    assert not authenticator._trusted
 
 
 async def test_the_least_used_user_is_forgotten_first(auth: Auth, clock: Clock) -> None:
@@ -308,6 +361,7 @@ async def test_the_least_used_user_is_forgotten_first(auth: Auth, clock: Clock) 
 # --- at once --------------------------------------------------------------------------------------
 
 
+@pytest.mark.case(4)
 async def test_five_hundred_callers_share_one_call(
     auth: Auth, authenticator: Authenticator
 ) -> None:
@@ -329,6 +383,7 @@ async def test_callers_share_a_refusal(auth: Auth, authenticator: Authenticator)
     assert auth.calls == 1
 
 
+@pytest.mark.case(4)
 async def test_the_first_caller_s_going_away_fails_none_of_the_others(
     auth: Auth, authenticator: Authenticator
 ) -> None:
@@ -377,6 +432,7 @@ def holders_of(backwards: str) -> list[str]:
     return found
 
 
+@pytest.mark.case(5)
 @pytest.mark.parametrize("outcome", ["valid", "refused", "nonsense"])
 async def test_no_token_is_kept_in_the_clear(
     outcome: str, auth: Auth, authenticator: Authenticator
@@ -412,6 +468,7 @@ def document(**changes: object) -> bytes:
     ).encode()
 
 
+@pytest.mark.case(3)
 @pytest.mark.parametrize(
     ("status", "body"),
     [
@@ -514,6 +571,7 @@ async def test_a_redirect_is_not_followed(auth: Auth, authenticator: Authenticat
     assert auth.calls == 1
 
 
+@pytest.mark.case(3)
 @pytest.mark.parametrize(("size", "trusted"), [(MOST_ANSWER_BYTES, True), (1 << 24, False)])
 async def test_a_huge_answer_is_not_read(
     size: int, trusted: bool, auth: Auth, authenticator: Authenticator
@@ -526,6 +584,7 @@ async def test_a_huge_answer_is_not_read(
         assert isinstance(await refusal(authenticator, "Bearer abc"), AuthUnavailable)
 
 
+@pytest.mark.case(3)
 async def test_a_refused_key_is_an_outage_and_loud(
     auth: Auth, authenticator: Authenticator
 ) -> None:

@@ -137,6 +137,7 @@ def test_what_is_no_event_breaks_the_protocol(data: bytes) -> None:
         read_event(data)
 
 
+@pytest.mark.case(24)
 @pytest.mark.parametrize(
     ("sent", "text"),
     [
@@ -405,6 +406,7 @@ async def test_an_answer_is_read_to_its_done(engine: Engine) -> None:
     assert engine.request_headers["accept-encoding"] == "identity"
 
 
+@pytest.mark.case(21)
 @pytest.mark.parametrize("pieces", [[], [TOKEN], [TOKEN, b'data: {"done":true}'], [DONE[:-1]]])
 async def test_a_stream_without_its_done_is_incomplete(pieces: list[bytes], engine: Engine) -> None:
     engine.pieces = pieces
@@ -428,6 +430,7 @@ async def test_nonsense_in_mid_answer_keeps_what_came(bad: bytes, engine: Engine
     assert (text, type(error)) == ("aa", InferenceProtocol)
 
 
+@pytest.mark.case(19)
 @pytest.mark.parametrize(
     ("status", "ours"),
     [

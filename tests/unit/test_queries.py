@@ -1,5 +1,6 @@
 """What users read and change: owners, titles, pages, and the plans behind them."""
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -8,6 +9,7 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
+from tests.support.waiting import eventually
 from tests.unit.world import World, connected, key, opened
 from uuid_utils.compat import uuid7
 
@@ -74,6 +76,7 @@ ASKED: dict[str, tuple[Ask, object]] = {
 }
 
 
+@pytest.mark.case(6)
 @pytest.mark.parametrize("name", list(ASKED))
 async def test_a_stranger_finds_nothing_and_changes_nothing(name: str, world: World) -> None:
     conversation = await world.conversation("Mine")
@@ -88,6 +91,7 @@ async def test_a_stranger_finds_nothing_and_changes_nothing(name: str, world: Wo
     assert await ask(world, world.user, conversation, lease.message_id) != nothing
 
 
+@pytest.mark.case(6)
 def test_every_function_that_takes_a_user_is_asked() -> None:
     takes_a_user = {
         name
@@ -124,6 +128,7 @@ async def test_a_list_is_one_user_s(world: World) -> None:
     assert [item.id for item in listed] == [mine]
 
 
+@pytest.mark.case(8)
 @pytest.mark.parametrize("user", ["", "' OR '1'='1", "%", "x" * 255, "😀\n"])
 async def test_a_user_s_name_is_data(user: str, world: World) -> None:
     user += str(uuid4())
@@ -366,6 +371,27 @@ async def test_deleting_takes_everything_along_and_names_what_runs(world: World)
             == 0
         )
     assert await deleted(world.pool, world.user, conversation) is None
+
+
+async def test_deleting_and_sweeping_at_once_do_not_lock_each_other(world: World) -> None:
+    """The sweep takes an answer and then its log; a deletion must not take them the other way."""
+    conversation = await world.conversation()
+    answer = await world.answered(conversation)
+    await world.pool.fetch("INSERT INTO answer_log VALUES ($1, 1, 0, 0, '{}')", answer.message_id)
+    async with world.pool.transaction() as sweeping:
+        await sweeping.execute(
+            "UPDATE generations SET logged = false WHERE message_id = $1", answer.message_id
+        )
+        deleting = asyncio.create_task(deleted(world.pool, world.user, conversation))
+        await eventually(
+            lambda: world.value(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+                "AND wait_event_type = 'Lock'"
+            )
+        )
+        await sweeping.execute("DELETE FROM answer_log WHERE message_id = $1", answer.message_id)
+    assert await deleting == []
+    assert await everything(world.pool, conversation) == []
 
 
 # --- plans ----------------------------------------------------------------------------------------

@@ -1,27 +1,16 @@
 """Server-sent events, both ways, cut anywhere."""
 
 import json
-from collections.abc import Iterable
-from itertools import pairwise
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from tests.support.sse import cut, parsed, read_by_the_book
 
 from chat_api import sse
 from chat_api.sse import Parser, TooLong
 
 LIMIT = 200
-
-
-def parsed(pieces: Iterable[bytes], limit: int = 1_000_000) -> list[bytes]:
-    parser = Parser(limit)
-    return [data for piece in pieces for data in parser.feed(piece)]
-
-
-def cut(stream: bytes, places: Iterable[int]) -> list[bytes]:
-    edges = [0, *sorted(place % (len(stream) + 1) for place in places), len(stream)]
-    return [stream[start:end] for start, end in pairwise(edges)]
 
 
 # What a parser may stumble over, more often than chance would have it.
@@ -55,6 +44,7 @@ STREAMS = st.one_of(st.binary(max_size=120), st.lists(PIECES, max_size=40).map(b
 PLACES = st.lists(st.integers(min_value=0, max_value=2000), max_size=30)
 
 
+@pytest.mark.case(23)
 @given(stream=STREAMS, places=PLACES)
 @example(stream=b"data: a\r\n\r\ndata: b\r\n\r\n", places=[8, 9, 10, 11])
 @example(stream=b"\xef\xbb\xbfdata: a\n\n", places=[1, 2])
@@ -63,27 +53,13 @@ def test_any_split_gives_the_same_events(stream: bytes, places: list[int]) -> No
     assert parsed(cut(stream, places)) == parsed([stream])
 
 
+@pytest.mark.case(23)
 @given(stream=STREAMS)
 def test_single_bytes_give_the_same_events(stream: bytes) -> None:
     assert parsed(stream[at : at + 1] for at in range(len(stream))) == parsed([stream])
 
 
-def read_by_the_book(stream: bytes) -> list[bytes]:
-    """WHATWG HTML, 9.2.6, as slowly as it is written there."""
-    stream = stream.removeprefix(b"\xef\xbb\xbf")
-    *lines, _unfinished = stream.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
-    events, buffer = [], b""
-    for line in lines:
-        field, _, value = line.partition(b":")
-        if not line:
-            if buffer:
-                events.append(buffer.removesuffix(b"\n"))
-            buffer = b""
-        elif field == b"data":
-            buffer += value.removeprefix(b" ") + b"\n"
-    return events
-
-
+@pytest.mark.case(23)
 @given(stream=STREAMS)
 @example(stream=b"data\n\ndata\ndata\n\ndata:")
 @example(stream=b"data: a\r\n\rdata: b\n\r\n")
@@ -91,6 +67,7 @@ def test_events_are_those_of_the_standard(stream: bytes) -> None:
     assert parsed([stream]) == read_by_the_book(stream)
 
 
+@pytest.mark.case(23)
 @given(
     texts=st.lists(st.text(max_size=20), max_size=10),
     ends=st.lists(st.sampled_from([b"\n", b"\r", b"\r\n"]), min_size=20, max_size=20),
@@ -141,6 +118,7 @@ def test_examples_of_the_standard(stream: bytes, events: list[bytes]) -> None:
     assert parsed([stream]) == events
 
 
+@pytest.mark.case(22)
 @pytest.mark.parametrize("size", [1, 7, LIMIT, LIMIT * 10])
 def test_a_line_without_an_end_is_too_long(size: int) -> None:
     with pytest.raises(TooLong):

@@ -178,6 +178,7 @@ def fail() -> None:
     raise ValueError(f"{secret} is not valid")
 
 
+@pytest.mark.case(35)
 @pytest.mark.parametrize("of", ["ours", "a library"])
 @pytest.mark.parametrize("given", ["True", "the exception", "a tuple"])
 def test_an_exception_is_named_and_its_message_is_not_logged(
@@ -215,6 +216,7 @@ def test_exc_info_without_an_exception_is_nothing(lines: Lines) -> None:
     assert "exception" not in line
 
 
+@pytest.mark.case(35)
 async def test_a_lost_task_s_exception_is_not_quoted(lines: Lines) -> None:
     async def lost() -> None:
         fail()

@@ -41,12 +41,24 @@ async def list_conversations(
     user: CurrentUser,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     cursor: Annotated[
-        str | None, Query(max_length=200, description="`next_cursor` of the page before")
+        str | None,
+        Query(
+            max_length=200,
+            description="`next_cursor` of the page before",
+            json_schema_extra={"format": "list-cursor"},
+        ),
     ] = None,
     offset: Annotated[
         int, Query(ge=0, le=1_000_000_000, description="without a cursor: how many to skip")
     ] = 0,
-    tz: Annotated[str, Query(max_length=100, description="an IANA time zone")] = "UTC",
+    tz: Annotated[
+        str,
+        Query(
+            max_length=100,
+            description="an IANA time zone",
+            json_schema_extra={"format": "iana-time-zone"},
+        ),
+    ] = "UTC",
 ) -> Response:
     """The user's conversations, newest activity first, and again grouped by day."""
     zone = _zone(tz)
@@ -128,10 +140,16 @@ async def open_conversation(
     user: CurrentUser,
     conversation_id: ConversationId,
     limit: Annotated[
-        int | None, Query(ge=1, le=1000, description="at most so many, the newest ones")
+        int | None,
+        Query(ge=1, le=1000, description="at most so many, the newest ones, and 4 MB of text"),
     ] = None,
     before: Annotated[
-        str | None, Query(max_length=100, description="those before the message of this id")
+        str | None,
+        Query(
+            max_length=100,
+            description="those before the message of this id",
+            json_schema_extra={"format": "uuid"},
+        ),
     ] = None,
 ) -> Response:
     """The conversation with its messages, oldest first; a running answer with its text so far."""

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from chat_api.api.bodies import json_body
 from chat_api.api.responses import EventStream, problems, read_to_end, written_json
-from chat_api.api.schemas import AnswerOptions, Message, NewMessage, request_body
+from chat_api.api.schemas import AnswerOptions, Message, NewMessage, event_stream, request_body
 from chat_api.api.services import ConversationId, CurrentUser, Services, ServicesOf
 from chat_api.api.streams import OpenStream, StreamPlace
 from chat_api.auth import User
@@ -30,6 +30,7 @@ IdempotencyHeader = Annotated[
     Header(
         alias="Idempotency-Key",
         description="The same key and body again joins the first one's answer",
+        json_schema_extra={"pattern": f"^({_KEY.pattern})$"},
     ),
 ]
 _EXAMPLE = (
@@ -45,7 +46,7 @@ _ANSWER: dict[int | str, dict[str, Any]] = {
         "description": "The answer as it is written; with `Accept: application/json`, when it has "
         "been written",
         "content": {
-            "text/event-stream": {"schema": {"type": "string"}, "example": _EXAMPLE},
+            "text/event-stream": event_stream(_EXAMPLE),
             "application/json": {"schema": {"$ref": "#/components/schemas/Message"}},
         },
     },
@@ -178,7 +179,7 @@ async def _result(
     responses={
         200: {
             "description": "The rest of the answer",
-            "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EXAMPLE}},
+            "content": {"text/event-stream": event_stream(_EXAMPLE)},
         },
         204: {"description": "Nothing runs, and there is no rest to give"},
         **problems(400, 404),
@@ -190,9 +191,19 @@ async def join_stream(
     conversation_id: ConversationId,
     place: StreamPlace,
     last_event_id: Annotated[
-        str | None, Header(description="the id of the last event that was seen")
+        str | None,
+        Header(
+            description="the id of the last event that was seen",
+            json_schema_extra={"format": "event-id"},
+        ),
     ] = None,
-    after: Annotated[str | None, Query(description="the same, where no header can be set")] = None,
+    after: Annotated[
+        str | None,
+        Query(
+            description="the same, where no header can be set",
+            json_schema_extra={"format": "event-id"},
+        ),
+    ] = None,
 ) -> Response:
     """Join the running answer, on whichever replica it is written, from the last event seen."""
     seen = last_event_id or after

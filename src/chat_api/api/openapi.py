@@ -3,9 +3,13 @@
 from typing import Any
 
 from fastapi import FastAPI
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from chat_api.api.schemas import Message, Problem
+from chat_api.api.schemas import EVENTS, Message, Problem
+
+# What routes only name.
+_MODELS: tuple[type[BaseModel], ...] = (Message, Problem, *EVENTS)
 
 
 def describe(app: FastAPI) -> None:
@@ -16,7 +20,7 @@ def describe(app: FastAPI) -> None:
         document = generate()
         schemas = document["components"]["schemas"]
         _, ours = models_json_schema(
-            [(Message, "serialization"), (Problem, "serialization")],
+            [(model, "serialization") for model in _MODELS],
             ref_template="#/components/schemas/{model}",
         )
         schemas.update(ours["$defs"])
@@ -25,8 +29,17 @@ def describe(app: FastAPI) -> None:
                 response = operation["responses"].get("422", {})
                 if "application/json" in response.get("content", {}):
                     del operation["responses"]["422"]
+                for parameter in operation.get("parameters", []):
+                    _may_be_left_out(parameter["schema"])
         schemas.pop("HTTPValidationError", None)
         schemas.pop("ValidationError", None)
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _may_be_left_out(schema: dict[str, Any]) -> None:
+    """A parameter is there or not: a header or a query has no null, though Python has None."""
+    if "anyOf" in schema:
+        (kind,) = (kind for kind in schema.pop("anyOf") if kind != {"type": "null"})
+        schema.update(kind)

@@ -8,7 +8,7 @@ import re
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 _NOT_STORABLE = re.compile("[\0\ud800-\udfff]")
 
@@ -25,9 +25,27 @@ def _says_something(text: str) -> str:
     return text
 
 
+# For the description only: the validators say better what is wrong.
+_PATTERN = {"pattern": r"^[^\u0000]*[^\s\u0000][^\u0000]*$"}
 Text = Annotated[str, AfterValidator(_is_storable), AfterValidator(_says_something)]
-Title = Annotated[Text, Field(min_length=1, max_length=500, examples=["Samosas for a party"])]
-ModelTag = Annotated[Text, Field(min_length=1, max_length=100, examples=["default"])]
+Title = Annotated[
+    Text,
+    Field(
+        min_length=1, max_length=500, examples=["Samosas for a party"], json_schema_extra=_PATTERN
+    ),
+]
+ModelTag = Annotated[
+    Text, Field(min_length=1, max_length=100, examples=["default"], json_schema_extra=_PATTERN)
+]
+
+
+def _whole(value: object) -> object:
+    """JSON has one kind of number, and JSON Schema counts 40.0 among the integers."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+MaxTokens = Annotated[int, Field(ge=1, le=4096), BeforeValidator(_whole)]
+TopK = Annotated[int, Field(ge=0, le=200), BeforeValidator(_whole)]
 
 
 class Request(BaseModel):
@@ -55,8 +73,8 @@ class AnswerOptions(Request):
     temperature: Annotated[float | None, Field(ge=0, le=2, allow_inf_nan=False, examples=[0.7])] = (
         None
     )
-    max_tokens: Annotated[int | None, Field(ge=1, le=4096, examples=[512])] = None
-    top_k: Annotated[int | None, Field(ge=0, le=200, examples=[40])] = None
+    max_tokens: Annotated[MaxTokens | None, Field(examples=[512])] = None
+    top_k: Annotated[TopK | None, Field(examples=[40])] = None
     thinking_mode: bool | None = None
     force_web_search: bool | None = None
 
@@ -64,7 +82,12 @@ class AnswerOptions(Request):
 class NewMessage(AnswerOptions):
     content: Annotated[
         Text,
-        Field(min_length=1, max_length=8000, examples=["What is the capital of France?"]),
+        Field(
+            min_length=1,
+            max_length=8000,
+            examples=["What is the capital of France?"],
+            json_schema_extra=_PATTERN,
+        ),
     ]
 
 
@@ -94,6 +117,9 @@ _MESSAGE = {
 }
 
 
+Status = Literal["generating", "complete", "stopped", "interrupted", "failed"]
+
+
 def _example(value: dict[str, Any]) -> ConfigDict:
     return ConfigDict(json_schema_extra={"examples": [value]})
 
@@ -117,7 +143,7 @@ class Message(BaseModel):
     conversation_id: str
     role: Literal["user", "assistant", "system"]
     content: str
-    status: Literal["generating", "complete", "stopped", "interrupted", "failed"]
+    status: Status
     token_count: int
     model_tag: str
     inference_time_ms: int
@@ -151,6 +177,67 @@ class ConversationPage(BaseModel):
     next_cursor: str | None = Field(description="pass it as `cursor` for the next page")
 
 
+class _Event(BaseModel):
+    """The data of one event of a stream. Clients pass over fields that they do not know."""
+
+
+class Started(BaseModel):
+    conversation_id: str
+    message_id: str
+    user_message_id: str
+    attempt: int
+
+
+class StartEvent(_Event):
+    start: Started
+
+
+class TokenEvent(_Event):
+    token: str
+
+
+class Attempt(BaseModel):
+    attempt: int
+
+
+class ResetEvent(_Event):
+    reset: Attempt
+
+
+class TextSoFar(BaseModel):
+    content: str
+
+
+class SnapshotEvent(_Event):
+    snapshot: TextSoFar
+
+
+class ErrorEvent(_Event):
+    error: str
+    detail: str
+
+
+class DoneEvent(_Event):
+    done: Literal[True]
+    message_id: str
+    status: Status
+    token_count: int
+    inference_time_ms: int
+    kept_message_id: str | None = Field(
+        default=None, description="the old answer that an undone regeneration leaves in place"
+    )
+
+
+EVENTS: tuple[type[_Event], ...] = (
+    StartEvent,
+    TokenEvent,
+    ResetEvent,
+    SnapshotEvent,
+    ErrorEvent,
+    DoneEvent,
+)
+
+
 class Health(BaseModel):
     model_config = _example({"status": "ok", "ready": True, "service": "chat-api"})
 
@@ -182,6 +269,30 @@ class Problem(BaseModel):
     detail: str
     trace_id: str
     errors: list[FieldError] | None = None
+
+
+def event_stream(example: str) -> dict[str, Any]:
+    """The OpenAPI description of a stream: of each of its events (`itemSchema` of OpenAPI 3.2)."""
+    ours = [{"$ref": f"#/components/schemas/{event.__name__}"} for event in EVENTS]
+    names = [next(iter(event.model_fields)) for event in EVENTS]
+    other = {
+        "description": "anything else that the inference service says",
+        "type": "object",
+        "not": {"anyOf": [{"required": [name]} for name in names]},
+    }
+    event = {
+        "type": "object",
+        "required": ["id", "data"],
+        "properties": {
+            "id": {"type": "string", "format": "event-id"},
+            "data": {
+                "type": "string",
+                "contentMediaType": "application/json",
+                "contentSchema": {"anyOf": [*ours, other]},
+            },
+        },
+    }
+    return {"itemSchema": event, "example": example}
 
 
 def request_body(model: type[Request], *, required: bool) -> dict[str, Any]:

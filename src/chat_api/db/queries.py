@@ -5,7 +5,7 @@ PostgreSQL makes the JSON of what is only passed on. Ids are strings that hold a
 """
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from chat_api.db.engine import Connection, Database
@@ -19,6 +19,10 @@ _MESSAGE = """json_build_object(
     'status', m.status, 'token_count', m.token_count, 'model_tag', m.model_tag,
     'inference_time_ms', m.inference_time_ms, 'created_at', m.created_at)::text
 """
+
+
+# Bytes of text after which a page of messages ends, where its reader named no limit or a large one.
+MOST_LISTED_BYTES = 4_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +101,11 @@ async def list_conversations(
         """,  # noqa: S608  # the inserted text is ours
         *arguments,
     )
-    return [ListedConversation(row["json"], row["id"], row["updated_at"]) for row in rows]
+    # The driver gives times in UTC; the very last one (9999-12-31 23:59:59.999999) without a zone.
+    return [
+        ListedConversation(row["json"], row["id"], row["updated_at"].replace(tzinfo=UTC))
+        for row in rows
+    ]
 
 
 async def read_conversation(db: Database, user_id: str, conversation_id: str) -> str | None:
@@ -121,8 +129,9 @@ async def open_conversation(
 ) -> OpenConversation | None:
     """The conversation with its newest `limit` messages (all with None) before message `before`.
 
-    A regeneration is not among them until it is complete. None where the user has no such
-    conversation, or `before` is none of its messages.
+    Fewer where their texts exceed MOST_LISTED_BYTES, but at least one. A regeneration is not among
+    them until it is complete. None where the user has no such conversation, or `before` is none of
+    its messages.
     """
     row = await db.fetchrow(
         f"""
@@ -131,10 +140,15 @@ async def open_conversation(
                 SELECT position FROM messages
                 WHERE id = $4 AND conversation_id = $2 AND replaces IS NULL) END AS position),
         page AS (
-            SELECT * FROM messages
-            WHERE conversation_id = $2 AND replaces IS NULL
-                AND position < (SELECT position FROM place)
-            ORDER BY position DESC LIMIT $3)
+            SELECT * FROM (
+                -- The size of a text is known without reading it.
+                SELECT *, sum(octet_length(content)) OVER (ORDER BY position DESC)
+                    - octet_length(content) AS newer_bytes
+                FROM messages
+                WHERE conversation_id = $2 AND replaces IS NULL
+                    AND position < (SELECT position FROM place)
+                ORDER BY position DESC LIMIT $3) AS newest
+            WHERE newer_bytes < $5)
         SELECT {_CONVERSATION} AS json,
             (SELECT position IS NOT NULL FROM place) AS is_placed,
             (SELECT string_agg({_MESSAGE}, ',' ORDER BY m.position) FROM page m
@@ -150,6 +164,7 @@ async def open_conversation(
         conversation_id,
         limit,
         before,
+        MOST_LISTED_BYTES,
     )
     if row is None or not row["is_placed"]:
         return None
@@ -242,8 +257,9 @@ async def delete_conversation(
         return None
     rows = await connection.fetch(
         """
-        WITH answers AS (
-            SELECT message_id, ended_at FROM generations WHERE conversation_id = $1),
+        WITH answers AS MATERIALIZED (
+            -- Locked before their log, in the order in which the sweep does it.
+            SELECT message_id, ended_at FROM generations WHERE conversation_id = $1 FOR UPDATE),
         log AS (DELETE FROM answer_log l USING answers a WHERE l.message_id = a.message_id),
         ears AS (DELETE FROM listeners l USING answers a WHERE l.message_id = a.message_id)
         SELECT message_id::text AS id FROM answers WHERE ended_at IS NULL
