@@ -244,6 +244,11 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /** Attempt */
+        Attempt: {
+            /** Attempt */
+            attempt: number;
+        };
         /**
          * Conversation
          * @example {
@@ -383,6 +388,38 @@ export interface components {
             /** User Id */
             user_id: string;
         };
+        /** DoneEvent */
+        DoneEvent: {
+            /**
+             * Done
+             * @constant
+             */
+            done: true;
+            /** Inference Time Ms */
+            inference_time_ms: number;
+            /**
+             * Kept Message Id
+             * @description the old answer that an undone regeneration leaves in place
+             * @default null
+             */
+            kept_message_id: string | null;
+            /** Message Id */
+            message_id: string;
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "generating" | "complete" | "stopped" | "interrupted" | "failed";
+            /** Token Count */
+            token_count: number;
+        };
+        /** ErrorEvent */
+        ErrorEvent: {
+            /** Detail */
+            detail: string;
+            /** Error */
+            error: string;
+        };
         /** FieldError */
         FieldError: {
             /** Field */
@@ -505,6 +542,39 @@ export interface components {
              */
             status: "ok";
         };
+        /** ResetEvent */
+        ResetEvent: {
+            reset: components["schemas"]["Attempt"];
+        };
+        /** SnapshotEvent */
+        SnapshotEvent: {
+            snapshot: components["schemas"]["TextSoFar"];
+        };
+        /** Started */
+        Started: {
+            /** Attempt */
+            attempt: number;
+            /** Conversation Id */
+            conversation_id: string;
+            /** Message Id */
+            message_id: string;
+            /** User Message Id */
+            user_message_id: string;
+        };
+        /** StartEvent */
+        StartEvent: {
+            start: components["schemas"]["Started"];
+        };
+        /** TextSoFar */
+        TextSoFar: {
+            /** Content */
+            content: string;
+        };
+        /** TokenEvent */
+        TokenEvent: {
+            /** Token */
+            token: string;
+        };
     };
     responses: never;
     parameters: never;
@@ -518,7 +588,7 @@ export interface operations {
         parameters: {
             query?: {
                 /** @description `next_cursor` of the page before */
-                cursor?: string | null;
+                cursor?: string;
                 limit?: number;
                 /** @description without a cursor: how many to skip */
                 offset?: number;
@@ -551,6 +621,15 @@ export interface operations {
             };
             /** @description A problem document (RFC 9457) */
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            429: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -642,6 +721,15 @@ export interface operations {
                 };
             };
             /** @description A problem document (RFC 9457) */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -656,9 +744,9 @@ export interface operations {
         parameters: {
             query?: {
                 /** @description those before the message of this id */
-                before?: string | null;
-                /** @description at most so many, the newest ones */
-                limit?: number | null;
+                before?: string;
+                /** @description at most so many, the newest ones, and 4 MB of text */
+                limit?: number;
             };
             header?: never;
             path: {
@@ -697,6 +785,15 @@ export interface operations {
             };
             /** @description A problem document (RFC 9457) */
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            429: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -800,6 +897,15 @@ export interface operations {
                 };
             };
             /** @description A problem document (RFC 9457) */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -839,6 +945,15 @@ export interface operations {
             };
             /** @description A problem document (RFC 9457) */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            429: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -946,6 +1061,15 @@ export interface operations {
                 };
             };
             /** @description A problem document (RFC 9457) */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -961,7 +1085,7 @@ export interface operations {
             query?: never;
             header?: {
                 /** @description The same key and body again joins the first one's answer */
-                "Idempotency-Key"?: string | null;
+                "Idempotency-Key"?: string;
             };
             path: {
                 conversation_id: string;
@@ -1018,7 +1142,7 @@ export interface operations {
                      *     id: 0a3a3e1fb0a1.1.2
                      *     data: {"done":true,"message_id":"…","status":"complete","token_count":1,"inference_time_ms":312}
                      */
-                    "text/event-stream": string;
+                    "text/event-stream": unknown;
                 };
             };
             /** @description A problem document (RFC 9457) */
@@ -1085,6 +1209,15 @@ export interface operations {
                 };
             };
             /** @description A problem document (RFC 9457) */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
             502: {
                 headers: {
                     [name: string]: unknown;
@@ -1118,7 +1251,7 @@ export interface operations {
             query?: never;
             header?: {
                 /** @description The same key and body again joins the first one's answer */
-                "Idempotency-Key"?: string | null;
+                "Idempotency-Key"?: string;
             };
             path: {
                 conversation_id: string;
@@ -1170,7 +1303,7 @@ export interface operations {
                      *     id: 0a3a3e1fb0a1.1.2
                      *     data: {"done":true,"message_id":"…","status":"complete","token_count":1,"inference_time_ms":312}
                      */
-                    "text/event-stream": string;
+                    "text/event-stream": unknown;
                 };
             };
             /** @description A problem document (RFC 9457) */
@@ -1229,6 +1362,15 @@ export interface operations {
             };
             /** @description A problem document (RFC 9457) */
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            429: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1304,6 +1446,15 @@ export interface operations {
                 };
             };
             /** @description A problem document (RFC 9457) */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1318,11 +1469,11 @@ export interface operations {
         parameters: {
             query?: {
                 /** @description the same, where no header can be set */
-                after?: string | null;
+                after?: string;
             };
             header?: {
                 /** @description the id of the last event that was seen */
-                "last-event-id"?: string | null;
+                "last-event-id"?: string;
             };
             path: {
                 conversation_id: string;
@@ -1349,7 +1500,7 @@ export interface operations {
                      *     id: 0a3a3e1fb0a1.1.2
                      *     data: {"done":true,"message_id":"…","status":"complete","token_count":1,"inference_time_ms":312}
                      */
-                    "text/event-stream": string;
+                    "text/event-stream": unknown;
                 };
             };
             /** @description Nothing runs, and there is no rest to give */
@@ -1379,6 +1530,15 @@ export interface operations {
             };
             /** @description A problem document (RFC 9457) */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            429: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1451,6 +1611,15 @@ export interface operations {
             };
             /** @description A problem document (RFC 9457) */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            429: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1594,6 +1763,15 @@ export interface operations {
                 };
             };
             /** @description A problem document (RFC 9457) */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
             502: {
                 headers: {
                     [name: string]: unknown;
@@ -1642,6 +1820,15 @@ export interface operations {
             };
             /** @description A problem document (RFC 9457) */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            429: {
                 headers: {
                     [name: string]: unknown;
                 };
