@@ -24,7 +24,12 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
-from chat_api.api.responses import ABORT_EXTENSION, WRITE_EXTENSION, LongResponses
+from chat_api.api.responses import (
+    ABORT_EXTENSION,
+    GONE_EXTENSION,
+    WRITE_EXTENSION,
+    LongResponses,
+)
 from chat_api.errors import (
     ApiError,
     BadRequest,
@@ -80,6 +85,7 @@ class Protocol(HttpToolsProtocol):
         self._one_too_many = False
         self._refused = False
         self._answering: RequestResponseCycle | None = None  # `cycle` is the newest, not this one
+        self._when_gone: Callable[[], None] | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -102,6 +108,8 @@ class Protocol(HttpToolsProtocol):
             # uvicorn tells only the newest; a stream with a request behind it would never know.
             self._answering.disconnected = True
             self._answering.message_event.set()
+        if self._when_gone is not None:
+            self._when_gone()
         super().connection_lost(exc)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
@@ -132,6 +140,7 @@ class Protocol(HttpToolsProtocol):
         self.scope["extensions"] = {
             ABORT_EXTENSION: self.transport.abort,  # type: ignore[dict-item]
             WRITE_EXTENSION: self._direct_write,  # type: ignore[dict-item]
+            GONE_EXTENSION: self._call_when_gone,  # type: ignore[dict-item]
         }
 
     def on_headers_complete(self) -> None:
@@ -162,6 +171,7 @@ class Protocol(HttpToolsProtocol):
         self._in_headers = True
         self._arrived()
         super().on_message_complete()
+        self.headers = []  # the request's own list is in its scope
 
     def _objection(self) -> ApiError | None:
         """What is wrong with the headers; the parser has seen to their syntax and the framing."""
@@ -197,6 +207,17 @@ class Protocol(HttpToolsProtocol):
             return True
 
         return write
+
+    def _call_when_gone(self, call: Callable[[], None]) -> None:
+        """For the response that is being sent: see GONE_EXTENSION."""
+        self._when_gone = call
+        self.flow.resume_reading()  # or the end would go unseen
+        if self._answering is None or self._answering.disconnected:
+            call()
+
+    def on_response_complete(self) -> None:
+        self._when_gone = None
+        super().on_response_complete()
 
     # --- deadlines and refusals ---
 

@@ -19,6 +19,8 @@ ABORT_EXTENSION = "samosachaat.abort"
 # Give, once the response has started, a function that writes a piece of its body at once: True if
 # it did, False where the connection takes nothing now. What it writes goes past every middleware.
 WRITE_EXTENSION = "samosachaat.write"
+# Call a function when the client has gone; without it, `receive` has to be waited for in a task.
+GONE_EXTENSION = "samosachaat.gone"
 # Where `LongResponses` looks, in a request's scope, for what is to go on.
 GO_ON = "samosachaat.go_on"
 
@@ -69,7 +71,7 @@ class EventStream(Response):
 
 async def _send_events(
     reader: Reader,
-    extensions: Mapping[str, Callable[[], Any]] | None,
+    extensions: Mapping[str, Callable[..., Any]] | None,
     receive: Receive,
     send: Send,
 ) -> None:
@@ -87,7 +89,11 @@ async def _send_events(
         task.cancel()
 
     reader.drop = drop
-    watch = asyncio.create_task(_watch(receive, reader), name="watch-client")
+    watch: asyncio.Task[None] | None = None
+    if (when_gone := extensions.get(GONE_EXTENSION)) is not None:
+        when_gone(reader.leave)
+    else:
+        watch = asyncio.create_task(_watch(receive, reader), name="watch-client")
     OPEN_STREAMS.inc()
     try:
         if (direct := extensions.get(WRITE_EXTENSION)) is not None:
@@ -111,7 +117,8 @@ async def _send_events(
         reader.write = None
         reader.sending_since = None
         OPEN_STREAMS.dec()
-        watch.cancel()
+        if watch is not None:
+            watch.cancel()
         reader.close()
 
 
@@ -153,4 +160,5 @@ class LongResponses:
         if going_on:
             for left_behind in set(scope) - asked_for:
                 del scope[left_behind]
+            scope["headers"] = []
             await going_on[0](receive, send)

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -25,12 +25,21 @@ class OpenStream:
     and is told why. While the auth service cannot answer, the stream goes on until the token's own
     end. Nothing of this happens per event: there is one timer a stream.
 
-    The token is read from the open request, which holds it anyway; no copy outlives that.
+    The token is kept for that as long as the reading lasts, and no longer. `on_close` is called
+    once, at its end.
     """
 
-    def __init__(self, authenticator: Authenticator, authorization: str | None, user: User) -> None:
+    def __init__(
+        self,
+        authenticator: Authenticator,
+        authorization: str | None,
+        user: User,
+        on_close: Callable[[], None],
+    ) -> None:
         self.refused = False
         """Whether the token is why the reading ended."""
+        self._on_close = on_close
+        self._is_open = True
         self._authenticator = authenticator
         self._authorization = authorization
         self._user = user
@@ -40,11 +49,20 @@ class OpenStream:
         self._task: asyncio.Task[None] | None = None
 
     def follow(self, reader: Reader) -> None:
-        """Watch over this reading from now on, until `close`."""
+        """Watch over this reading from now on; its end is the stream's."""
         self._reader = reader
+        reader.at_end = self.close
         self._look()
 
+    @property
+    def follows(self) -> bool:
+        return self._reader is not None
+
     def close(self) -> None:
+        if not self._is_open:
+            return
+        self._is_open = False
+        self._on_close()
         if self._timer is not None:
             self._timer.cancel()
         if self._task is not None:
@@ -96,14 +114,23 @@ class OpenStream:
 async def open_stream(
     request: Request, services: ServicesOf, user: CurrentUser
 ) -> AsyncIterator[OpenStream]:
-    """A place among the user's open streams until the end of the response. TooManyStreams."""
+    """A place among the user's open streams. Raises TooManyStreams.
+
+    It is given back when the reading ends that it follows, which is later than the request's own
+    end; where it follows none, at that.
+    """
     services.open_streams.enter(user.id)
-    stream = OpenStream(services.authenticator, request.headers.get("authorization"), user)
+    stream = OpenStream(
+        services.authenticator,
+        request.headers.get("authorization"),
+        user,
+        lambda: services.open_streams.leave(user.id),
+    )
     try:
         yield stream
     finally:
-        stream.close()
-        services.open_streams.leave(user.id)
+        if not stream.follows:
+            stream.close()
 
 
 StreamPlace = Annotated[OpenStream, Depends(open_stream)]

@@ -68,6 +68,8 @@ class Reader:
         # Set by whoever sends: since when it has been waiting for the client to take bytes.
         self.sending_since: float | None = None
         self.drop: Callable[[], None] = self.leave
+        # Called once the reading has ended.
+        self.at_end: Callable[[], None] | None = None
 
     @property
     def place(self) -> tuple[str, int, int]:
@@ -122,6 +124,8 @@ class Reader:
             self._answer.readers.discard(self)
         self._follower.forget(self)
         self._on_close(self)
+        if self.at_end is not None:
+            self.at_end()
 
     async def _sleep(self) -> None:
         self._alarm = asyncio.get_running_loop().create_future()
