@@ -110,7 +110,7 @@ async def test_a_drain_waits_for_a_slow_reader_of_an_answer_that_has_ended(
         assert await slow.head() == 200
 
         async def ended() -> bool:
-            [_, answer] = await pair.there.messages(conversation["id"])
+            answer = (await pair.there.messages(conversation["id"]))[-1]
             return bool(answer["status"] == "complete")
 
         await eventually(ended)
