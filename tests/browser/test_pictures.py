@@ -17,7 +17,7 @@ ANSWER = """Fry them **twice**: slowly first, so that the crust dries, then hot,
 | First | 150 °C | 8 |
 | Second | 185 °C | 2 |
 
-A pan with $V$ litres of oil loses about $\\Delta T = 12\\,n / V$ degrees to $n$ cold samosas,
+A pan with $V$ litres of oil loses about $\\Delta T = 12\\,n / V$ degrees to $n$ cold samosas, \
 so keep the batches small:
 
 ```python

@@ -159,3 +159,5 @@ async def test_without_a_place_to_sign_in_a_token_is_pasted(
     await tab.ask("Hello")
     await expect(tab.answer).to_contain_text("Samosas are triangles.")
     await expect(tab.page).to_have_url(f"{same_origin.origin}/c/{await tab.conversation_id()}")
+    await tab.page.reload()
+    await expect(tab.answer).to_contain_text("Samosas are triangles.")
