@@ -110,7 +110,7 @@ class Run:
                 result = self._ground.load(
                     subject, streams=streams, rate=25, seconds=0, memory_at_token=500, warm=0
                 )
-            held[streams] = result.memory_after["subject"]
+            held[streams] = result.memory_after["subject"] - result.memory_before["subject"]
         self.say("memory_kib/answer", (held[350] - held[50]) / 1024 / 300)
 
     def pages(self) -> None:

@@ -1,6 +1,7 @@
 """Limits: what a user or an address may use, and what is said to who wants more."""
 
 import httpx2
+import pytest
 from tests.support.auth import AuthServer
 from tests.support.client import Client, MakeClient, raw_exchange
 from tests.support.gates import Gate
@@ -34,6 +35,7 @@ async def counted(service: Service, code: str) -> float:
 # --- messages -------------------------------------------------------------------------------------
 
 
+@pytest.mark.case(44)
 async def test_more_messages_than_a_minute_allows_are_refused(
     service_with: ServiceWith, clients: MakeClient, auth: AuthServer, inference: Inference
 ) -> None:
@@ -60,6 +62,7 @@ async def test_more_messages_than_a_minute_allows_are_refused(
     await bob.ask((await bob.create())["id"], "Hello")
 
 
+@pytest.mark.case(44)
 async def test_a_repeated_message_is_looked_at_before_the_limit(
     service_with: ServiceWith, clients: MakeClient, auth: AuthServer, inference: Inference
 ) -> None:
@@ -107,6 +110,7 @@ async def test_the_page_may_read_when_to_come_back(
 # --- running answers ------------------------------------------------------------------------------
 
 
+@pytest.mark.case(44)
 async def test_more_answers_at_once_than_allowed_are_refused_until_one_ends(
     service_with: ServiceWith, clients: MakeClient, auth: AuthServer, inference: Inference
 ) -> None:
@@ -138,6 +142,7 @@ async def test_a_message_still_takes_over_from_an_answer_that_nobody_reads(
     assert statuses == ["complete", "stopped", "complete", "complete"]
 
 
+@pytest.mark.case(44)
 async def test_a_message_that_is_refused_stops_no_answer(
     service_with: ServiceWith, clients: MakeClient, auth: AuthServer, inference: Inference
 ) -> None:
@@ -164,6 +169,7 @@ async def test_a_message_that_is_refused_stops_no_answer(
 # --- streams --------------------------------------------------------------------------------------
 
 
+@pytest.mark.case(44)
 async def test_more_streams_than_allowed_are_refused_until_one_closes(
     service_with: ServiceWith, clients: MakeClient, auth: AuthServer, inference: Inference
 ) -> None:
@@ -210,6 +216,7 @@ async def test_a_stream_that_never_was_takes_no_place(
 # --- addresses ------------------------------------------------------------------------------------
 
 
+@pytest.mark.case(45)
 async def test_an_address_that_guesses_tokens_is_refused_and_known_users_are_not(
     service_with: ServiceWith, clients: MakeClient, auth: AuthServer
 ) -> None:
@@ -234,6 +241,7 @@ async def test_an_address_that_guesses_tokens_is_refused_and_known_users_are_not
     assert await counted(service, "too_many_failures") >= 4
 
 
+@pytest.mark.case(45)
 async def test_an_outage_of_auth_is_not_the_fault_of_an_address(
     service_with: ServiceWith, clients: MakeClient, auth: AuthServer
 ) -> None:
@@ -252,6 +260,7 @@ def forwarded(*lines: str) -> bytes:
     )
 
 
+@pytest.mark.case(45)
 async def test_who_says_to_be_somebody_else_is_not_believed(service_with: ServiceWith) -> None:
     service = service_with(UNAUTHENTICATED_PER_MINUTE="3", LOG_LEVEL="INFO")
     statuses = [
@@ -261,6 +270,7 @@ async def test_who_says_to_be_somebody_else_is_not_believed(service_with: Servic
     assert statuses == [401, 401, 401, 429, 429]
 
 
+@pytest.mark.case(45)
 async def test_a_trusted_proxy_is_believed_for_the_address_that_it_saw(
     service_with: ServiceWith,
 ) -> None:

@@ -294,6 +294,7 @@ async def test_half_a_request_is_408_and_none_at_all_is_closed(
     assert statuses(await exchange(hasty, GET + b"\r\n" + b"GET /api/hea")) in ([200], [200, 408])
 
 
+@pytest.mark.case(46)
 async def test_an_idle_connection_is_closed_after_a_while(hasty: Service) -> None:
     assert statuses(await exchange(hasty, GET + b"\r\n")) == [200]
 
@@ -320,6 +321,7 @@ async def test_a_trickle_does_not_prolong_a_request_s_time(hasty: Service) -> No
     )
 
 
+@pytest.mark.case(46)
 async def test_connections_over_the_limit_get_503_and_probes_their_answer(
     service_with: ServiceWith, auth: AuthServer, inference: Inference
 ) -> None:
@@ -354,6 +356,7 @@ async def test_connections_over_the_limit_get_503_and_probes_their_answer(
     await eventually(has_room)
 
 
+@pytest.mark.case(46)
 async def test_a_thousand_idle_connections_leave_nothing_behind(hasty: Service) -> None:
     process = psutil.Process(hasty.pid)
     await exchange(hasty, GET + b"connection: close\r\n\r\n")

@@ -3,6 +3,7 @@
 import asyncio
 import time
 
+import pytest
 from tests.support.auth import AuthServer
 from tests.support.client import Client, MakeClient
 from tests.support.gates import Gate
@@ -22,6 +23,7 @@ async def last_status(client: Client, conversation_id: str) -> str:
     return status
 
 
+@pytest.mark.case(47)
 async def test_a_revoked_token_s_stream_closes_and_its_answer_goes_on(
     service_with: ServiceWith, clients: MakeClient, auth: AuthServer, inference: Inference
 ) -> None:
@@ -49,6 +51,7 @@ async def test_a_revoked_token_s_stream_closes_and_its_answer_goes_on(
     await eventually(complete)
 
 
+@pytest.mark.case(47)
 async def test_a_token_that_stands_is_asked_about_once_for_all_its_streams(
     service_with: ServiceWith, clients: MakeClient, auth: AuthServer, inference: Inference
 ) -> None:
@@ -72,6 +75,7 @@ async def test_a_token_that_stands_is_asked_about_once_for_all_its_streams(
             assert stream.done["status"] == "complete"
 
 
+@pytest.mark.case(47)
 async def test_while_auth_cannot_answer_a_stream_goes_on_until_its_token_ends(
     service_with: ServiceWith, clients: MakeClient, auth: AuthServer, inference: Inference
 ) -> None:
@@ -98,6 +102,7 @@ async def test_while_auth_cannot_answer_a_stream_goes_on_until_its_token_ends(
     await again.post(f"/api/conversations/{his['id']}/stop")
 
 
+@pytest.mark.case(47)
 async def test_a_waiting_client_of_a_revoked_token_is_told_so(
     service_with: ServiceWith, clients: MakeClient, auth: AuthServer, inference: Inference
 ) -> None:
@@ -119,6 +124,7 @@ async def test_a_waiting_client_of_a_revoked_token_is_told_so(
     gate.open()
 
 
+@pytest.mark.case(47)
 async def test_a_token_that_becomes_somebody_else_s_opens_nothing(
     service_with: ServiceWith, clients: MakeClient, auth: AuthServer, inference: Inference
 ) -> None:

@@ -10,6 +10,7 @@ from tests.support.waiting import eventually
 
 
 @pytest.mark.parametrize("limit", ["MESSAGES_PER_MINUTE", "MAX_RUNNING_ANSWERS"])
+@pytest.mark.case(44)
 async def test_fifty_messages_at_once_over_two_replicas_never_exceed_a_limit(
     limit: str, start_pair: StartPair, inference: Inference
 ) -> None:
@@ -36,6 +37,7 @@ async def test_fifty_messages_at_once_over_two_replicas_never_exceed_a_limit(
     assert await pair.db.value("SELECT count(*) FROM messages") == 14
 
 
+@pytest.mark.case(44)
 async def test_a_dead_replica_s_answers_go_on_counting(
     start_pair: StartPair, inference: Inference
 ) -> None:

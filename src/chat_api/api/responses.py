@@ -26,7 +26,8 @@ GO_ON = "samosachaat.go_on"
 
 
 def written_json(text: str | bytes, status: int = 200, **headers: str) -> Response:
-    """A response of JSON that is already written."""
+    """A response of JSON that is already written. It is somebody's own: no cache may keep it."""
+    headers = {"cache-control": "no-store", **headers}
     return Response(text, status, headers=headers, media_type="application/json")
 
 
