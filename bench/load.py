@@ -219,10 +219,11 @@ class Load:
         plan = self.plan
         best = 0.0
         late = 0
-        while late < 2:
+        deadline = time.monotonic() + 40
+        while late < 2 and time.monotonic() < deadline:
             wanted = plan.streams if not self._streams else len(self._streams) * (1 + plan.grow)
-            while len(self._streams) < wanted:
-                await self._open(600)
+            while len(self._streams) < wanted and time.monotonic() < deadline:
+                await self._open(60)
             await asyncio.sleep(0.3)  # the new ones' beginning is not counted
             self._tokens, self._lags, self._counting = 0, [], True
             began = time.monotonic()

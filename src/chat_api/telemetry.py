@@ -11,8 +11,8 @@ import re
 import sys
 from collections.abc import Iterable
 from contextvars import ContextVar
+from secrets import token_hex
 from typing import Any
-from uuid import uuid4
 
 import orjson
 import structlog
@@ -37,7 +37,7 @@ def trace_id_of(x_trace_id: str | None, traceparent: str | None) -> str:
         return x_trace_id
     if traceparent and (found := _TRACEPARENT.fullmatch(traceparent)):
         return found[1]
-    return uuid4().hex
+    return token_hex(16)
 
 
 def _add_request(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -46,9 +46,9 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
 _FAILED = pytest.StashKey[bool]()
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def browser() -> AsyncIterator[Browser]:
-    """A running Chromium."""
+    """A running Chromium; it ends with these tests, so that it takes nothing from others."""
     async with running_chromium() as browser:
         yield browser
 

@@ -6,7 +6,7 @@ PostgreSQL makes the JSON of what is only passed on. Ids are strings that hold a
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from chat_api.db.engine import Connection, Database
 
@@ -25,8 +25,7 @@ _MESSAGE = """json_build_object(
 MOST_LISTED_BYTES = 4_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class ListedConversation:
+class ListedConversation(NamedTuple):
     """A conversation as JSON, and where it stands in the list."""
 
     json: str

@@ -19,7 +19,7 @@ KEPT_SECONDS = 5.0
 # So long a batch takes in further events, which are cheaper to keep together.
 _BATCH_SECONDS = 1.0
 # So many pieces of text are joined at a time, which keeps them cheap in memory and in time.
-_PIECES = 64
+_PIECES = 32
 
 
 class StopReason(Enum):

@@ -100,8 +100,16 @@ class AnswerWriter:
                 self._pump(answer, messages, options), name=f"upstream-{answer.message_id}"
             )
             del messages
+            # What `asyncio.wait` does, for less memory: this may take minutes.
+            pumped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+            def wake_up(_pump: asyncio.Task[None]) -> None:
+                if not pumped.done():
+                    pumped.set_result(None)
+
+            answer.pump.add_done_callback(wake_up)
             try:
-                await asyncio.wait({answer.pump})
+                await pumped
             finally:
                 answer.pump.cancel()
             reason = answer.stop_reason if answer.pump.cancelled() else None
