@@ -236,7 +236,11 @@ async def test_broken_json_is_a_bad_request(
 
 
 @pytest.mark.case(30)
-@pytest.mark.parametrize("body", [b"{", b"[" * 100_000, b'"\xff"'], ids=["half", "deep", "bytes"])
+@pytest.mark.parametrize(
+    "body",
+    [b"{", b"[" * 100_000, b'"\xff"', b"\f"],
+    ids=["half", "deep", "bytes", "no space of JSON"],
+)
 async def test_broken_json_is_a_bad_request_everywhere(
     alice: Client, admin: Client, body: bytes
 ) -> None:

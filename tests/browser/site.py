@@ -38,7 +38,10 @@ class Site:
     def start(self, api_port: int, auth_port: int) -> Place:
         """Serve the page for this API and this sign-in."""
         app = create_page_app(LocalSettings(local_api_port=api_port, local_auth_port=auth_port))
-        self._server = web.make_server(app)
+        # Without uvicorn's logging, which would be that of every test after these.
+        self._server = uvicorn.Server(
+            uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=1)
+        )
         self._thread = threading.Thread(target=self._serve, args=(self._server,), name="site")
         self._thread.start()
         return Place(self.origin, (api_port, auth_port))

@@ -43,6 +43,10 @@ def _reason(message: str) -> str:
     return message.removeprefix("Value error, ")
 
 
+# RFC 8259, section 2: nothing else is white space.
+_JSON_SPACE = b" \t\n\r"
+
+
 async def _read(request: HttpRequest, limit: int) -> bytes:
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise UnsupportedMediaType
@@ -61,7 +65,7 @@ async def _read(request: HttpRequest, limit: int) -> bytes:
 
 
 def _parse(body: bytes, request: HttpRequest, *, empty: bool) -> object:
-    if not body.strip():
+    if not body.strip(_JSON_SPACE):
         if empty:
             return {}
         raise BadRequest("The request needs a JSON body.")
