@@ -1,7 +1,7 @@
 #!/bin/sh
 # Resolves pyproject.toml into requirements.lock, the installer into requirements-setup.lock, the
 # tools of `make audit` and `make fuzz` into requirements-tools.lock, and each package.json into its
-# package-lock.json. None of them names a package index.
+# package-lock.json. None of them names a host.
 set -eu
 
 compile() {
@@ -20,4 +20,5 @@ END
 for folder in web tests/browser; do
     (cd "$folder" && npm update --silent --no-audit --no-fund --package-lock-only \
         --omit-lockfile-registry-resolved)
+    node tools/plain-lock.mjs "$folder/package-lock.json"
 done

@@ -26,9 +26,7 @@ def test_the_lock_files_are_found() -> None:
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_lock_file_names_no_place_to_load_from(lock: Path) -> None:
     text = lock.read_text()
-    if lock.suffix == ".json":
-        text = json.dumps([list(package) for package in json.loads(text)["packages"].values()])
-    assert "resolved" not in text
+    assert '"resolved"' not in text
     assert "://" not in text
 
 
