@@ -98,7 +98,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 def _serve_page(app: FastAPI, settings: Settings) -> None:
     """After all other routes: the page stands in front of none of them."""
-    page = Frontend(sign_in=settings.web_sign_in_url or None)
+    page = Frontend(sign_in=settings.web_sign_in_url or None, missing=NotFound)
     for path, endpoint in page.endpoints().items():
         app.add_api_route(path, endpoint, methods=["GET", "HEAD"], include_in_schema=False)
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import orjson
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -89,10 +88,19 @@ class Frontend:
 
     `api` is the address of the chat API as the browser sees it, "" for the page's own origin;
     `sign_in` is where the page signs people in, None for nowhere. Both reach the page through
-    `/config.json`, and are the only foreign addresses that it may connect to.
+    `/config.json`, and are the only foreign addresses that it may connect to. `missing` makes the
+    error of whoever serves it, for a file that is not there.
     """
 
-    def __init__(self, folder: Path = BUILT, *, api: str = "", sign_in: str | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path = BUILT,
+        *,
+        api: str = "",
+        sign_in: str | None = None,
+        missing: Callable[[], Exception],
+    ) -> None:
+        self._missing = missing
         config = orjson.dumps({"api": api, "signIn": sign_in})
         page = {
             "cache-control": _ASK_FIRST,
@@ -123,7 +131,7 @@ class Frontend:
         async def asset(request: Request) -> Response:
             file = self._assets.get(_ASSETS + request.path_params["name"])
             if file is None:
-                raise HTTPException(404)
+                raise self._missing()
             return file.respond(request)
 
         return {

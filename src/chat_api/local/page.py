@@ -25,8 +25,12 @@ def create_page_app(settings: LocalSettings, folder: Path = frontend.BUILT) -> S
         folder,
         api=f"http://localhost:{settings.local_api_port}",
         sign_in=f"http://localhost:{settings.local_auth_port}/auth/sign-in",
+        missing=lambda: web.Refused(404, "there is no such file"),
     )
-    return Starlette(routes=[Route(path, send) for path, send in page.endpoints().items()])
+    return Starlette(
+        routes=[Route(path, send) for path, send in page.endpoints().items()],
+        exception_handlers={web.Refused: web.refuse},
+    )
 
 
 def main() -> int:
