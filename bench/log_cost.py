@@ -1,6 +1,6 @@
 """What the log of running answers costs: the statement, PostgreSQL's CPU, the writer's CPU.
 
-    make bench        (or: python bench/log_cost.py --answers 100 --answers 1000 --seconds 10)
+    make bench-log    (or: python bench/log_cost.py --answers 100 --answers 1000 --seconds 10)
 
 Writes as the service does (`db.answers.append_log`, a batch every 160 ms, 4 tokens an answer and
 batch, which is 25 tokens/s each) to an embedded PostgreSQL with its default durability, and follows

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
-from uuid import uuid4
 
 import httptools
 import uvicorn
@@ -41,7 +40,7 @@ from chat_api.errors import (
 )
 from chat_api.generation.background import Background
 from chat_api.settings import Settings
-from chat_api.telemetry import OPEN_CONNECTIONS, REFUSALS, configure_logging, log
+from chat_api.telemetry import OPEN_CONNECTIONS, REFUSALS, configure_logging, log, trace_id_of
 
 # A client whose machine vanished, or that takes nothing any more, is given up by the kernel.
 _USER_TIMEOUT_MS = 45_000
@@ -243,7 +242,7 @@ class Protocol(HttpToolsProtocol):
             return
         self._refused = True
         self._arrived()
-        trace_id = uuid4().hex
+        trace_id = trace_id_of(None, None)
         REFUSALS.labels(error.code).inc()
         log.info("request_refused", error=error.code, status=error.status, trace_id=trace_id)
         cycle = self.cycle

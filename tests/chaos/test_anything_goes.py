@@ -169,11 +169,11 @@ class Person:
             assert (late.text, late.done) == (reader.text, reader.done)
             return
         # Replaced since: the cursor counts as none. (What was left may still run.)
-        async with asyncio.timeout(STUCK_SECONDS):
-            while True:
-                if await self.status_of_join(late.cursor) in {200, 204}:
-                    return
-                await asyncio.sleep(0.05)
+
+        async def can_be_joined() -> bool:
+            return await self.status_of_join(late.cursor) in {200, 204}
+
+        await eventually(can_be_joined, STUCK_SECONDS)
 
     # How they do it.
 

@@ -9,7 +9,6 @@ import httpx2
 import pytest
 from tests.chaos.conftest import Pair, StartPair
 from tests.support.client import Client, Stream, StreamEndedError
-from tests.support.gates import Gate
 from tests.support.inference import Inference
 from tests.support.known import Follower, counted, follow, length, numbered
 from tests.support.waiting import eventually
@@ -268,15 +267,16 @@ async def test_a_database_backend_killed_at_any_moment_loses_nothing(
     """Connections cut by the server again and again: the unknown outcomes are found out."""
     pair = await start_pair(LEASE_SECONDS="30")
     inference.default = counted(60, pause=0.01).done()
-    stopped = Gate()
+    stopped = asyncio.Event()
 
     async def cut() -> None:
-        while not stopped.is_open:
+        while not stopped.is_set():
             await pair.db.fetch(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
                 "WHERE application_name = 'samosachaat-chat-api' AND datname = current_database()"
             )
-            await asyncio.sleep(0.05)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stopped.wait(), 0.05)
 
     async def converse(client: Client) -> None:
         conversation = str(await eventually(functools.partial(created, client)))
@@ -299,7 +299,7 @@ async def test_a_database_backend_killed_at_any_moment_loses_nothing(
     try:
         await asyncio.gather(*(converse(client) for client in pair.clients * 5))
     finally:
-        stopped.open()
+        stopped.set()
         await cutting
     rows = await pair.db.fetch("SELECT attempt, status FROM generations")
     assert [(row["attempt"], row["status"]) for row in rows] == [(1, "complete")] * 20

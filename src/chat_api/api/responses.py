@@ -1,9 +1,8 @@
 """Responses that routes share: JSON that is already written, and event streams."""
 
 import asyncio
-import functools
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from starlette.responses import Response
@@ -67,18 +66,13 @@ class EventStream(Response):
         except BaseException:
             self.reader.close()
             raise
-        scope[GO_ON].append(functools.partial(_send_events, self.reader, scope.get("extensions")))
+        scope[GO_ON].append(self)
 
 
-async def _send_events(
-    reader: Reader,
-    extensions: Mapping[str, Callable[..., Any]] | None,
-    receive: Receive,
-    send: Send,
-) -> None:
+async def _send_events(reader: Reader, scope: Scope, receive: Receive, send: Send) -> None:
+    extensions: Mapping[str, Callable[..., Any]] = scope.get("extensions") or {}
     task = asyncio.current_task()
     assert task is not None  # noqa: S101  # ASGI applications run in tasks
-    extensions = extensions or {}
     dropped = False
 
     def drop() -> None:
@@ -154,12 +148,17 @@ class LongResponses:
         if GO_ON in scope:
             await self._app(scope, receive, send)
             return
-        going_on: list[Callable[[Receive, Send], Awaitable[None]]] = []
-        scope[GO_ON] = going_on
+        streams: list[EventStream] = []
+        scope[GO_ON] = streams
         asked_for = set(scope)
-        await self._app(scope, receive, send)
-        if going_on:
+        try:
+            await self._app(scope, receive, send)
+        except BaseException:
+            for stream in streams:
+                stream.reader.close()
+            raise
+        for stream in streams:
             for left_behind in set(scope) - asked_for:
                 del scope[left_behind]
             scope["headers"] = []
-            await going_on[0](receive, send)
+            await _send_events(stream.reader, scope, receive, send)
