@@ -49,19 +49,22 @@ class Client:
     async def _read(self) -> None:
         try:
             async for chunk in self.reader.chunks():
-                for frame in chunk.split(b"\n\n")[:-1]:
-                    lines = frame.split(b"\n")
-                    if lines[0].startswith(b"id: "):
-                        tag, _, place = lines[0][4:].decode().partition(".")
-                        assert tag == self.reader.message_id[-12:]
-                        self.events.append((place, json.loads(lines[1].removeprefix(b"data: "))))
-                    elif frame + b"\n\n" == sse.RETRY:
-                        self.retries += 1
-                    else:
-                        assert frame + b"\n\n" == sse.HEARTBEAT
-                        self.heartbeats += 1
+                self.receive(chunk)
         finally:
             self.reader.close()
+
+    def receive(self, chunk: bytes) -> None:
+        for frame in chunk.split(b"\n\n")[:-1]:
+            lines = frame.split(b"\n")
+            if lines[0].startswith(b"id: "):
+                tag, _, place = lines[0][4:].decode().partition(".")
+                assert tag == self.reader.message_id[-12:]
+                self.events.append((place, json.loads(lines[1].removeprefix(b"data: "))))
+            elif frame + b"\n\n" == sse.RETRY:
+                self.retries += 1
+            else:
+                assert frame + b"\n\n" == sse.HEARTBEAT
+                self.heartbeats += 1
 
     @property
     def ended(self) -> bool:
@@ -214,6 +217,70 @@ def joined(found: Iterable[Event]) -> str:
 
 
 # --- from memory ----------------------------------------------------------------------------------
+
+
+class Line:
+    """A connection that is written to at once, while it takes bytes."""
+
+    def __init__(self, client: Client) -> None:
+        self.takes = True
+        self.written = 0
+        self._client = client
+        client.reader.write = self.write
+
+    def write(self, frames: bytes) -> bool:
+        if self.takes:
+            self.written += 1
+            self._client.receive(frames)
+        return self.takes
+
+
+async def test_who_is_up_to_date_is_written_to_at_once(world: World, desk: Desk) -> None:
+    lease = await world.lease()
+    answer = desk.answer(lease)
+    client = await desk.client(lease, one_attempt=True).settled()
+    line = Line(client)
+    write(answer, "ab")
+    assert client.events == [start(lease), *tokens("ab")]  # before anything else could run
+    finish(answer)
+    assert line.written == 3
+    assert await client.to_the_end() == [*client.events[:3], ("1.3", client.events[-1][1])]
+
+
+async def test_who_cannot_be_written_to_at_once_misses_nothing(world: World, desk: Desk) -> None:
+    lease = await world.lease()
+    answer = desk.answer(lease)
+    client = await desk.client(lease, one_attempt=True).settled()
+    line = Line(client)
+    line.takes = False
+    write(answer, "a")
+    line.takes = True
+    write(answer, "b")  # stands behind one that waits
+    assert client.events == [start(lease)]
+    await client.settled()
+    assert client.events == [start(lease), *tokens("ab")]
+    client.reader.beat()
+    write(answer, "c")  # behind a heartbeat
+    assert line.written == 0
+    await client.settled()
+    write(answer, "d")
+    assert line.written == 1
+    assert client.events == [start(lease), *tokens("abcd")]
+    assert client.heartbeats == 1
+
+
+async def test_a_snapshot_is_not_written_at_once_into_the_response_to_a_post(
+    world: World, desk: Desk
+) -> None:
+    lease = await world.lease()
+    answer = desk.answer(lease)
+    client = await desk.client(lease, one_attempt=True).settled()
+    line = Line(client)
+    answer.replace_text(events.Written("an earlier text", 3))
+    answer.publish(events.snapshot("an earlier text"))
+    assert line.written == 0
+    await client.settled()
+    assert client.events == [start(lease)]
 
 
 async def test_a_local_answer_is_read_from_memory_alone(world: World, desk: Desk) -> None:
