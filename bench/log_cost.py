@@ -20,11 +20,11 @@ from pathlib import Path
 import psutil
 from uuid_utils.compat import uuid7
 
-from chat_api.db import answer_log as db_log
-from chat_api.db import answers, queries
-from chat_api.db.answer_log import LogRow
-from chat_api.db.answers import Draft, Lease
-from chat_api.db.engine import Database
+from chat_api.db import event_log as db_event_log
+from chat_api.db import generations, queries
+from chat_api.db.database import Database
+from chat_api.db.event_log import LogRow
+from chat_api.db.generations import Draft, Lease
 from chat_api.db.migrate import migrate
 from chat_api.local.postgres import EmbeddedPostgres
 
@@ -49,7 +49,7 @@ async def begin(db: Database, process: str, count: int) -> list[Lease]:
         await queries.create_conversation(db, "bench", conversation_id, None, "default")
         draft = Draft(str(uuid7()), str(uuid7()), "Hello", None, "{}", "trace")
         async with db.transaction() as connection:
-            lease = await answers.begin(
+            lease = await generations.begin(
                 connection, "bench", conversation_id, draft, process=process, lease_seconds=3600
             )
         assert isinstance(lease, Lease)
@@ -82,11 +82,11 @@ async def measure(
         rows = [
             LogRow(lease.message_id, 1, last + 1, last + TOKENS_A_BATCH, events) for lease in leases
         ]
-        await db_log.append_log(db, process, rows)
+        await db_event_log.append_log(db, process, rows)
         statements.append(time.perf_counter() - started)
         started = time.perf_counter()
         places = [(lease.message_id, 1, last) for lease in followed]
-        assert len(await db_log.read_pages(db, places)) == len(followed)
+        assert len(await db_event_log.read_pages(db, places)) == len(followed)
         pages.append(time.perf_counter() - started)
         last += TOKENS_A_BATCH
         tokens += TOKENS_A_BATCH * len(leases)

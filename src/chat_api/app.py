@@ -19,8 +19,9 @@ from chat_api.api.openapi import describe
 from chat_api.api.responses import LongResponses
 from chat_api.api.services import Services
 from chat_api.auth import Authenticator
-from chat_api.db.engine import UNAVAILABLE, Database
+from chat_api.db.database import UNAVAILABLE, Database
 from chat_api.db.migrate import Schema, migrate, schema_of
+from chat_api.engines.samosachaat import SamosachaatEngine
 from chat_api.errors import (
     ApiError,
     BadRequest,
@@ -32,9 +33,8 @@ from chat_api.errors import (
     problem,
 )
 from chat_api.frontend import Frontend
-from chat_api.generation.answers import Answers
 from chat_api.generation.background import Background
-from chat_api.inference.client import InferenceClient
+from chat_api.generation.service import Generations
 from chat_api.middleware import CatchAll, Trace
 from chat_api.settings import Settings, load_settings
 from chat_api.shutdown import drained_before_exit, ended_with_its_supervisor
@@ -168,7 +168,7 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
         ) as http:
-            inference = InferenceClient(
+            inference = SamosachaatEngine(
                 http,
                 url=settings.inference_service_url,
                 internal_api_key=key,
@@ -176,7 +176,7 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
                 swap_timeout_seconds=settings.swap_timeout_seconds,
                 max_event_bytes=settings.max_event_bytes,
             )
-            answers = Answers(db, upkeep, inference, settings)
+            answers = Generations(db, upkeep, inference, settings)
             app.state.services = Services(
                 settings=settings,
                 db=db,
@@ -208,7 +208,7 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
 class _Starter:
     """Begins the work on answers once the schema is there; waits for the database until then."""
 
-    def __init__(self, settings: Settings, db: Database, answers: Answers) -> None:
+    def __init__(self, settings: Settings, db: Database, answers: Generations) -> None:
         self._settings = settings
         self._db = db
         self._answers = answers

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from chat_api.db.answers import Turn
+from chat_api.db.generations import Turn
 from chat_api.settings import INFERENCE_MESSAGE_CHARS, INFERENCE_REQUEST_CHARS
 
 _BETWEEN = "\n\n"

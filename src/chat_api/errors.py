@@ -16,7 +16,7 @@
     ├── IdempotencyKeyReused       422
     ├── TooManyRequests            429  over a limit; says which, and when to come back
     │   ├── TooManyMessages
-    │   ├── TooManyAnswers
+    │   ├── TooManyGenerations
     │   ├── TooManyStreams
     │   └── TooManyFailures             of authentication, from one address
     ├── HeadersTooLarge            431
@@ -30,12 +30,12 @@
     │   ├── Draining
     │   ├── TooManyConnections          of this process
     │   └── Superseded                  an answer has moved to another replica
-    └── InferenceFailed            502  the engine behind us
-        ├── InferenceRefused       502
-        ├── InferenceProtocol      502
-        ├── InferenceIncomplete    502
-        ├── InferenceUnavailable   503
-        └── InferenceTimeout       504
+    └── EngineFailed            502  the engine behind us
+        ├── EngineRefused       502
+        ├── EngineProtocol      502
+        ├── EngineIncomplete    502
+        ├── EngineUnavailable   503
+        └── EngineTimeout       504
 
 The class's `code` is the last part of the problem's `type` and the name in a stream's `error`
 event. `detail` is for a person: it never holds a token, a message's text or what a neighbour sent.
@@ -205,7 +205,7 @@ class TooManyMessages(TooManyRequests):
     detail = "That were too many messages for one minute. Send the next one in a moment."
 
 
-class TooManyAnswers(TooManyRequests):
+class TooManyGenerations(TooManyRequests):
     code = "too_many_answers"
     policy = "running-answers"
     window_seconds = None
@@ -298,43 +298,43 @@ class Superseded(Unavailable):
     retry_after_seconds = 1
 
 
-class InferenceFailed(ApiError):
+class EngineFailed(ApiError):
     status = 502
     code = "inference_error"
     detail = "The inference service failed."
 
 
-class InferenceRefused(InferenceFailed):
+class EngineRefused(EngineFailed):
     code = "inference_refused"
     detail = "The inference service refused the request."
 
 
-class InferenceProtocol(InferenceFailed):
+class EngineProtocol(EngineFailed):
     code = "inference_protocol"
     detail = "The inference service sent something that is not an answer."
 
 
-class InferenceIncomplete(InferenceFailed):
+class EngineIncomplete(EngineFailed):
     code = "inference_incomplete"
     detail = "The inference service stopped before the answer's end."
 
 
-class InferenceUnavailable(InferenceFailed):
+class EngineUnavailable(EngineFailed):
     status = 503
     code = "inference_unavailable"
     detail = "The inference service cannot be reached."
 
 
-class InferenceTimeout(InferenceFailed):
+class EngineTimeout(EngineFailed):
     status = 504
     code = "inference_timeout"
     detail = "The inference service was silent for too long."
 
 
-def inference_failure(code: str | None) -> type[InferenceFailed]:
-    """The class of a stored failure's `code`; InferenceFailed where the code is not known."""
-    kinds: list[type[InferenceFailed]] = [InferenceFailed, *InferenceFailed.__subclasses__()]
-    return next((kind for kind in kinds if kind.code == code), InferenceFailed)
+def inference_failure(code: str | None) -> type[EngineFailed]:
+    """The class of a stored failure's `code`; EngineFailed where the code is not known."""
+    kinds: list[type[EngineFailed]] = [EngineFailed, *EngineFailed.__subclasses__()]
+    return next((kind for kind in kinds if kind.code == code), EngineFailed)
 
 
 def problem(error: ApiError, trace_id: str) -> Response:

@@ -56,7 +56,7 @@ class Person:
     accepted: list[str] = field(default_factory=list)
     """Questions that were acknowledged, in order."""
     heard: list[Follower] = field(default_factory=list)
-    """Readers that heard `done`."""
+    """Subscriptions that heard `done`."""
     partial: list[tuple[Follower, Follower]] = field(default_factory=list)
     """Where a reader once was, and that reader."""
     may_be_stopped: set[str] = field(default_factory=set)

@@ -1,4 +1,4 @@
-"""Readers that take nothing, and readers in great numbers: nobody else suffers."""
+"""Subscriptions that take nothing, and readers in great numbers: nobody else suffers."""
 
 import asyncio
 import contextlib

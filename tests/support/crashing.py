@@ -23,7 +23,7 @@ from contextvars import ContextVar
 from types import ModuleType
 from typing import Any
 
-from chat_api.db import answer_log, answers, engine, leases
+from chat_api.db import database, event_log, generations, leases
 
 _in_transaction: ContextVar[list[str] | None] = ContextVar("in_transaction", default=None)
 
@@ -51,7 +51,7 @@ def _around(module: ModuleType, name: str, work: str, counts: Callable[[Any], bo
 
 def _inside(name: str, work: str, counts: Callable[[Any], bool]) -> None:
     """Crash before, inside or after the transaction that this is done in."""
-    original: Callable[..., Awaitable[Any]] = getattr(answers, name)
+    original: Callable[..., Awaitable[Any]] = getattr(generations, name)
 
     @functools.wraps(original)
     async def wrapped(*arguments: Any, **named: Any) -> Any:
@@ -62,22 +62,22 @@ def _inside(name: str, work: str, counts: Callable[[Any], bool]) -> None:
             done.append(work)
         return result
 
-    setattr(answers, name, wrapped)
+    setattr(generations, name, wrapped)
 
 
 def install() -> None:
     """Wrap the functions that write."""
-    _inside("begin", "begin", lambda result: isinstance(result, answers.Lease))
-    _inside("end", "end", lambda result: result is answers.Outcome.SAVED)
-    _around(answer_log, "append_log", "log")
+    _inside("begin", "begin", lambda result: isinstance(result, generations.Lease))
+    _inside("end", "end", lambda result: result is generations.Outcome.SAVED)
+    _around(event_log, "append_log", "log")
     _around(leases, "claim_abandoned", "claim")
     _around(leases, "release", "release", lambda _: True)
     _around(leases, "take", "take")
     _around(leases, "request_stop", "stop", lambda _: True)
-    original = engine.Database.transaction
+    original = database.Database.transaction
 
     @asynccontextmanager
-    async def transaction(self: engine.Database) -> AsyncIterator[engine.Connection]:
+    async def transaction(self: database.Database) -> AsyncIterator[database.Connection]:
         done: list[str] = []
         token = _in_transaction.set(done)
         try:
@@ -90,7 +90,7 @@ def install() -> None:
         finally:
             _in_transaction.reset(token)
 
-    engine.Database.transaction = transaction  # type: ignore[method-assign]
+    database.Database.transaction = transaction  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

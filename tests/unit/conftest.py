@@ -6,7 +6,7 @@ import pytest
 from tests.support.database import Databases
 from tests.unit.world import World, opened
 
-from chat_api.db.engine import Database
+from chat_api.db.database import Database
 
 
 @pytest.fixture(scope="session")

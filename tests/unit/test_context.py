@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from chat_api.context import build_context
-from chat_api.db.answers import Turn
+from chat_api.db.generations import Turn
 from chat_api.settings import INFERENCE_MESSAGE_CHARS, INFERENCE_REQUEST_CHARS
 
 # What the settings allow: SYSTEM_PROMPT and THINKING_PROMPT together.

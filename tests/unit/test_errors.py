@@ -11,8 +11,8 @@ from chat_api import errors
 from chat_api.errors import (
     ApiError,
     ConversationBusy,
+    EngineFailed,
     IdempotencyKeyReused,
-    InferenceFailed,
     InternalError,
     Invalid,
     ModelRefused,
@@ -142,11 +142,11 @@ def test_one_error_s_fields_are_not_another_s() -> None:
     assert other.headers == {}
 
 
-@pytest.mark.parametrize("kind", list(tree(InferenceFailed)), ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", list(tree(EngineFailed)), ids=lambda kind: kind.__name__)
 def test_a_stored_failure_is_found_by_its_code(kind: type[ApiError]) -> None:
     assert inference_failure(kind.code) is kind
 
 
 @pytest.mark.parametrize("code", [None, "", "internal_error", "of_a_newer_replica", "not_found"])
 def test_an_unknown_failure_is_the_engine_s(code: str | None) -> None:
-    assert inference_failure(code) is InferenceFailed
+    assert inference_failure(code) is EngineFailed

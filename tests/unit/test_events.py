@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chat_api.db.answer_log import LogRow
+from chat_api.db.event_log import LogRow
 from chat_api.errors import BadRequest
 from chat_api.generation import events
 from chat_api.generation.events import Cursor, Written, unpack, written

@@ -9,15 +9,15 @@ import pytest
 from tests.support.waiting import eventually
 from tests.unit.world import World, connected
 
-from chat_api.db import answer_log as db_log
+from chat_api.db import event_log as db_event_log
 from chat_api.db import leases as db_leases
 from chat_api.db import queries
-from chat_api.db.answers import Lease
-from chat_api.db.engine import Database
+from chat_api.db.database import Database
+from chat_api.db.generations import Lease
 from chat_api.errors import DatabaseUnavailable
 from chat_api.generation import events
-from chat_api.generation.answer import RunningAnswer, StopReason
-from chat_api.generation.log import LogWriter
+from chat_api.generation.event_log import LogWriter
+from chat_api.generation.running import RunningGeneration, StopReason
 
 
 class Counting(Database):
@@ -36,21 +36,21 @@ class Desk:
     def __init__(self, world: World, pool: Counting) -> None:
         self.world = world
         self.pool = pool
-        self.running: dict[str, RunningAnswer] = {}
+        self.running: dict[str, RunningGeneration] = {}
         self.log = LogWriter(pool, world.process, self.running, every_seconds=0.001)
         self.tasks: list[asyncio.Task[None]] = []
 
-    async def answer(self, text: str = "") -> RunningAnswer:
+    async def answer(self, text: str = "") -> RunningGeneration:
         lease = await self.world.lease()
-        answer = self.running[lease.message_id] = RunningAnswer(lease)
+        answer = self.running[lease.message_id] = RunningGeneration(lease)
         answer.pump = asyncio.create_task(_for_ever())
         self.tasks.append(answer.pump)
         write(answer, text)
         return answer
 
-    async def logged(self, answer: RunningAnswer) -> str:
+    async def logged(self, answer: RunningGeneration) -> str:
         """The text that a reader of another process would have by now."""
-        rows = await db_log.read_log(self.world.pool, answer.message_id)
+        rows = await db_event_log.read_log(self.world.pool, answer.message_id)
         return events.written(row for row in rows if row.attempt == answer.attempt).text
 
     def is_doubtful(self) -> bool:
@@ -84,7 +84,7 @@ async def _for_ever() -> None:
     await asyncio.Event().wait()
 
 
-def write(answer: RunningAnswer, text: str) -> None:
+def write(answer: RunningGeneration, text: str) -> None:
     for letter in text:
         answer.add(events.token(letter), letter)
         answer.show()
@@ -115,7 +115,7 @@ async def test_all_answers_are_written_in_one_statement(desk: Desk) -> None:
         write(answer, "!")
     await desk.log.flush()
     assert [await desk.logged(answer) for answer in running] == ["one!", "two!", "three!"]
-    rows = await db_log.read_log(desk.world.pool, running[0].message_id)
+    rows = await db_event_log.read_log(desk.world.pool, running[0].message_id)
     assert [(row.first_event, row.last_event) for row in rows] == [(0, 3), (4, 4)]
 
 
@@ -193,7 +193,7 @@ async def test_an_answer_that_began_after_the_statement_is_not_lost(
     assert (first.stop_reason, second.stop_reason) == (None, None)
 
 
-async def lose(desk: Desk, answer: RunningAnswer, after: int) -> None:
+async def lose(desk: Desk, answer: RunningGeneration, after: int) -> None:
     """What an asynchronous commit may do when a backend dies: the last rows are not there."""
     await desk.world.pool.fetch(
         "DELETE FROM answer_log WHERE message_id = $1 AND last_event > $2",
@@ -236,7 +236,7 @@ async def test_a_log_that_is_complete_after_all_is_not_written_twice(desk: Desk)
     desk.log._failed = True
     write(answer, "d")
     await desk.log.flush()
-    rows = await db_log.read_log(desk.world.pool, answer.message_id)
+    rows = await db_event_log.read_log(desk.world.pool, answer.message_id)
     assert [(row.first_event, row.last_event) for row in rows] == [(0, 3), (4, 4)]
 
 
@@ -247,7 +247,7 @@ async def test_a_batch_of_unknown_outcome_may_be_there_twice_and_is_read_once(
     answer = await desk.answer("abc")
     row = answer.unlogged()
     assert row is not None
-    await db_log.append_log(desk.world.pool, desk.world.process, [row])
+    await db_event_log.append_log(desk.world.pool, desk.world.process, [row])
     desk.log._failed = True
     await desk.log.flush()
     write(answer, "d")
@@ -291,6 +291,6 @@ async def test_a_compared_answer_goes_back_no_further_than_the_log(desk: Desk) -
 
 def test_an_attempt_has_a_log_of_its_own() -> None:
     lease = Lease("019aab5c-7d0e-7c39-9f6e-0a3a3e1fb0a1", "c", "q", 3, 0, "{}", "t", None)
-    row = RunningAnswer(lease).unlogged()
+    row = RunningGeneration(lease).unlogged()
     assert row is not None
     assert (row.attempt, row.first_event, row.last_event) == (3, 0, 0)

@@ -13,12 +13,12 @@ from tests.support.waiting import eventually
 from tests.unit.world import World, connected, key, opened
 from uuid_utils.compat import uuid7
 
-from chat_api.db import answer_log as db_log
-from chat_api.db import answers, queries
+from chat_api.db import event_log as db_event_log
+from chat_api.db import generations, queries
 from chat_api.db import leases as db_leases
-from chat_api.db.answer_log import LogRow
-from chat_api.db.answers import Running
-from chat_api.db.engine import Connection, Database
+from chat_api.db.database import Connection, Database
+from chat_api.db.event_log import LogRow
+from chat_api.db.generations import Running
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
@@ -68,9 +68,9 @@ ASKED: dict[str, tuple[Ask, object]] = {
     "begin": (lambda w, u, c, m: w.begin(c, user=u), None),
     "begin regeneration": (lambda w, u, c, m: w.begin(c, w.draft(None), user=u), None),
     "begin with a key": (lambda w, u, c, m: w.begin(c, w.draft(key=key("k")), user=u), None),
-    "read_joinable": (lambda w, u, c, m: answers.read_joinable(w.pool, u, c, None), None),
+    "read_joinable": (lambda w, u, c, m: generations.read_joinable(w.pool, u, c, None), None),
     "read_joinable by cursor": (
-        lambda w, u, c, m: answers.read_joinable(w.pool, u, c, m[-12:]),
+        lambda w, u, c, m: generations.read_joinable(w.pool, u, c, m[-12:]),
         None,
     ),
 }
@@ -95,7 +95,7 @@ async def test_a_stranger_finds_nothing_and_changes_nothing(name: str, world: Wo
 def test_every_function_that_takes_a_user_is_asked() -> None:
     takes_a_user = {
         name
-        for module in (queries, answers)
+        for module in (queries, generations)
         for name, function in vars(module).items()
         if callable(function)
         and not name.startswith("_")
@@ -491,16 +491,16 @@ async def test_what_is_asked_often_is_found_by_an_index(filled_url: str) -> None
             "read_conversation": queries.read_conversation(db, user, conversation),
             "read_message": queries.read_message(db, user, conversation, message),
             "update_conversation": queries.update_conversation(db, user, conversation, title="t"),
-            "append_log": db_log.append_log(db, process, [LogRow(message, 1, 0, 1, "{}")]),
-            "log_ends": db_log.log_ends(db, leases),
+            "append_log": db_event_log.append_log(db, process, [LogRow(message, 1, 0, 1, "{}")]),
+            "log_ends": db_event_log.log_ends(db, leases),
             "renew": db_leases.renew(db, process, leases, [message], 8),
-            "read_pages": db_log.read_pages(db, [(message, 1, 3)]),
-            "read_joinable": answers.read_joinable(db, user, conversation, message[-12:]),
-            "read_begun": answers.read_begun(db, message),
-            "read_log": db_log.read_log(db, message),
+            "read_pages": db_event_log.read_pages(db, [(message, 1, 3)]),
+            "read_joinable": generations.read_joinable(db, user, conversation, message[-12:]),
+            "read_begun": generations.read_begun(db, message),
+            "read_log": db_event_log.read_log(db, message),
             "release": db_leases.release(db, leases, process),
             "stop_listening": db_leases.stop_listening(db, process, [message]),
-            "is_there": answers.is_there(db, message),
+            "is_there": generations.is_there(db, message),
             "take": db_leases.take(db, message, process, 8),
             "claim_abandoned": db_leases.claim_abandoned(
                 db, process, 8, limit=20, only_released=False
@@ -537,7 +537,9 @@ async def test_beginning_and_ending_read_no_whole_table(filled_url: str) -> None
         await world.end(lease)
         await world.end(await world.regeneration(conversation))
         async with pool.connection() as connection:
-            await answers.history(connection, conversation, lease.question_id, limit=50, chars=8000)
+            await generations.history(
+                connection, conversation, lease.question_id, limit=50, chars=8000
+            )
             await connection.fetch("SELECT pg_stat_force_next_flush()")
         after = await counted()
     for table in ("conversations", "messages", "generations"):

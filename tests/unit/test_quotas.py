@@ -10,12 +10,12 @@ from tests.unit.world import World
 
 from chat_api.api.limits import Failures, OpenStreams, network_of
 from chat_api.db import housekeeping
-from chat_api.db.answers import (
+from chat_api.db.generations import (
     Lease,
     NoQuestion,
     Quotas,
     Running,
-    TooManyAnswers,
+    TooManyGenerations,
     TooManyMessages,
 )
 from chat_api.errors import TooManyFailures, TooManyStreams
@@ -147,7 +147,7 @@ async def test_a_user_has_so_many_answers_at_once(world: World) -> None:
     first = await running(world, TWO)
     await running(world, TWO)
     conversation = await world.conversation()
-    with pytest.raises(TooManyAnswers):
+    with pytest.raises(TooManyGenerations):
         await world.begin(conversation, quotas=TWO)
     assert await world.messages(conversation) == []
     await world.end(first)
@@ -167,7 +167,7 @@ async def test_of_many_answers_at_once_no_more_are_begun(world: World) -> None:
     async def send(conversation: str) -> bool:
         try:
             begun = await world.begin(conversation, quotas=TWO)
-        except TooManyAnswers:
+        except TooManyGenerations:
             return False
         assert isinstance(begun, Lease)
         return True
@@ -179,7 +179,7 @@ async def test_a_message_that_counts_but_finds_no_room_gives_its_count_back(worl
     both = Quotas(messages_per_minute=3, running_answers=1)
     lease = await running(world, both)
     for _ in range(5):
-        with pytest.raises(TooManyAnswers):
+        with pytest.raises(TooManyGenerations):
             await running(world, both)
     await world.end(lease)
     await ask(world, both)

@@ -7,8 +7,8 @@ import pytest
 from tests.unit.world import connected
 
 from chat_api.api.health import accepts_writes
-from chat_api.db import engine, housekeeping
-from chat_api.db.engine import Database
+from chat_api.db import database, housekeeping
+from chat_api.db.database import Database
 from chat_api.errors import DatabaseUnavailable
 
 FULL = """
@@ -38,7 +38,7 @@ async def test_a_refused_write_speaks_against_the_database_until_one_works(
         with pytest.raises(DatabaseUnavailable):
             await housekeeping.try_to_write(db)
         assert not await accepts_writes(db)  # without trying
-        monkeypatch.setattr(engine, "REFUSAL_SECONDS", 0.0)
+        monkeypatch.setattr(database, "REFUSAL_SECONDS", 0.0)
         assert not await accepts_writes(db)  # it tries
     assert await accepts_writes(db)
     assert not db.refusals.any

@@ -4,7 +4,7 @@ import pytest
 from tests.unit.world import World, opened
 
 from chat_api.db import leases as db_leases
-from chat_api.db.answers import Lease
+from chat_api.db.generations import Lease
 from chat_api.errors import DatabaseUnavailable
 from chat_api.generation import recovery as module
 from chat_api.generation.recovery import Recovery

@@ -6,7 +6,7 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from chat_api.api.responses import EventStream, LongResponses
-from chat_api.generation.reader import Reader
+from chat_api.generation.subscription import Subscription
 
 
 class Reading:
@@ -26,7 +26,7 @@ async def test_a_stream_whose_request_fails_after_its_start_is_no_longer_read() 
     reading, sent = Reading(), list[Any]()
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
-        await EventStream(cast("Reader", reading))(scope, receive, send)
+        await EventStream(cast("Subscription", reading))(scope, receive, send)
         assert reading.closed == 0
         raise RuntimeError("a middleware has failed")
 
@@ -46,5 +46,7 @@ async def test_a_stream_whose_start_cannot_be_sent_is_not_read() -> None:
         raise OSError
 
     with pytest.raises(OSError):  # noqa: PT011  # the very one
-        await LongResponses(EventStream(cast("Reader", reading)))({"type": "http"}, nothing, send)
+        await LongResponses(EventStream(cast("Subscription", reading)))(
+            {"type": "http"}, nothing, send
+        )
     assert reading.closed == 1

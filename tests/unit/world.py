@@ -9,9 +9,10 @@ from uuid import uuid4
 import asyncpg
 from uuid_utils.compat import uuid7
 
-from chat_api.db import answers, queries
-from chat_api.db.answer_log import LogRow
-from chat_api.db.answers import (
+from chat_api.db import generations, queries
+from chat_api.db.database import Connection, Database, driver_address
+from chat_api.db.event_log import LogRow
+from chat_api.db.generations import (
     UNLIMITED,
     Draft,
     Ending,
@@ -22,7 +23,6 @@ from chat_api.db.answers import (
     Repeat,
     Running,
 )
-from chat_api.db.engine import Connection, Database, driver_address
 from chat_api.generation import events
 
 LEASE_SECONDS = 60.0
@@ -106,7 +106,7 @@ class World:
         quotas: Quotas = UNLIMITED,
     ) -> Lease | Running | Repeat | None:
         async with self.pool.transaction() as connection:
-            return await answers.begin(
+            return await generations.begin(
                 connection,
                 user or self.user,
                 conversation_id,
@@ -148,7 +148,7 @@ class World:
         error: str | None = None,
     ) -> Outcome:
         async with self.pool.transaction() as connection:
-            return await answers.end(
+            return await generations.end(
                 connection,
                 lease,
                 ending(lease, content, status=status, last_event=last_event, error=error),

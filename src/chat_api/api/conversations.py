@@ -27,7 +27,7 @@ from chat_api.api.services import ConversationId, CurrentUser, ServicesOf, check
 from chat_api.db import queries
 from chat_api.db.queries import ListedConversation, RunningMessage
 from chat_api.errors import Invalid, NotFound
-from chat_api.generation.answers import Answers
+from chat_api.generation.service import Generations
 
 router = APIRouter(prefix="/api/conversations", tags=["conversations"])
 
@@ -170,7 +170,7 @@ async def open_conversation(
     return written_json(f'{found.json[:-1]}, "messages":[{messages}],"next_before":{next_before}}}')
 
 
-async def _with_text(answers: Answers, message: RunningMessage) -> str:
+async def _with_text(answers: Generations, message: RunningMessage) -> str:
     """A running answer as JSON, with what has been written so far."""
     so_far = await answers.written_so_far(message.id)
     document = orjson.loads(message.json)

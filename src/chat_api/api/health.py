@@ -13,7 +13,7 @@ from chat_api.api.responses import problems
 from chat_api.api.schemas import Health, Ready
 from chat_api.api.services import Services, services_of
 from chat_api.db import housekeeping
-from chat_api.db.engine import Database
+from chat_api.db.database import Database
 from chat_api.db.migrate import Schema, schema_of
 from chat_api.errors import DatabaseUnavailable, NotReady
 

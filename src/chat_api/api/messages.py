@@ -15,7 +15,7 @@ from chat_api.api.services import ConversationId, CurrentUser, Services, Service
 from chat_api.api.streams import OpenStream, StreamPlace
 from chat_api.auth import User
 from chat_api.db import queries
-from chat_api.db.answers import IdempotencyKey
+from chat_api.db.generations import IdempotencyKey
 from chat_api.errors import BadRequest, NotAuthenticated, NotFound, Superseded, inference_failure
 from chat_api.generation import events
 from chat_api.generation.events import Cursor

@@ -10,7 +10,7 @@ from chat_api.api.responses import problems, written_json
 from chat_api.api.schemas import Swap, request_body
 from chat_api.api.services import CurrentUser, ServicesOf, current_user
 from chat_api.auth import User
-from chat_api.errors import Draining, Forbidden, InferenceRefused, ModelRefused
+from chat_api.errors import Draining, EngineRefused, Forbidden, ModelRefused
 from chat_api.telemetry import log, trace_id_var
 
 router = APIRouter(prefix="/api/models", tags=["models"])
@@ -46,7 +46,7 @@ async def list_models(services: ServicesOf, _user: CurrentUser) -> Response:
     """What the inference service says of its models, as it is."""
     reply = await services.inference.models(trace_id_var.get())
     if reply.status != 200:
-        raise InferenceRefused
+        raise EngineRefused
     return written_json(reply.body)
 
 

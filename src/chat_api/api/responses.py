@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from chat_api import sse
 from chat_api.errors import ApiError
-from chat_api.generation.reader import Reader
+from chat_api.generation.subscription import Subscription
 from chat_api.telemetry import OPEN_STREAMS, log
 
 # ASGI extensions of our server (chat_api.server). Cut the connection without flushing it:
@@ -53,7 +53,7 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: Subscription) -> None:
         self.reader = reader
         self.status_code = 200
         self.background = None
@@ -69,7 +69,7 @@ class EventStream(Response):
         scope[GO_ON].append(self)
 
 
-async def _send_events(reader: Reader, scope: Scope, receive: Receive, send: Send) -> None:
+async def _send_events(reader: Subscription, scope: Scope, receive: Receive, send: Send) -> None:
     extensions: Mapping[str, Callable[..., Any]] = scope.get("extensions") or {}
     task = asyncio.current_task()
     assert task is not None  # noqa: S101  # ASGI applications run in tasks
@@ -117,7 +117,7 @@ async def _send_events(reader: Reader, scope: Scope, receive: Receive, send: Sen
         reader.close()
 
 
-async def read_to_end(reader: Reader, receive: Receive) -> None:
+async def read_to_end(reader: Subscription, receive: Receive) -> None:
     """Follow an answer to its end for a client that wants only the result."""
     watch = asyncio.create_task(_watch(receive, reader), name="watch-client")
     try:
@@ -128,7 +128,7 @@ async def read_to_end(reader: Reader, receive: Receive) -> None:
         reader.close()
 
 
-async def _watch(receive: Receive, reader: Reader) -> None:
+async def _watch(receive: Receive, reader: Subscription) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
     reader.leave()

@@ -9,10 +9,10 @@ from fastapi.security import HTTPBearer
 
 from chat_api.api.limits import Failures, OpenStreams
 from chat_api.auth import Authenticator, User
-from chat_api.db.engine import Database
+from chat_api.db.database import Database
+from chat_api.engines.samosachaat import SamosachaatEngine
 from chat_api.errors import NotAuthenticated, NotFound
-from chat_api.generation.answers import Answers
-from chat_api.inference.client import InferenceClient
+from chat_api.generation.service import Generations
 from chat_api.settings import Settings
 from chat_api.telemetry import user_id_var
 
@@ -24,8 +24,8 @@ class Services:
     settings: Settings
     db: Database
     authenticator: Authenticator
-    inference: InferenceClient
-    answers: Answers
+    inference: SamosachaatEngine
+    answers: Generations
     failures: Failures
     open_streams: OpenStreams
 

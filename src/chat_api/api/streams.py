@@ -10,7 +10,7 @@ from fastapi import Depends, Request
 from chat_api.api.services import CurrentUser, ServicesOf
 from chat_api.auth import Authenticator, User, Validation
 from chat_api.errors import AuthUnavailable, NotAuthenticated
-from chat_api.generation.reader import Reader
+from chat_api.generation.subscription import Subscription
 from chat_api.telemetry import log
 
 # How long to wait before the auth service is asked once more, at least; at most twice as long.
@@ -43,12 +43,12 @@ class OpenStream:
         self._authenticator = authenticator
         self._authorization = authorization
         self._user = user
-        self._reader: Reader | None = None
+        self._reader: Subscription | None = None
         self._expires = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
 
-    def follow(self, reader: Reader) -> None:
+    def follow(self, reader: Subscription) -> None:
         """Watch over this reading from now on; its end is the stream's."""
         self._reader = reader
         reader.at_end = self.close

@@ -1,7 +1,7 @@
 """Removing what is no longer needed, in small statements that find their rows by index."""
 
-from chat_api.db.answers import KEPT_FOR
-from chat_api.db.engine import Database
+from chat_api.db.database import Database
+from chat_api.db.generations import KEPT_FOR
 
 _SWEPT_AT_ONCE = 500
 

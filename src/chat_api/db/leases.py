@@ -8,8 +8,8 @@ any more. Ids are strings that hold a UUID.
 from collections.abc import Sequence
 from datetime import datetime
 
-from chat_api.db.answers import Lease
-from chat_api.db.engine import Database, Record
+from chat_api.db.database import Database, Record
+from chat_api.db.generations import Lease
 
 
 async def renew(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from chat_api.db.engine import Connection, driver_address
+from chat_api.db.database import Connection, driver_address
 
 if TYPE_CHECKING:
     from alembic.config import Config

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from chat_api.db.engine import Connection, Database
+from chat_api.db.database import Connection, Database
 
 _CONVERSATION = """json_build_object(
     'id', c.id, 'user_id', c.user_id, 'title', c.title, 'model_tag', c.model_tag,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import orjson
 
-from chat_api.db.answer_log import LogRow
+from chat_api.db.event_log import LogRow
 from chat_api.errors import BadRequest
 
 _CURSOR = re.compile(r"([0-9a-f]{12})\.([1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})")

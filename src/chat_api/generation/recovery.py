@@ -11,8 +11,8 @@ from datetime import datetime
 
 from chat_api.db import housekeeping
 from chat_api.db import leases as db_leases
-from chat_api.db.answers import Lease
-from chat_api.db.engine import Database
+from chat_api.db.database import Database
+from chat_api.db.generations import Lease
 from chat_api.errors import DatabaseUnavailable
 from chat_api.generation.background import Background
 from chat_api.telemetry import TAKEOVERS, log

@@ -6,25 +6,25 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn, TypeVar
 
-from chat_api.db import answer_log as db_log
-from chat_api.db import answers as db_answers
-from chat_api.db.answers import Ending, Lease, Outcome
-from chat_api.db.engine import Database
+from chat_api.db import event_log as db_event_log
+from chat_api.db import generations as db_generations
+from chat_api.db.database import Database
+from chat_api.db.generations import Ending, Lease, Outcome
+from chat_api.engines.decoding import Event
+from chat_api.engines.samosachaat import SamosachaatEngine
 from chat_api.errors import (
     ApiError,
     DatabaseUnavailable,
-    InferenceFailed,
-    InferenceIncomplete,
-    InferenceTimeout,
+    EngineFailed,
+    EngineIncomplete,
+    EngineTimeout,
     InternalError,
 )
 from chat_api.generation import events
-from chat_api.generation.answer import RunningAnswer, StopReason
+from chat_api.generation.event_log import LogWriter
 from chat_api.generation.events import Written
-from chat_api.generation.log import LogWriter
 from chat_api.generation.options import Options
-from chat_api.inference.client import InferenceClient
-from chat_api.inference.events import Event
+from chat_api.generation.running import RunningGeneration, StopReason
 from chat_api.telemetry import (
     ANSWERS,
     FIRST_TOKEN_SECONDS,
@@ -40,7 +40,7 @@ _MOST_RETRY_SECONDS = 1.0
 _T = TypeVar("_T")
 
 
-class AnswerWriter:
+class GenerationWriter:
     """Writes answers; `running` holds those under way, by message id.
 
     Each is registered in the moment its lease is there, and leaves when nothing more will be done
@@ -50,8 +50,8 @@ class AnswerWriter:
     def __init__(
         self,
         db: Database,
-        inference: InferenceClient,
-        running: dict[str, RunningAnswer],
+        inference: SamosachaatEngine,
+        running: dict[str, RunningGeneration],
         log_writer: LogWriter,
         *,
         max_answer_chars: int,
@@ -65,11 +65,11 @@ class AnswerWriter:
         self._max_bytes = max_answer_bytes
 
     @contextmanager
-    def _registered(self, lease: Lease) -> Iterator[RunningAnswer]:
+    def _registered(self, lease: Lease) -> Iterator[RunningGeneration]:
         """The answer, known to readers, log and lease renewal while inside."""
         if (earlier := self._running.get(lease.message_id)) is not None:
             earlier.stop_writing(StopReason.NOT_OURS)  # an attempt of ours that was taken away
-        answer = RunningAnswer(lease)
+        answer = RunningGeneration(lease)
         self._running[lease.message_id] = answer
         RUNNING_ANSWERS.set(len(self._running))
         self._log.notice()
@@ -118,18 +118,16 @@ class AnswerWriter:
             if reason is StopReason.STOPPED:
                 await self._end(answer, "stopped")
                 return
-            failure = (
-                InferenceTimeout() if reason is StopReason.SILENT else _failure_of(answer.pump)
-            )
+            failure = EngineTimeout() if reason is StopReason.SILENT else _failure_of(answer.pump)
             if failure is None:
                 await self._end(answer, "complete")
                 return
             INFERENCE_FAILURES.labels(failure.code).inc()
-            cut_off = answer.token_count > 0 or isinstance(failure, InferenceIncomplete)
+            cut_off = answer.token_count > 0 or isinstance(failure, EngineIncomplete)
             await self._end(answer, "interrupted" if cut_off else "failed", failure)
 
     async def _pump(
-        self, answer: RunningAnswer, messages: Sequence[Mapping[str, str]], options: Options
+        self, answer: RunningGeneration, messages: Sequence[Mapping[str, str]], options: Options
     ) -> None:
         """Have the inference service write; what it sends is taken as it comes."""
         generating = self._inference.generate(
@@ -141,17 +139,17 @@ class AnswerWriter:
         del messages  # they may be long, and the answer takes its time
         await generating
 
-    def _take(self, answer: RunningAnswer, arrived: list[Event]) -> None:
+    def _take(self, answer: RunningGeneration, arrived: list[Event]) -> None:
         """Add what has just arrived, and show it to the readers: the middle of the hot path.
 
-        Raises InferenceIncomplete where the answer has become too large.
+        Raises EngineIncomplete where the answer has become too large.
         """
         answer.heard = time.monotonic()
         try:
             for event in arrived:
                 answer.bytes += len(event.data)
                 if answer.bytes > self._max_bytes:
-                    raise InferenceIncomplete("The answer was cut off: its events are too large.")
+                    raise EngineIncomplete("The answer was cut off: its events are too large.")
                 if event.text:
                     if answer.token_count == 0:
                         FIRST_TOKEN_SECONDS.observe(answer.heard - answer.began)
@@ -162,10 +160,10 @@ class AnswerWriter:
         finally:
             answer.show()
 
-    def _cut_off(self, answer: RunningAnswer, piece: str) -> NoReturn:
+    def _cut_off(self, answer: RunningGeneration, piece: str) -> NoReturn:
         if piece:
             answer.add(events.token(piece), piece)
-        raise InferenceIncomplete(f"The answer was cut off at {self._max_chars} characters.")
+        raise EngineIncomplete(f"The answer was cut off at {self._max_chars} characters.")
 
     async def close_from_log(self, lease: Lease, status: str) -> None:
         """End an answer, that another process wrote, with what its log holds."""
@@ -179,7 +177,7 @@ class AnswerWriter:
             await self._end(answer, status)
 
     async def _end(
-        self, answer: RunningAnswer, status: str, failure: ApiError | None = None
+        self, answer: RunningGeneration, status: str, failure: ApiError | None = None
     ) -> None:
         """Save the answer, then tell its readers; they hear nothing where it is no longer ours."""
         answer.ending = True
@@ -231,7 +229,7 @@ class AnswerWriter:
             took_ms=took_ms,
         )
 
-    async def _save(self, answer: RunningAnswer, ending: Ending) -> Outcome:
+    async def _save(self, answer: RunningGeneration, ending: Ending) -> Outcome:
         doubtful = self._log.doubtful
 
         async def save() -> Outcome:
@@ -241,12 +239,12 @@ class AnswerWriter:
             doubtful = True  # should this try fail, the database may have lost its last moments
             async with self._db.transaction() as connection:
                 tail = answer.unlogged(ending.done.encode())
-                return await db_answers.end(connection, answer.lease, ending, tail)
+                return await db_generations.end(connection, answer.lease, ending, tail)
 
         return await until_there(save)
 
     async def _longest_logged(self, message_id: str) -> Written:
-        rows = await db_log.read_log(self._db, message_id)
+        rows = await db_event_log.read_log(self._db, message_id)
         by_attempt = [
             events.written(row for row in rows if row.attempt == attempt)
             for attempt in {row.attempt for row in rows}
@@ -270,7 +268,7 @@ def _failure_of(pump: asyncio.Task[None]) -> ApiError | None:
     if pump.cancelled():
         return InternalError()
     error = pump.exception()
-    if error is None or isinstance(error, InferenceFailed):
+    if error is None or isinstance(error, EngineFailed):
         return error
     log.critical("task_failed", task=pump.get_name(), exc_info=error)
     return InternalError()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from chat_api.db.engine import Database
+from chat_api.db.database import Database
 
 
 @dataclass(frozen=True, slots=True)

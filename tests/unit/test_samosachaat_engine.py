@@ -12,27 +12,27 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chat_api.engines import samosachaat as module
+from chat_api.engines.decoding import RESERVED, Event, decode_event
+from chat_api.engines.samosachaat import Reply, SamosachaatEngine, translate
 from chat_api.errors import (
-    InferenceFailed,
-    InferenceIncomplete,
-    InferenceProtocol,
-    InferenceRefused,
-    InferenceTimeout,
-    InferenceUnavailable,
+    EngineFailed,
+    EngineIncomplete,
+    EngineProtocol,
+    EngineRefused,
+    EngineTimeout,
+    EngineUnavailable,
 )
-from chat_api.inference import client as module
-from chat_api.inference.client import InferenceClient, Reply, translate
-from chat_api.inference.events import RESERVED, Event, read_event
 
 # --- events ---------------------------------------------------------------------------------------
 
 
 def of(document: object) -> Event | None:
-    return read_event(json.dumps(document).encode())
+    return decode_event(json.dumps(document).encode())
 
 
 def passed_on(data: bytes) -> Any:
-    event = read_event(data)
+    event = decode_event(data)
     assert event is not None
     assert b"\n" not in event.data
     return json.loads(event.data)
@@ -53,7 +53,7 @@ def passed_on(data: bytes) -> Any:
     ],
 )
 def test_what_needs_no_change_is_passed_on_byte_by_byte(data: bytes) -> None:
-    event = read_event(data)
+    event = decode_event(data)
     assert event is not None
     assert event.data == data
     assert event.text == (json.loads(data).get("token") or "")
@@ -98,9 +98,9 @@ def test_a_token_beside_done_is_a_token() -> None:
 
 @pytest.mark.parametrize("value", ["out of memory", {"code": 7}, True, 1])
 def test_an_error_event_fails_the_answer(value: object) -> None:
-    with pytest.raises(InferenceFailed) as caught:
+    with pytest.raises(EngineFailed) as caught:
         of({"error": value, "done": True})
-    assert type(caught.value) is InferenceFailed
+    assert type(caught.value) is EngineFailed
     assert "memory" not in caught.value.detail
 
 
@@ -133,8 +133,8 @@ def test_an_error_event_fails_the_answer(value: object) -> None:
     ],
 )
 def test_what_is_no_event_breaks_the_protocol(data: bytes) -> None:
-    with pytest.raises(InferenceProtocol):
-        read_event(data)
+    with pytest.raises(EngineProtocol):
+        decode_event(data)
 
 
 @pytest.mark.case(24)
@@ -152,7 +152,7 @@ def test_what_is_no_event_breaks_the_protocol(data: bytes) -> None:
     ],
 )
 def test_what_postgresql_cannot_store_is_replaced(sent: bytes, text: str) -> None:
-    event = read_event(b'{"token":%b,"more":[%b],"and":{%b:1}}' % (sent, sent, sent))
+    event = decode_event(b'{"token":%b,"more":[%b],"and":{%b:1}}' % (sent, sent, sent))
     assert event is not None
     assert event.text == text
     assert json.loads(event.data) == {"token": text, "more": [text], "and": {text: 1}}
@@ -171,7 +171,7 @@ def test_a_big_integer_is_a_number(number: int) -> None:
 
 @pytest.mark.parametrize("digits", [310, 4000])
 def test_an_integer_beyond_all_floats_is_no_crash(digits: int) -> None:
-    with suppress(InferenceProtocol):  # so may it be
+    with suppress(EngineProtocol):  # so may it be
         assert passed_on(b'{"token":"a","gpu":%b}' % (b"9" * digits))["token"] == "a"
 
 
@@ -180,8 +180,8 @@ def test_an_integer_beyond_all_floats_is_no_crash(digits: int) -> None:
 def test_deep_nesting_is_no_crash(depth: int, before: bytes) -> None:
     data = b'{%b"token":"a","x":%b%b}' % (before, b"[" * depth, b"]" * depth)
     try:
-        event = read_event(data)
-    except InferenceProtocol:
+        event = decode_event(data)
+    except EngineProtocol:
         assert depth > 200
     else:
         assert event is not None
@@ -190,7 +190,7 @@ def test_deep_nesting_is_no_crash(depth: int, before: bytes) -> None:
 
 @pytest.mark.parametrize("more", [b'"status":1', b'"x":"\\u00e4"', b'"x":NaN'])
 def test_an_event_without_a_token_has_no_text(more: bytes) -> None:
-    event = read_event(b'{"token":null,%b}' % more)
+    event = decode_event(b'{"token":null,%b}' % more)
     assert event is not None
     assert event.text == ""
 
@@ -226,8 +226,8 @@ def test_whatever_comes_what_goes_on_is_storable_and_ours(
 ) -> None:
     data = json.dumps(document, ensure_ascii=ensure_ascii).encode("utf-8", "surrogatepass")
     try:
-        event = read_event(data)
-    except InferenceFailed:
+        event = decode_event(data)
+    except EngineFailed:
         return
     if event is None:
         assert document["done"] is True
@@ -271,7 +271,7 @@ def test_every_error_of_aiohttp_has_a_name_of_ours(kind: type[BaseException]) ->
     """Its family's: the last resort is for what cannot happen, and what aiohttp adds later."""
     fitting = [ours for theirs, ours in module.TRANSLATION if issubclass(kind, theirs)]
     assert fitting
-    assert (fitting[0] is InferenceFailed) == (kind.__name__ in LAST_RESORT)
+    assert (fitting[0] is EngineFailed) == (kind.__name__ in LAST_RESORT)
     assert isinstance(translate(kind.__new__(kind)), fitting[0])
 
 
@@ -296,22 +296,22 @@ def test_nothing_else_that_aiohttp_exports_is_raised_by_its_client() -> None:
 @pytest.mark.parametrize(
     ("error", "ours"),
     [
-        (aiohttp.ConnectionTimeoutError(), InferenceUnavailable),
-        (aiohttp.SocketTimeoutError(), InferenceTimeout),
-        (aiohttp.ServerTimeoutError(), InferenceTimeout),
-        (TimeoutError(), InferenceTimeout),
-        (aiohttp.ServerDisconnectedError(), InferenceUnavailable),
-        (aiohttp.ClientConnectionResetError(), InferenceUnavailable),
-        (aiohttp.ClientPayloadError(), InferenceProtocol),
-        (aiohttp.InvalidURL("http://"), InferenceUnavailable),
-        (aiohttp.ClientError(), InferenceFailed),
-        (ConnectionResetError(), InferenceUnavailable),
-        (OSError(), InferenceUnavailable),
+        (aiohttp.ConnectionTimeoutError(), EngineUnavailable),
+        (aiohttp.SocketTimeoutError(), EngineTimeout),
+        (aiohttp.ServerTimeoutError(), EngineTimeout),
+        (TimeoutError(), EngineTimeout),
+        (aiohttp.ServerDisconnectedError(), EngineUnavailable),
+        (aiohttp.ClientConnectionResetError(), EngineUnavailable),
+        (aiohttp.ClientPayloadError(), EngineProtocol),
+        (aiohttp.InvalidURL("http://"), EngineUnavailable),
+        (aiohttp.ClientError(), EngineFailed),
+        (ConnectionResetError(), EngineUnavailable),
+        (OSError(), EngineUnavailable),
     ],
     ids=lambda value: getattr(value, "__name__", type(value).__name__),
 )
 def test_a_kind_of_failure_keeps_its_meaning(
-    error: BaseException, ours: type[InferenceFailed]
+    error: BaseException, ours: type[EngineFailed]
 ) -> None:
     assert type(translate(error)) is ours
 
@@ -368,10 +368,12 @@ async def engine() -> AsyncIterator[Engine]:
 
 
 @asynccontextmanager
-async def calling(engine: Engine, *, max_event_bytes: int = 2000) -> AsyncIterator[InferenceClient]:
+async def calling(
+    engine: Engine, *, max_event_bytes: int = 2000
+) -> AsyncIterator[SamosachaatEngine]:
     connector = aiohttp.TCPConnector(limit=0, force_close=True)
     async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as http:
-        yield InferenceClient(
+        yield SamosachaatEngine(
             http,
             url=engine.url,
             internal_api_key="the-key",
@@ -381,14 +383,14 @@ async def calling(engine: Engine, *, max_event_bytes: int = 2000) -> AsyncIterat
         )
 
 
-async def generated(engine: Engine) -> tuple[str, InferenceFailed | None]:
+async def generated(engine: Engine) -> tuple[str, EngineFailed | None]:
     """The text that comes out, and what ended it early."""
     arrived: list[Event] = []
-    failure: InferenceFailed | None = None
+    failure: EngineFailed | None = None
     async with calling(engine) as client:
         try:
             await client.generate([{"role": "user", "content": "Hi"}], {}, "trace", arrived.extend)
-        except InferenceFailed as error:
+        except EngineFailed as error:
             failure = error
     return "".join(event.text for event in arrived), failure
 
@@ -412,13 +414,13 @@ async def test_a_stream_without_its_done_is_incomplete(pieces: list[bytes], engi
     engine.pieces = pieces
     text, error = await generated(engine)
     assert text == "a" * pieces.count(TOKEN)
-    assert type(error) is InferenceIncomplete
+    assert type(error) is EngineIncomplete
 
 
 async def test_a_reset_in_mid_answer_keeps_what_came(engine: Engine) -> None:
     engine.pieces, engine.abort = [TOKEN, TOKEN], True
     text, error = await generated(engine)
-    assert (text, type(error)) in [("aa", InferenceIncomplete), ("", InferenceUnavailable)]
+    assert (text, type(error)) in [("aa", EngineIncomplete), ("", EngineUnavailable)]
 
 
 @pytest.mark.parametrize(
@@ -427,32 +429,32 @@ async def test_a_reset_in_mid_answer_keeps_what_came(engine: Engine) -> None:
 async def test_nonsense_in_mid_answer_keeps_what_came(bad: bytes, engine: Engine) -> None:
     engine.pieces = [TOKEN + TOKEN + bad, DONE]
     text, error = await generated(engine)
-    assert (text, type(error)) == ("aa", InferenceProtocol)
+    assert (text, type(error)) == ("aa", EngineProtocol)
 
 
 @pytest.mark.case(19)
 @pytest.mark.parametrize(
     ("status", "ours"),
     [
-        (201, InferenceProtocol),
-        (204, InferenceProtocol),
-        (301, InferenceProtocol),
-        (307, InferenceProtocol),
-        (400, InferenceRefused),
-        (401, InferenceRefused),
-        (403, InferenceRefused),
-        (404, InferenceRefused),
-        (422, InferenceRefused),
-        (429, InferenceRefused),
-        (500, InferenceFailed),
-        (502, InferenceFailed),
-        (503, InferenceUnavailable),
-        (504, InferenceTimeout),
-        (599, InferenceFailed),
+        (201, EngineProtocol),
+        (204, EngineProtocol),
+        (301, EngineProtocol),
+        (307, EngineProtocol),
+        (400, EngineRefused),
+        (401, EngineRefused),
+        (403, EngineRefused),
+        (404, EngineRefused),
+        (422, EngineRefused),
+        (429, EngineRefused),
+        (500, EngineFailed),
+        (502, EngineFailed),
+        (503, EngineUnavailable),
+        (504, EngineTimeout),
+        (599, EngineFailed),
     ],
 )
 async def test_a_status_has_a_name_of_ours_and_its_body_goes_nowhere(
-    status: int, ours: type[InferenceFailed], engine: Engine
+    status: int, ours: type[EngineFailed], engine: Engine
 ) -> None:
     engine.status = status
     if status != 204:
@@ -483,7 +485,7 @@ async def test_what_is_no_event_stream_breaks_the_protocol(
 ) -> None:
     engine.headers, engine.pieces = headers, [TOKEN, DONE]
     text, error = await generated(engine)
-    assert (text, type(error)) == ("", InferenceProtocol)
+    assert (text, type(error)) == ("", EngineProtocol)
 
 
 @pytest.mark.parametrize(
@@ -497,14 +499,14 @@ async def test_an_event_stream_may_have_parameters(content_type: str, engine: En
 async def test_nobody_there_is_unavailable(engine: Engine) -> None:
     engine.url = "http://127.0.0.1:1"
     text, error = await generated(engine)
-    assert (text, type(error)) == ("", InferenceUnavailable)
+    assert (text, type(error)) == ("", EngineUnavailable)
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:99999", "http://nowhere.invalid"])
 async def test_an_address_that_leads_nowhere_is_unavailable(url: str, engine: Engine) -> None:
     engine.url = url
     text, error = await generated(engine)
-    assert (text, type(error)) == ("", InferenceUnavailable)
+    assert (text, type(error)) == ("", EngineUnavailable)
 
 
 # --- plain requests -------------------------------------------------------------------------------
@@ -523,23 +525,23 @@ async def test_models_are_passed_on_as_they_are(engine: Engine) -> None:
 async def test_models_that_are_no_json_break_the_protocol(body: bytes, engine: Engine) -> None:
     engine.pieces = [body]
     async with calling(engine) as client:
-        with pytest.raises(InferenceProtocol):
+        with pytest.raises(EngineProtocol):
             await client.models("trace")
 
 
 @pytest.mark.parametrize(
     ("status", "ours"),
     [
-        (302, InferenceProtocol),
-        (403, InferenceRefused),
-        (429, InferenceRefused),
-        (500, InferenceFailed),
-        (503, InferenceUnavailable),
-        (504, InferenceTimeout),
+        (302, EngineProtocol),
+        (403, EngineRefused),
+        (429, EngineRefused),
+        (500, EngineFailed),
+        (503, EngineUnavailable),
+        (504, EngineTimeout),
     ],
 )
 async def test_a_failed_swap_has_a_name_of_ours(
-    status: int, ours: type[InferenceFailed], engine: Engine
+    status: int, ours: type[EngineFailed], engine: Engine
 ) -> None:
     engine.status, engine.pieces = status, [b'{"detail":"sentinel"}']
     async with calling(engine) as client:

@@ -11,13 +11,13 @@ from http import HTTPStatus
 import httptools
 
 from chat_api import sse
+from chat_api.engines.decoding import NOTHING, Event, decode_event
 from chat_api.errors import (
-    InferenceFailed,
-    InferenceIncomplete,
-    InferenceProtocol,
-    InferenceUnavailable,
+    EngineFailed,
+    EngineIncomplete,
+    EngineProtocol,
+    EngineUnavailable,
 )
-from chat_api.inference.events import NOTHING, Event, read_event
 
 _MOST_HEAD_BYTES = 65_536
 
@@ -29,8 +29,8 @@ class Exchange(asyncio.Protocol):
     """Sends `request`, and hands the response's events to `deliver`, those of a packet together.
 
     `check_head` is given the status and the headers (lower-case names) and may raise
-    InferenceFailed. `ended` has the result: none after the service's `done`, else what went wrong:
-    an InferenceFailed, or what `deliver` raised. Whoever waits for it closes the transport.
+    EngineFailed. `ended` has the result: none after the service's `done`, else what went wrong:
+    an EngineFailed, or what `deliver` raised. Whoever waits for it closes the transport.
     """
 
     def __init__(
@@ -58,21 +58,21 @@ class Exchange(asyncio.Protocol):
         try:
             self._http.feed_data(data)
         except httptools.HttpParserCallbackError as error:
-            # What a callback below raised; anything but an InferenceFailed is a defect.
+            # What a callback below raised; anything but an EngineFailed is a defect.
             self._fail(error.__context__ or error)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            self._fail(self._cut_off() if self._streaming else InferenceProtocol())
+            self._fail(self._cut_off() if self._streaming else EngineProtocol())
         if not self._streaming:
             self._head_bytes += len(data)
             if self._head_bytes > _MOST_HEAD_BYTES:
-                self._fail(InferenceProtocol())
+                self._fail(EngineProtocol())
 
     def connection_lost(self, _error: Exception | None) -> None:
         self._fail(self._cut_off())
 
-    def _cut_off(self) -> InferenceFailed:
+    def _cut_off(self) -> EngineFailed:
         """Of an answer that had begun, what came is worth keeping."""
-        return InferenceIncomplete() if self._streaming else InferenceUnavailable()
+        return EngineIncomplete() if self._streaming else EngineUnavailable()
 
     def _fail(self, error: BaseException) -> None:
         if not self.ended.done():
@@ -97,14 +97,14 @@ class Exchange(asyncio.Protocol):
         is_over = False
         try:
             for data in self._events.feed(body):
-                event = read_event(data)
+                event = decode_event(data)
                 if event is None:
                     is_over = True
                     break
                 if event.data != NOTHING:
                     events.append(event)
         except sse.TooLong:
-            raise InferenceProtocol from None
+            raise EngineProtocol from None
         finally:
             # What stands before the end, or before nonsense, counts.
             if events:
@@ -114,4 +114,4 @@ class Exchange(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         if self._streaming:
-            self._fail(InferenceIncomplete())
+            self._fail(EngineIncomplete())

@@ -6,13 +6,13 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from enum import Enum
 
 from chat_api import sse
-from chat_api.db import answers as db_answers
-from chat_api.db.answer_log import Page
-from chat_api.db.engine import Database
+from chat_api.db import generations as db_generations
+from chat_api.db.database import Database
+from chat_api.db.event_log import Page
 from chat_api.errors import inference_failure
 from chat_api.generation import events
-from chat_api.generation.answer import RunningAnswer
-from chat_api.generation.log import Follower
+from chat_api.generation.event_log import Follower
+from chat_api.generation.running import RunningGeneration
 
 _FULL_PAGE = 100
 
@@ -25,7 +25,7 @@ class _Then(Enum):
     STORED = "stored"  # the answer has ended, and the rest of its events is gone
 
 
-class Reader:
+class Subscription:
     """Delivers an answer's events from a place on, each once and in order, until its end.
 
     Events come from the memory of the process that writes the answer where this is it and they are
@@ -38,14 +38,14 @@ class Reader:
         self,
         db: Database,
         follower: Follower,
-        running: Mapping[str, RunningAnswer],
+        running: Mapping[str, RunningGeneration],
         message_id: str,
         *,
         attempt: int,
         number: int = -1,
         one_attempt: bool,
         only_stored: bool = False,
-        on_close: Callable[["Reader"], None],
+        on_close: Callable[["Subscription"], None],
     ) -> None:
         self._db = db
         self._follower = follower
@@ -56,7 +56,7 @@ class Reader:
         self._one_attempt = one_attempt
         self._only_stored = only_stored
         self._on_close = on_close
-        self._answer: RunningAnswer | None = None
+        self._answer: RunningGeneration | None = None
         self._page: Page | None = None
         self._alarm: asyncio.Future[None] | None = None
         self._leaving = False
@@ -174,7 +174,7 @@ class Reader:
             else:
                 return
 
-    def _local(self) -> RunningAnswer | None:
+    def _local(self) -> RunningGeneration | None:
         """The answer in this process's memory, where it has this reader's attempt."""
         if self._answer is None:
             answer = self._running.get(self.message_id)
@@ -231,10 +231,10 @@ class Reader:
 
     async def _stored(self) -> bytes | None:
         """The ended answer from the database, where its events are gone."""
-        begun = await db_answers.read_begun(self._db, self.message_id)
+        begun = await db_generations.read_begun(self._db, self.message_id)
         if begun is None or begun.last_event is None or begun.done is None:
             return None
-        content = await db_answers.read_content(self._db, self.message_id)
+        content = await db_generations.read_content(self._db, self.message_id)
         if content is None and not events.is_undone(begun.done):
             return None  # replaced, and its log swept, in this moment: no end without the text
         frames: list[bytes] = []

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chat_api import sse
-from chat_api.db.answers import Lease
-from chat_api.generation import answer as module
+from chat_api.db.generations import Lease
 from chat_api.generation import events
-from chat_api.generation.answer import KEPT_SECONDS, RunningAnswer, StopReason
+from chat_api.generation import running as module
 from chat_api.generation.events import Written, unpack
+from chat_api.generation.running import KEPT_SECONDS, RunningGeneration, StopReason
 
 ID = "019aab5c-7d0e-7c39-9f6e-0a3a3e1fb0a1"
 LEASE = Lease(ID, "conversation", "question", 2, 0, "{}", "trace", None)
@@ -37,7 +37,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def write(answer: RunningAnswer, text: str) -> None:
+def write(answer: RunningGeneration, text: str) -> None:
     for letter in text:
         answer.add(events.token(letter), letter)
         answer.show()
@@ -47,7 +47,7 @@ def frame(number: int, data: bytes) -> bytes:
     return sse.encode(f"0a3a3e1fb0a1.2.{number}", data)
 
 
-def in_memory(answer: RunningAnswer) -> int:
+def in_memory(answer: RunningGeneration) -> int:
     """How many events `after` can serve."""
     return next(
         count
@@ -56,7 +56,7 @@ def in_memory(answer: RunningAnswer) -> int:
     )
 
 
-class Reader:
+class Subscription:
     def __init__(self) -> None:
         self.shown: list[tuple[bytes, int, int]] = []
         self.woken = 0
@@ -69,14 +69,14 @@ class Reader:
 
 
 def test_it_begins_with_its_start() -> None:
-    answer = RunningAnswer(LEASE)
+    answer = RunningGeneration(LEASE)
     assert answer.last_event == 0
     assert answer.after(-1) == frame(0, events.start("conversation", ID, "question", 2))
     assert answer.written == Written("", 0)
 
 
 def test_events_are_numbered_and_served_from_any_place() -> None:
-    answer = RunningAnswer(LEASE)
+    answer = RunningGeneration(LEASE)
     write(answer, "abc")
     frames = [
         frame(0, events.start("conversation", ID, "question", 2)),
@@ -88,8 +88,8 @@ def test_events_are_numbered_and_served_from_any_place() -> None:
 
 
 async def test_every_reader_is_shown_every_event_and_told_of_the_end() -> None:
-    answer = RunningAnswer(LEASE)
-    one, other = Reader(), Reader()
+    answer = RunningGeneration(LEASE)
+    one, other = Subscription(), Subscription()
     answer.readers |= {one, other}
     write(answer, "ab")
     answer.readers.discard(other)
@@ -105,8 +105,8 @@ async def test_every_reader_is_shown_every_event_and_told_of_the_end() -> None:
 
 
 def test_what_was_added_together_is_shown_together() -> None:
-    answer = RunningAnswer(LEASE)
-    reader = Reader()
+    answer = RunningGeneration(LEASE)
+    reader = Subscription()
     answer.readers.add(reader)
     answer.add(events.token("a"))
     answer.add(events.token("b"))
@@ -119,7 +119,7 @@ def test_what_was_added_together_is_shown_together() -> None:
 
 def test_confirmed_events_stay_five_seconds(clock: Clock) -> None:
     assert KEPT_SECONDS == 5
-    answer = RunningAnswer(LEASE)
+    answer = RunningGeneration(LEASE)
     write(answer, "abc")
     answer.confirm(3)
     clock.now += 3
@@ -138,7 +138,7 @@ def test_confirmed_events_stay_five_seconds(clock: Clock) -> None:
 
 
 def test_what_is_not_confirmed_is_never_dropped(clock: Clock) -> None:
-    answer = RunningAnswer(LEASE)
+    answer = RunningGeneration(LEASE)
     write(answer, "a" * 1000)
     clock.now += 3600
     answer.confirm(10)
@@ -151,7 +151,7 @@ def test_what_is_not_confirmed_is_never_dropped(clock: Clock) -> None:
 
 
 def test_memory_does_not_grow_with_the_answer(clock: Clock) -> None:
-    answer = RunningAnswer(LEASE)
+    answer = RunningGeneration(LEASE)
     most = 0
     for _ in range(1000):
         write(answer, "abcd")
@@ -163,7 +163,7 @@ def test_memory_does_not_grow_with_the_answer(clock: Clock) -> None:
     assert answer.written.text == "abcd" * 1000
 
 
-def lines_of(answer: RunningAnswer, final: bytes | None = None) -> tuple[int, int, list[Any]]:
+def lines_of(answer: RunningGeneration, final: bytes | None = None) -> tuple[int, int, list[Any]]:
     row = answer.unlogged(final)
     assert row is not None
     assert (row.message_id, row.attempt) == (ID, 2)
@@ -171,7 +171,7 @@ def lines_of(answer: RunningAnswer, final: bytes | None = None) -> tuple[int, in
 
 
 def test_what_is_not_logged_is_one_row(clock: Clock) -> None:
-    answer = RunningAnswer(LEASE)
+    answer = RunningGeneration(LEASE)
     write(answer, "ab")
     assert lines_of(answer)[:2] == (0, 2)
     answer.confirm(2)
@@ -185,7 +185,7 @@ def test_what_is_not_logged_is_one_row(clock: Clock) -> None:
 
 
 def test_a_log_that_lost_its_end_gets_it_again(clock: Clock) -> None:
-    answer = RunningAnswer(LEASE)
+    answer = RunningGeneration(LEASE)
     write(answer, "abcd")
     answer.confirm(2)
     clock.now += 1
@@ -203,7 +203,7 @@ def test_a_log_that_lost_its_end_gets_it_again(clock: Clock) -> None:
 
 
 def test_a_log_that_lost_more_than_memory_holds_gets_a_snapshot(clock: Clock) -> None:
-    answer = RunningAnswer(LEASE)
+    answer = RunningGeneration(LEASE)
     write(answer, "abcd")
     answer.confirm(4)
     clock.now += 6
@@ -220,7 +220,7 @@ def test_a_log_that_lost_more_than_memory_holds_gets_a_snapshot(clock: Clock) ->
 
 
 def test_a_log_lost_altogether_gets_everything_again(clock: Clock) -> None:
-    answer = RunningAnswer(LEASE)
+    answer = RunningGeneration(LEASE)
     write(answer, "ab")
     answer.confirm(2)
     answer.log_lost(-1)
@@ -242,7 +242,7 @@ def test_the_log_always_adds_up(steps: list[str | int]) -> None:
     clock = Clock()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "time", clock)
-        answer = RunningAnswer(LEASE)
+        answer = RunningGeneration(LEASE)
         rows: dict[int, Any] = {}
         text = ""
 
@@ -275,7 +275,7 @@ def test_the_log_always_adds_up(steps: list[str | int]) -> None:
 
 @given(pieces=st.lists(st.text(min_size=1, max_size=3), max_size=300))
 def test_the_text_is_the_sum_of_its_pieces(pieces: list[str]) -> None:
-    answer = RunningAnswer(LEASE)
+    answer = RunningGeneration(LEASE)
     for number, piece in enumerate(pieces, 1):
         answer.add(events.token(piece), piece)
         if number % 50 == 0:
@@ -285,7 +285,7 @@ def test_the_text_is_the_sum_of_its_pieces(pieces: list[str]) -> None:
 
 
 def test_replaced_text_is_gone() -> None:
-    answer = RunningAnswer(LEASE)
+    answer = RunningGeneration(LEASE)
     write(answer, "short")
     answer.replace_text(Written("something longer", 3))
     assert answer.written == Written("something longer", 3)
@@ -311,7 +311,7 @@ def calls_of(work: Callable[[], object]) -> int:
 
 
 def test_a_token_costs_no_more_at_the_end_than_at_the_beginning(clock: Clock) -> None:
-    answer = RunningAnswer(LEASE)
+    answer = RunningGeneration(LEASE)
 
     def ten_thousand() -> None:
         for _ in range(100):
@@ -338,7 +338,7 @@ async def forever() -> None:
 
 
 async def test_the_first_reason_stands() -> None:
-    answer = RunningAnswer(LEASE)
+    answer = RunningGeneration(LEASE)
     answer.pump = asyncio.create_task(forever())
     answer.stop_writing(StopReason.STOPPED)
     answer.stop_writing(StopReason.NOT_OURS)
@@ -348,7 +348,7 @@ async def test_the_first_reason_stands() -> None:
 
 
 async def test_what_is_being_saved_is_not_stopped() -> None:
-    answer = RunningAnswer(LEASE)
+    answer = RunningGeneration(LEASE)
     answer.pump = asyncio.create_task(forever())
     answer.ending = True
     answer.stop_writing(StopReason.STOPPED)
@@ -359,6 +359,6 @@ async def test_what_is_being_saved_is_not_stopped() -> None:
 
 
 def test_what_reads_nothing_is_not_stopped() -> None:
-    answer = RunningAnswer(LEASE)
+    answer = RunningGeneration(LEASE)
     answer.stop_writing(StopReason.STOPPED)
     assert answer.stop_reason is None

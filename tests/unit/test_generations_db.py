@@ -20,18 +20,18 @@ from tests.unit.world import (
     opened,
 )
 
-from chat_api.db import answer_log as db_log
-from chat_api.db import answers, housekeeping, queries
+from chat_api.db import event_log as db_event_log
+from chat_api.db import generations, housekeeping, queries
 from chat_api.db import leases as db_leases
-from chat_api.db.answer_log import Held, LogRow, Page
-from chat_api.db.answers import KeyReused, Lease, NoQuestion, Outcome, Repeat, Running, Turn
-from chat_api.db.engine import Connection, Database
+from chat_api.db.database import Connection, Database
+from chat_api.db.event_log import Held, LogRow, Page
+from chat_api.db.generations import KeyReused, Lease, NoQuestion, Outcome, Repeat, Running, Turn
 
 
 async def log_of(world: World, lease: Lease) -> list[tuple[int, int, int]]:
     return [
         (row.attempt, row.first_event, row.last_event)
-        for row in await db_log.read_log(world.pool, lease.message_id)
+        for row in await db_event_log.read_log(world.pool, lease.message_id)
     ]
 
 
@@ -115,7 +115,7 @@ async def test_a_send_that_is_rolled_back_leaves_nothing(world: World) -> None:
     conversation = await world.conversation()
     draft = world.draft(key=key(str(uuid4())))
     async with rolled_back(world) as connection:
-        await answers.begin(
+        await generations.begin(
             connection, world.user, conversation, draft, process=world.process, lease_seconds=8
         )
     assert await world.messages(conversation) == []
@@ -234,7 +234,7 @@ async def test_a_complete_regeneration_takes_the_place(world: World) -> None:
         (0, "user", "complete", "Why?"),
         (1, "assistant", "complete", "new"),
     ]
-    assert not await answers.is_there(world.pool, old.message_id)
+    assert not await generations.is_there(world.pool, old.message_id)
     assert await world.end(await world.regeneration(conversation), "newer") is Outcome.SAVED
     assert (await world.messages(conversation))[1] == (1, "assistant", "complete", "newer")
 
@@ -248,7 +248,7 @@ async def test_an_undone_regeneration_goes_and_is_remembered(status: str, world:
     assert await world.end(new, "half", status=status) is Outcome.SAVED
     after = await world.rows("SELECT * FROM messages WHERE conversation_id = $1", conversation)
     assert after == before
-    begun = await answers.read_begun(world.pool, new.message_id)
+    begun = await generations.read_begun(world.pool, new.message_id)
     assert begun is not None
     assert (begun.ended, begun.status) == (True, status)
     assert await world.begin(conversation) != Running(new.message_id, listened=True)
@@ -282,7 +282,7 @@ async def test_a_question_left_alone_gets_its_answer_behind_it(world: World) -> 
 
 async def history(world: World, lease: Lease, *, limit: int = 50, chars: int = 8000) -> list[Turn]:
     async with world.pool.connection() as connection:
-        return await answers.history(
+        return await generations.history(
             connection, lease.conversation_id, lease.question_id, limit=limit, chars=chars
         )
 
@@ -331,12 +331,12 @@ async def test_blank_messages_take_no_place_in_the_history(world: World) -> None
 async def test_a_batch_is_written_for_all_of_a_process_s_answers(world: World) -> None:
     one, other = await world.lease(), await world.lease()
     rows = [log_row(one, 0, ["a", "b"]), log_row(other, 0, ["c"])]
-    assert await db_log.append_log(world.pool, world.process, rows) == {
+    assert await db_event_log.append_log(world.pool, world.process, rows) == {
         one.message_id: Held(1, stop_requested=False),
         other.message_id: Held(1, stop_requested=False),
     }
-    assert await db_log.read_log(world.pool, one.message_id) == rows[:1]
-    assert await db_log.read_log(world.pool, other.message_id) == rows[1:]
+    assert await db_event_log.read_log(world.pool, one.message_id) == rows[:1]
+    assert await db_event_log.read_log(world.pool, other.message_id) == rows[1:]
 
 
 async def test_a_row_of_what_is_not_held_any_more_costs_the_others_nothing(world: World) -> None:
@@ -347,7 +347,7 @@ async def test_a_row_of_what_is_not_held_any_more_costs_the_others_nothing(world
     await world.end(ended)
     await taken(world, foreign)
     leases = (deleted, fenced, held, ended, foreign)
-    found = await db_log.append_log(
+    found = await db_event_log.append_log(
         world.pool, world.process, [log_row(lease, 0, ["a"]) for lease in leases]
     )
     assert found == {
@@ -362,7 +362,7 @@ async def test_a_row_of_what_is_not_held_any_more_costs_the_others_nothing(world
 async def test_nothing_to_write_still_asks(world: World) -> None:
     lease = await world.lease()
     await db_leases.request_stop(world.pool, lease.message_id)
-    assert await db_log.append_log(world.pool, world.process, []) == {
+    assert await db_event_log.append_log(world.pool, world.process, []) == {
         lease.message_id: Held(1, stop_requested=True)
     }
 
@@ -370,7 +370,7 @@ async def test_nothing_to_write_still_asks(world: World) -> None:
 async def test_a_row_written_twice_is_there_once(world: World) -> None:
     lease = await world.lease()
     for _ in range(2):
-        await db_log.append_log(world.pool, world.process, [log_row(lease, 0, ["a"])])
+        await db_event_log.append_log(world.pool, world.process, [log_row(lease, 0, ["a"])])
     assert await log_of(world, lease) == [(1, 0, 0)]
 
 
@@ -382,13 +382,13 @@ async def test_the_log_commits_asynchronously_and_nothing_else_does(
     async with connected(database_url, synchronous_commit="on") as connection:
         on_it: Database = OnConnection(connection)
         async with connection.transaction():
-            await db_log.append_log(on_it, world.process, [log_row(lease, 0, ["a"])])
+            await db_event_log.append_log(on_it, world.process, [log_row(lease, 0, ["a"])])
             assert await connection.fetchval(setting) == "off"
         async with connection.transaction():
             await db_leases.request_stop(on_it, lease.message_id)
             assert await connection.fetchval(setting) == "on"
         async with connection.transaction():
-            assert await answers.end(connection, lease, ending(lease), None) is Outcome.SAVED
+            assert await generations.end(connection, lease, ending(lease), None) is Outcome.SAVED
             assert await connection.fetchval(setting) == "on"
 
 
@@ -403,7 +403,7 @@ async def test_a_batch_waits_for_no_lock(world: World, database_url: str) -> Non
             "SELECT 1 FROM generations WHERE message_id = $1 FOR UPDATE", locked.message_id
         )
         async with asyncio.timeout(5):
-            await db_log.append_log(
+            await db_event_log.append_log(
                 world.pool,
                 world.process,
                 [log_row(locked, 0, ["a"]), log_row(free, 0, ["a"])],
@@ -414,13 +414,17 @@ async def test_a_batch_waits_for_no_lock(world: World, database_url: str) -> Non
 async def test_the_log_s_ends_are_told_by_attempt(world: World) -> None:
     lease, empty = await world.lease(), await world.lease()
     rows = [log_row(lease, 0, ["a"]), log_row(lease, 1, ["b", "c"])]
-    await db_log.append_log(world.pool, world.process, rows)
-    assert await db_log.log_ends(world.pool, [(lease.message_id, 1), (empty.message_id, 1)]) == {
+    await db_event_log.append_log(world.pool, world.process, rows)
+    assert await db_event_log.log_ends(
+        world.pool, [(lease.message_id, 1), (empty.message_id, 1)]
+    ) == {
         lease.message_id: 2,
         empty.message_id: -1,
     }
-    assert await db_log.log_ends(world.pool, [(lease.message_id, 2)]) == {lease.message_id: -1}
-    assert await db_log.log_ends(world.pool, []) == {}
+    assert await db_event_log.log_ends(world.pool, [(lease.message_id, 2)]) == {
+        lease.message_id: -1
+    }
+    assert await db_event_log.log_ends(world.pool, []) == {}
 
 
 async def test_a_log_row_that_meets_a_deletion_does_not_stay_for_ever(
@@ -429,7 +433,7 @@ async def test_a_log_row_that_meets_a_deletion_does_not_stay_for_ever(
     world = own_world
     lease = await world.lease()
     async with connected(fresh_database_url) as writer, writer.transaction():
-        await db_log.append_log(
+        await db_event_log.append_log(
             OnConnection(writer), world.process, [log_row(lease, 0, ["private"])]
         )
         async with world.pool.transaction() as connection:
@@ -443,13 +447,13 @@ async def test_a_log_row_that_meets_a_deletion_does_not_stay_for_ever(
 
 
 async def pages(world: World, *places: tuple[str, int, int], **more: Any) -> dict[int, Page]:
-    return await db_log.read_pages(world.pool, places, **more)
+    return await db_event_log.read_pages(world.pool, places, **more)
 
 
 async def test_a_page_holds_what_follows_the_place(world: World) -> None:
     lease, quiet = await world.lease(), await world.lease()
     rows = [log_row(lease, first, ["x"] * 2) for first in (0, 2, 4)]
-    await db_log.append_log(world.pool, world.process, rows)
+    await db_event_log.append_log(world.pool, world.process, rows)
     found = await pages(
         world,
         (lease.message_id, 1, -1),
@@ -471,21 +475,21 @@ async def test_a_page_holds_what_follows_the_place(world: World) -> None:
 async def test_a_page_is_bounded_and_begins_at_the_place(world: World) -> None:
     lease = await world.lease()
     rows = [log_row(lease, number, ["x"]) for number in range(10)]
-    await db_log.append_log(world.pool, world.process, rows)
+    await db_event_log.append_log(world.pool, world.process, rows)
     found = await pages(world, (lease.message_id, 1, 3), rows_each=4)
     assert found[0].rows == tuple(rows[4:8])
 
 
 async def test_a_new_attempt_comes_from_its_start(world: World) -> None:
     lease = await world.lease()
-    await db_log.append_log(world.pool, world.process, [log_row(lease, 0, ["a"] * 5)])
+    await db_event_log.append_log(world.pool, world.process, [log_row(lease, 0, ["a"] * 5)])
     process = str(uuid4())
     next_one = await taken(world, lease, process)
     nothing = Page(gone=False, attempt=2, ended=False, last_event=None, rows=())
     assert await pages(world, (lease.message_id, 1, 4)) == {0: nothing}
     assert await pages(world, (lease.message_id, 2, -1)) == {}
     row = log_row(next_one, 0, ["b"])
-    await db_log.append_log(world.pool, process, [row])
+    await db_event_log.append_log(world.pool, process, [row])
     assert (await pages(world, (lease.message_id, 1, 4)))[0].rows == (row,)
 
 
@@ -504,10 +508,12 @@ async def test_an_ended_answer_and_one_that_is_gone_are_news(world: World) -> No
 async def test_what_can_be_joined_is_what_runs_and_what_the_cursor_names(world: World) -> None:
     conversation = await world.conversation()
     old = await world.answered(conversation)
-    nothing = await answers.read_joinable(world.pool, world.user, conversation, None)
-    assert nothing == answers.Joinable(None, None)
+    nothing = await generations.read_joinable(world.pool, world.user, conversation, None)
+    assert nothing == generations.Joinable(None, None)
     running = await world.lease(conversation)
-    found = await answers.read_joinable(world.pool, world.user, conversation, old.message_id[-12:])
+    found = await generations.read_joinable(
+        world.pool, world.user, conversation, old.message_id[-12:]
+    )
     assert found is not None
     assert found.running is not None
     assert found.named is not None
@@ -517,7 +523,7 @@ async def test_what_can_be_joined_is_what_runs_and_what_the_cursor_names(world: 
     )
     assert (found.running.ended, found.running.done) == (False, None)
     assert (found.named.ended, found.named.last_event) == (True, 2)
-    same = await answers.read_joinable(
+    same = await generations.read_joinable(
         world.pool, world.user, conversation, running.message_id[-12:]
     )
     assert same is not None
@@ -698,11 +704,11 @@ async def test_an_end_saves_text_numbers_tail_and_takes_the_listeners(world: Wor
     (message,) = await world.rows("SELECT * FROM messages WHERE id = $1", lease.message_id)
     assert (message["content"], message["status"]) == ("abc", "interrupted")
     assert (message["token_count"], message["inference_time_ms"]) == (1, 7)
-    begun = await answers.read_begun(world.pool, lease.message_id)
+    begun = await generations.read_begun(world.pool, lease.message_id)
     assert begun is not None
     assert (begun.ended, begun.status, begun.error) == (True, "interrupted", "x")
     assert (begun.last_event, begun.done) == (2, ending(lease, status="interrupted").done)
-    assert await db_log.read_log(world.pool, lease.message_id) == [tail]
+    assert await db_event_log.read_log(world.pool, lease.message_id) == [tail]
     listeners = "SELECT count(*) FROM listeners WHERE message_id = $1"
     assert await world.value(listeners, lease.message_id) == 0
     assert isinstance(await world.begin(conversation), Lease)
@@ -739,7 +745,7 @@ async def test_another_end_of_the_same_attempt_is_not_ours(world: World) -> None
     lease = await world.lease()
     await world.end(lease, "abc", last_event=2)
     assert await world.end(lease, "abcd", last_event=3) is Outcome.FENCED
-    assert await answers.read_content(world.pool, lease.message_id) == "abc"
+    assert await generations.read_content(world.pool, lease.message_id) == "abc"
 
 
 @pytest.mark.parametrize("ended", [False, True])
@@ -750,8 +756,10 @@ async def test_a_fenced_attempt_ends_nothing(ended: bool, world: World) -> None:
         await world.end(next_one, "newer", last_event=2)
     tail = log_row(lease, 0, ["a", "b", "c"])
     assert await world.end(lease, "older", last_event=2, tail=tail) is Outcome.FENCED
-    assert await db_log.read_log(world.pool, lease.message_id) == []
-    assert await answers.read_content(world.pool, lease.message_id) == ("newer" if ended else "")
+    assert await db_event_log.read_log(world.pool, lease.message_id) == []
+    assert await generations.read_content(world.pool, lease.message_id) == (
+        "newer" if ended else ""
+    )
 
 
 async def test_a_deleted_conversation_s_answer_is_gone(world: World) -> None:
@@ -759,14 +767,14 @@ async def test_a_deleted_conversation_s_answer_is_gone(world: World) -> None:
     async with world.pool.transaction() as connection:
         await queries.delete_conversation(connection, world.user, lease.conversation_id)
     assert await world.end(lease, tail=log_row(lease, 0, ["a"])) is Outcome.GONE
-    assert await db_log.read_log(world.pool, lease.message_id) == []
+    assert await db_event_log.read_log(world.pool, lease.message_id) == []
     assert await db_leases.take(world.pool, lease.message_id, world.process, 8) is None
 
 
 async def test_an_end_that_is_rolled_back_leaves_it_running(world: World) -> None:
     lease = await world.lease()
     async with rolled_back(world) as connection:
-        await answers.end(connection, lease, ending(lease), log_row(lease, 0, ["a"]))
+        await generations.end(connection, lease, ending(lease), log_row(lease, 0, ["a"]))
     assert await log_of(world, lease) == []
     assert (await world.generation(lease.message_id))["ended_at"] is None
     assert await world.end(lease) is Outcome.SAVED
@@ -878,7 +886,7 @@ async def test_one_key_used_in_two_conversations_at_once_is_one_s(
     one, other = await world.conversation(), await world.conversation()
     name = str(uuid4())
     async with connected(database_url) as connection, connection.transaction():
-        first = await answers.begin(
+        first = await generations.begin(
             connection,
             world.user,
             one,
@@ -915,7 +923,7 @@ async def age(world: World, lease: Lease, interval: str) -> None:
 async def test_a_sweep_takes_the_log_of_what_ended_a_while_ago(own_world: World) -> None:
     world = own_world
     running = await world.lease()
-    await db_log.append_log(world.pool, world.process, [log_row(running, 0, ["a"])])
+    await db_event_log.append_log(world.pool, world.process, [log_row(running, 0, ["a"])])
     ended: dict[str, Lease] = {}
     for interval in ("299 seconds", "301 seconds", "1 hour", "1 hour 5 minutes 1 second"):
         lease = ended[interval] = await world.lease()
@@ -928,12 +936,12 @@ async def test_a_sweep_takes_the_log_of_what_ended_a_while_ago(own_world: World)
     assert not await log_of(world, ended["1 hour"])
     late = ended["1 hour 5 minutes 1 second"]
     assert not await log_of(world, late)
-    assert await answers.read_begun(world.pool, late.message_id) is not None
+    assert await generations.read_begun(world.pool, late.message_id) is not None
     # The answer's row goes a day later.
     await age(world, late, "24 hours 1 second")
     await housekeeping.sweep(world.pool, 300)
-    assert await answers.read_begun(world.pool, late.message_id) is None
-    assert await answers.is_there(world.pool, late.message_id)  # the message stays
+    assert await generations.read_begun(world.pool, late.message_id) is None
+    assert await generations.is_there(world.pool, late.message_id)  # the message stays
 
 
 async def test_a_sweep_takes_old_keys_and_forgotten_listeners(own_world: World) -> None:

@@ -15,37 +15,37 @@ from urllib.parse import urlsplit
 import aiohttp
 import orjson
 
+from chat_api.engines.exchange import Deliver, Exchange
 from chat_api.errors import (
-    InferenceFailed,
-    InferenceProtocol,
-    InferenceRefused,
-    InferenceTimeout,
-    InferenceUnavailable,
+    EngineFailed,
+    EngineProtocol,
+    EngineRefused,
+    EngineTimeout,
+    EngineUnavailable,
 )
-from chat_api.inference.exchange import Deliver, Exchange
 from chat_api.telemetry import log
 
 MOST_JSON_BYTES = 1_000_000
 _SHORT_TIMEOUT = aiohttp.ClientTimeout(total=10)
 
 # What aiohttp raises, and our name for it; the first that fits. A test walks aiohttp's own tree.
-TRANSLATION: tuple[tuple[type[BaseException], type[InferenceFailed]], ...] = (
-    (aiohttp.ConnectionTimeoutError, InferenceUnavailable),
-    (aiohttp.ServerTimeoutError, InferenceTimeout),
-    (TimeoutError, InferenceTimeout),
-    (aiohttp.ClientConnectorError, InferenceUnavailable),
-    (aiohttp.ServerDisconnectedError, InferenceUnavailable),
-    (aiohttp.ClientOSError, InferenceUnavailable),
-    (aiohttp.ClientConnectionError, InferenceUnavailable),
-    (aiohttp.ClientResponseError, InferenceProtocol),
-    (aiohttp.ClientPayloadError, InferenceProtocol),
-    (aiohttp.InvalidURL, InferenceUnavailable),
-    (aiohttp.ClientError, InferenceFailed),
-    (OSError, InferenceUnavailable),
+TRANSLATION: tuple[tuple[type[BaseException], type[EngineFailed]], ...] = (
+    (aiohttp.ConnectionTimeoutError, EngineUnavailable),
+    (aiohttp.ServerTimeoutError, EngineTimeout),
+    (TimeoutError, EngineTimeout),
+    (aiohttp.ClientConnectorError, EngineUnavailable),
+    (aiohttp.ServerDisconnectedError, EngineUnavailable),
+    (aiohttp.ClientOSError, EngineUnavailable),
+    (aiohttp.ClientConnectionError, EngineUnavailable),
+    (aiohttp.ClientResponseError, EngineProtocol),
+    (aiohttp.ClientPayloadError, EngineProtocol),
+    (aiohttp.InvalidURL, EngineUnavailable),
+    (aiohttp.ClientError, EngineFailed),
+    (OSError, EngineUnavailable),
 )
 
 
-def translate(error: BaseException) -> InferenceFailed:
+def translate(error: BaseException) -> EngineFailed:
     """Our error for one that the HTTP client raised."""
     for kind, ours in TRANSLATION:
         if isinstance(error, kind):
@@ -61,8 +61,8 @@ class Reply:
     body: bytes
 
 
-class InferenceClient:
-    """The inference service. Every method raises InferenceFailed or one of its kinds."""
+class SamosachaatEngine:
+    """The inference service. Every method raises EngineFailed or one of its kinds."""
 
     def __init__(
         self,
@@ -100,7 +100,7 @@ class InferenceClient:
         """Have an answer written; `deliver` is called with its events, those that came together.
 
         Returns after the service's `done`. Cancelling it closes the request. Raises
-        InferenceIncomplete where the stream ends without `done`, after what came before it.
+        EngineIncomplete where the stream ends without `done`, after what came before it.
         """
         exchange = Exchange(
             self._request({"messages": list(messages), **options}, trace_id),
@@ -113,7 +113,7 @@ class InferenceClient:
         try:
             transport = await self._connect(exchange)
             await exchange.ended
-        except InferenceFailed as failure:
+        except EngineFailed as failure:
             log.warning("inference_failed", code=failure.code)
             raise
         finally:
@@ -135,7 +135,7 @@ class InferenceClient:
                 )
         except (OSError, TimeoutError, ValueError) as error:
             log.warning("inference_unreachable", error=type(error).__name__)
-            raise InferenceUnavailable from None
+            raise EngineUnavailable from None
         return transport
 
     def _request(self, body: Mapping[str, Any], trace_id: str) -> bytes:
@@ -189,33 +189,33 @@ class InferenceClient:
         try:
             orjson.loads(content)
         except orjson.JSONDecodeError:
-            raise InferenceProtocol from None
+            raise EngineProtocol from None
         return Reply(response.status, content)
 
 
-def _failure_of(status: int) -> type[InferenceFailed] | None:
+def _failure_of(status: int) -> type[EngineFailed] | None:
     """What a status means for a plain request; None for a success and a refusal to pass on."""
     if 200 <= status < 300 or status in {400, 404, 409, 422}:
         return None
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
-        return InferenceUnavailable
+        return EngineUnavailable
     if status == HTTPStatus.GATEWAY_TIMEOUT:
-        return InferenceTimeout
+        return EngineTimeout
     if 400 <= status < 500:
-        return InferenceRefused
-    return InferenceFailed if status >= 500 else InferenceProtocol
+        return EngineRefused
+    return EngineFailed if status >= 500 else EngineProtocol
 
 
 def _check_stream(status: int, headers: Mapping[str, str]) -> None:
-    """Raises InferenceFailed for a response that is no event stream."""
-    failure: type[InferenceFailed] | None = None
+    """Raises EngineFailed for a response that is no event stream."""
+    failure: type[EngineFailed] | None = None
     if status != HTTPStatus.OK:
-        failure = _failure_of(status) or (InferenceRefused if status >= 400 else InferenceProtocol)
+        failure = _failure_of(status) or (EngineRefused if status >= 400 else EngineProtocol)
     elif (
         headers.get("content-type", "").partition(";")[0].strip().lower() != "text/event-stream"
         or headers.get("content-encoding", "identity").strip().lower() != "identity"
     ):
-        failure = InferenceProtocol
+        failure = EngineProtocol
     if failure is not None:
         log.warning("inference_refused", status=status, code=failure.code)
         if status == HTTPStatus.FORBIDDEN:

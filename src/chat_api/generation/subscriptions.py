@@ -9,15 +9,15 @@ from contextlib import suppress
 from typing import Any
 
 from chat_api.db import leases as db_leases
-from chat_api.db.engine import Database
+from chat_api.db.database import Database
 from chat_api.errors import DatabaseUnavailable
-from chat_api.generation.answer import RunningAnswer
-from chat_api.generation.log import Follower
-from chat_api.generation.reader import Reader
+from chat_api.generation.event_log import Follower
+from chat_api.generation.running import RunningGeneration
+from chat_api.generation.subscription import Subscription
 from chat_api.telemetry import log
 
 
-class Readers:
+class Subscriptions:
     """Opens readers, and notes in the database which answers this process listens to.
 
     A message that is sent while an answer runs must know whether anybody still reads that answer,
@@ -29,7 +29,7 @@ class Readers:
         db: Database,
         follower: Follower,
         process: str,
-        running: Mapping[str, RunningAnswer],
+        running: Mapping[str, RunningGeneration],
         own: Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]],
         *,
         lease_seconds: float,
@@ -44,7 +44,7 @@ class Readers:
         self._lease_seconds = lease_seconds
         self._heartbeat_seconds = heartbeat_seconds
         self._slow_reader_seconds = slow_reader_seconds
-        self._open: set[Reader] = set()
+        self._open: set[Subscription] = set()
         self._by_message: Counter[str] = Counter()
 
     def __len__(self) -> int:
@@ -63,9 +63,9 @@ class Readers:
         *,
         one_attempt: bool,
         only_stored: bool = False,
-    ) -> Reader:
-        """A reader of an answer whose listeners the caller has noted already. See `Reader`."""
-        reader = Reader(
+    ) -> Subscription:
+        """A subscription whose row in the database the caller has written already."""
+        reader = Subscription(
             self._db,
             self._follower,
             self._running,
@@ -88,7 +88,7 @@ class Readers:
         *,
         one_attempt: bool = False,
         only_stored: bool = False,
-    ) -> Reader:
+    ) -> Subscription:
         """A reader that other processes know of when this returns. Raises DatabaseUnavailable."""
         reader = self.open(
             message_id, attempt, number, one_attempt=one_attempt, only_stored=only_stored
@@ -100,7 +100,7 @@ class Readers:
             raise
         return reader
 
-    def _closed(self, reader: Reader) -> None:
+    def _closed(self, reader: Subscription) -> None:
         if reader not in self._open:
             return
         self._open.discard(reader)

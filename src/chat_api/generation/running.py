@@ -8,8 +8,8 @@ from enum import Enum
 from typing import Protocol
 
 from chat_api import sse
-from chat_api.db.answer_log import LogRow
-from chat_api.db.answers import Lease
+from chat_api.db.event_log import LogRow
+from chat_api.db.generations import Lease
 from chat_api.generation import events
 from chat_api.generation.events import Written
 
@@ -51,7 +51,7 @@ class _Batch:
     confirmed: float  # the last of them
 
 
-class RunningAnswer:
+class RunningGeneration:
     """The events of one attempt at an answer, numbered from 0.
 
     Every reader has a position of its own and shares these events. The newest events are kept, the

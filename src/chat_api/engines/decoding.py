@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from chat_api.errors import InferenceFailed, InferenceProtocol
+from chat_api.errors import EngineFailed, EngineProtocol
 
 # Fields by which our stream speaks of itself: an upstream event must not be able to imitate them.
 RESERVED = frozenset({"start", "reset", "snapshot", "error", "done", "message_id", "status"})
@@ -27,11 +27,11 @@ class Event:
     text: str
 
 
-def read_event(data: bytes) -> Event | None:
+def decode_event(data: bytes) -> Event | None:
     """One upstream event as we pass it on; None for the final one.
 
-    The bytes are kept where nothing in them has to change. Raises InferenceProtocol for what is
-    no JSON object, and InferenceFailed for the service's own `error` event.
+    The bytes are kept where nothing in them has to change. Raises EngineProtocol for what is
+    no JSON object, and EngineFailed for the service's own `error` event.
     """
     as_it_is = b"\\u" not in data and b"\n" not in data
     try:
@@ -40,16 +40,16 @@ def read_event(data: bytes) -> Event | None:
         document = _read_leniently(data)
         as_it_is = False
     if not isinstance(document, dict):
-        raise InferenceProtocol
+        raise EngineProtocol
     as_it_is = as_it_is and RESERVED.isdisjoint(document)
     token = document.get("token")
     if as_it_is and type(token) is str:
         return Event(data, token)  # the usual case
     if token is not None and not isinstance(token, str):
-        raise InferenceProtocol
+        raise EngineProtocol
     if token is None:
         if document.get("error"):
-            raise InferenceFailed
+            raise EngineFailed
         if document.get("done") is True:
             return None
     if as_it_is:
@@ -58,7 +58,7 @@ def read_event(data: bytes) -> Event | None:
         clean = _storable({key: value for key, value in document.items() if key not in RESERVED})
         return Event(orjson.dumps(clean), clean.get("token") or "")
     except (TypeError, RecursionError):  # nested too deeply
-        raise InferenceProtocol from None
+        raise EngineProtocol from None
 
 
 def _read_leniently(data: bytes) -> object:
@@ -66,7 +66,7 @@ def _read_leniently(data: bytes) -> object:
     try:
         return _storable(json.loads(data, parse_int=_bounded_int))
     except (ValueError, OverflowError, RecursionError):
-        raise InferenceProtocol from None
+        raise EngineProtocol from None
 
 
 def _bounded_int(digits: str) -> int | float:

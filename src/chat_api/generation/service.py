@@ -16,12 +16,22 @@ from uuid import uuid4
 from uuid_utils.compat import uuid7
 
 from chat_api.context import build_context
-from chat_api.db import answer_log as db_log
-from chat_api.db import answers as db_answers
+from chat_api.db import event_log as db_event_log
+from chat_api.db import generations as db_generations
 from chat_api.db import leases as db_leases
 from chat_api.db import queries
-from chat_api.db.answers import Begun, Draft, IdempotencyKey, Lease, Quotas, Repeat, Running, Turn
-from chat_api.db.engine import Connection, Database
+from chat_api.db.database import Connection, Database
+from chat_api.db.generations import (
+    Begun,
+    Draft,
+    IdempotencyKey,
+    Lease,
+    Quotas,
+    Repeat,
+    Running,
+    Turn,
+)
+from chat_api.engines.samosachaat import SamosachaatEngine
 from chat_api.errors import (
     AnswerGone,
     ApiError,
@@ -31,20 +41,19 @@ from chat_api.errors import (
     IdempotencyKeyReused,
     NotFound,
     NothingToAnswer,
-    TooManyAnswers,
+    TooManyGenerations,
     TooManyMessages,
 )
 from chat_api.generation import events
-from chat_api.generation.answer import RunningAnswer, StopReason
 from chat_api.generation.background import Background
+from chat_api.generation.event_log import Follower, LogWriter
 from chat_api.generation.events import Cursor, Written
-from chat_api.generation.log import Follower, LogWriter
 from chat_api.generation.options import Options
-from chat_api.generation.reader import Reader
-from chat_api.generation.readers import Readers
 from chat_api.generation.recovery import Recovery
-from chat_api.generation.writer import AnswerWriter, until_there
-from chat_api.inference.client import InferenceClient
+from chat_api.generation.running import RunningGeneration, StopReason
+from chat_api.generation.subscription import Subscription
+from chat_api.generation.subscriptions import Subscriptions
+from chat_api.generation.writer import GenerationWriter, until_there
 from chat_api.settings import INFERENCE_MESSAGE_CHARS, Settings
 from chat_api.telemetry import log, trace_id_var
 
@@ -63,11 +72,11 @@ _TICK_SECONDS = 0.25
 _T = TypeVar("_T")
 
 
-class Answers:
+class Generations:
     """The answers of this process, and its way to those of others."""
 
     def __init__(
-        self, db: Database, upkeep: Database, inference: InferenceClient, settings: Settings
+        self, db: Database, upkeep: Database, inference: SamosachaatEngine, settings: Settings
     ) -> None:
         """`upkeep` has a few connections for leases and log, which no request can take away."""
         self.process = str(uuid4())
@@ -76,7 +85,7 @@ class Answers:
         self._upkeep = upkeep
         self._settings = settings
         self._quotas = Quotas(settings.messages_per_minute, settings.max_running_answers)
-        self._running: dict[str, RunningAnswer] = {}
+        self._running: dict[str, RunningGeneration] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._accepting: set[asyncio.Task[Any]] = set()
         self._taking_up: dict[str, Lease] = {}  # claimed, not yet registered
@@ -84,7 +93,7 @@ class Answers:
             upkeep, self.process, self._running, every_seconds=settings.log_flush_seconds
         )
         self._follower = Follower(upkeep, every_seconds=settings.log_flush_seconds)
-        self._readers = Readers(
+        self._readers = Subscriptions(
             db,
             self._follower,
             self.process,
@@ -94,7 +103,7 @@ class Answers:
             heartbeat_seconds=settings.heartbeat_seconds,
             slow_reader_seconds=settings.slow_reader_seconds,
         )
-        self._writer = AnswerWriter(
+        self._writer = GenerationWriter(
             db,
             inference,
             self._running,
@@ -150,13 +159,13 @@ class Answers:
         options: Options,
         idempotency: IdempotencyKey | None,
         one_attempt: bool,
-    ) -> Reader:
+    ) -> Subscription:
         """Keep the question (none: regenerate) and start its answer; a reader from its start.
 
         With the key of an earlier request, a reader of the answer that it began. An answer that
         runs in the conversation is stopped if nobody listens to it. Raises NotFound,
         NothingToAnswer, ConversationBusy, IdempotencyKeyReused, AnswerGone, TooManyMessages,
-        TooManyAnswers, Draining, DatabaseUnavailable.
+        TooManyGenerations, Draining, DatabaseUnavailable.
         """
         draft = Draft(
             message_id=str(uuid7()),
@@ -182,7 +191,7 @@ class Answers:
             except asyncio.CancelledError:
                 accepting.add_done_callback(_close_reader)
                 raise
-            if isinstance(accepted, Reader):
+            if isinstance(accepted, Subscription):
                 return accepted
             if isinstance(accepted, Repeat):
                 return await self._repeat(accepted.message_id, one_attempt=one_attempt)
@@ -195,14 +204,14 @@ class Answers:
 
     async def join(
         self, user_id: str, conversation_id: str, cursor: Cursor | None
-    ) -> Reader | None:
+    ) -> Subscription | None:
         """A reader from the cursor on, or from the start of the answer that runs.
 
         None where nothing runs and there is no rest to give. Raises NotFound, Draining.
         """
         if self.draining:
             raise Draining
-        found = await db_answers.read_joinable(
+        found = await db_generations.read_joinable(
             self._db, user_id, conversation_id, None if cursor is None else cursor.tag
         )
         if found is None:
@@ -223,7 +232,7 @@ class Answers:
 
         Raises NotFound where there never was an answer.
         """
-        found = await db_answers.read_joinable(self._db, user_id, conversation_id, None)
+        found = await db_generations.read_joinable(self._db, user_id, conversation_id, None)
         if found is None:
             raise NotFound
         if found.running is not None:
@@ -248,13 +257,13 @@ class Answers:
         answer = self._running.get(message_id)
         if answer is not None:
             return answer.written
-        rows = await db_log.read_log(self._db, message_id)
+        rows = await db_event_log.read_log(self._db, message_id)
         newest = max((row.attempt for row in rows), default=0)
         return events.written(row for row in rows if row.attempt == newest)
 
     async def ended(self, message_id: str) -> Begun | None:
         """How an answer ended; None where it has not, or is gone with its conversation."""
-        begun = await db_answers.read_begun(self._db, message_id)
+        begun = await db_generations.read_begun(self._db, message_id)
         return begun if begun is not None and begun.ended else None
 
     # --- beginning -------------------------------------------------------------------------------
@@ -266,10 +275,10 @@ class Answers:
         draft: Draft,
         options: Options,
         one_attempt: bool,
-    ) -> Reader | Running | Repeat:
+    ) -> Subscription | Running | Repeat:
         try:
             async with self._db.transaction() as connection:
-                begun = await db_answers.begin(
+                begun = await db_generations.begin(
                     connection,
                     user_id,
                     conversation_id,
@@ -283,22 +292,22 @@ class Answers:
                 if not isinstance(begun, Lease):
                     return begun
                 history = await self._history(connection, begun)
-        except db_answers.NoQuestion:
+        except db_generations.NoQuestion:
             raise NothingToAnswer from None
-        except db_answers.KeyReused:
+        except db_generations.KeyReused:
             raise IdempotencyKeyReused from None
-        except db_answers.TooManyMessages as over:
+        except db_generations.TooManyMessages as over:
             raise TooManyMessages(self._quotas.messages_per_minute, over.seconds) from None
-        except db_answers.TooManyAnswers:
-            raise TooManyAnswers(self._quotas.running_answers, _ANSWER_RETRY_SECONDS) from None
+        except db_generations.TooManyGenerations:
+            raise TooManyGenerations(self._quotas.running_answers, _ANSWER_RETRY_SECONDS) from None
         # Nothing is awaited between the commit and the task's start: a row of ours without a task
         # would wait for its lease to run out.
         self._launch(begun, history, options)
         return self._readers.open(begun.message_id, begun.attempt, one_attempt=one_attempt)
 
-    async def _repeat(self, message_id: str, *, one_attempt: bool) -> Reader:
+    async def _repeat(self, message_id: str, *, one_attempt: bool) -> Subscription:
         """A reader from the start of an answer begun by an earlier request with the same key."""
-        begun = await db_answers.read_begun(self._db, message_id)
+        begun = await db_generations.read_begun(self._db, message_id)
         if begun is None or await self._is_gone(begun):
             raise AnswerGone
         # An answer that began again may have kept an earlier attempt's text: it is told as saved,
@@ -318,10 +327,10 @@ class Answers:
         """
         if not begun.ended or events.is_undone(begun.done or ""):
             return False
-        return not await db_answers.is_there(self._db, begun.message_id)
+        return not await db_generations.is_there(self._db, begun.message_id)
 
     async def _history(self, connection: Connection, lease: Lease) -> list[Turn]:
-        return await db_answers.history(
+        return await db_generations.history(
             connection,
             lease.conversation_id,
             lease.question_id,
@@ -348,7 +357,7 @@ class Answers:
         while time.monotonic() < deadline:
             await asyncio.sleep(_POLL_SECONDS)
             async with self._db.connection() as connection:
-                running = await db_answers.running_answer(connection, conversation_id)
+                running = await db_generations.running_answer(connection, conversation_id)
             if running is None or running.message_id != message_id:
                 break
             if not running.listened:
@@ -379,14 +388,14 @@ class Answers:
         await db_leases.request_stop(self._db, message_id)
         deadline = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < deadline:
-            begun = await db_answers.read_begun(self._db, message_id)
+            begun = await db_generations.read_begun(self._db, message_id)
             if begun is None or begun.ended:
                 return
             await asyncio.sleep(_POLL_SECONDS)
         await asyncio.shield(self._own(self._fence(message_id), "fence"))
         # Another stop may have fenced this one, and be about to save.
         deadline = time.monotonic() + self._settings.database_timeout_seconds
-        while (begun := await db_answers.read_begun(self._db, message_id)) and not begun.ended:
+        while (begun := await db_generations.read_begun(self._db, message_id)) and not begun.ended:
             if time.monotonic() > deadline:
                 raise DatabaseUnavailable
             await asyncio.sleep(_POLL_SECONDS)
@@ -512,9 +521,9 @@ class Answers:
             log.critical("task_failed", task=task.get_name(), exc_info=error)
 
 
-def _close_reader(task: "asyncio.Task[Reader | Running | Repeat]") -> None:
+def _close_reader(task: "asyncio.Task[Subscription | Running | Repeat]") -> None:
     """For a request that went away while its message was being accepted."""
     if not task.cancelled() and task.exception() is None:
         accepted = task.result()
-        if isinstance(accepted, Reader):
+        if isinstance(accepted, Subscription):
             accepted.close()

@@ -9,8 +9,8 @@ leases are in seconds.
 from dataclasses import dataclass
 from enum import Enum
 
-from chat_api.db.answer_log import LogRow
-from chat_api.db.engine import Connection, Database, Record
+from chat_api.db.database import Connection, Database, Record
+from chat_api.db.event_log import LogRow
 
 # How long an ended answer's row, and an idempotency key, are kept.
 KEPT_FOR = "24 hours"
@@ -69,7 +69,7 @@ class TooManyMessages(Exception):
         super().__init__()
 
 
-class TooManyAnswers(Exception):
+class TooManyGenerations(Exception):
     """As many of the user's answers are being written as may be."""
 
 
@@ -121,7 +121,7 @@ async def begin(
 
     A Lease: this process is to write the answer. Running: another answer is being written, nothing
     was changed; Repeat: nor was it, this very request was accepted before. None: the user has no
-    such conversation. Raises NoQuestion, KeyReused, TooManyMessages, TooManyAnswers.
+    such conversation. Raises NoQuestion, KeyReused, TooManyMessages, TooManyGenerations.
     """
     conversation = await connection.fetchrow(
         """
@@ -239,7 +239,7 @@ async def begin(
         draft.content,
     )
     if not begun:
-        raise TooManyAnswers
+        raise TooManyGenerations
     if draft.idempotency is not None:
         await _keep_key(connection, user_id, conversation_id, draft.message_id, draft.idempotency)
     return Lease(
@@ -272,7 +272,7 @@ async def _check_quotas(connection: Connection, user_id: str, quotas: Quotas) ->
     if 0 < quotas.messages_per_minute <= used["sent"]:
         raise TooManyMessages(max(1, used["seconds"]))
     if 0 < quotas.running_answers < used["running"]:
-        raise TooManyAnswers
+        raise TooManyGenerations
 
 
 async def _first_request(

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Protocol
 
-from chat_api.db import answer_log as db_log
-from chat_api.db.answer_log import LogRow, Page
-from chat_api.db.engine import Database
+from chat_api.db import event_log as db_event_log
+from chat_api.db.database import Database
+from chat_api.db.event_log import LogRow, Page
 from chat_api.errors import DatabaseUnavailable
-from chat_api.generation.answer import RunningAnswer, StopReason
+from chat_api.generation.running import RunningGeneration, StopReason
 from chat_api.telemetry import LOG_ROWS, log
 
 _MOST_BATCH_CHARS = 4_000_000
@@ -27,7 +27,7 @@ class LogWriter:
         self,
         db: Database,
         process: str,
-        running: Mapping[str, RunningAnswer],
+        running: Mapping[str, RunningGeneration],
         *,
         every_seconds: float,
     ) -> None:
@@ -72,7 +72,7 @@ class LogWriter:
             rows = [row for answer in running if (row := answer.unlogged()) is not None]
             # What has piled up in an outage must not become one statement that always fails.
             for batch in _batches(rows):
-                held = await db_log.append_log(self._db, self._process, batch)
+                held = await db_event_log.append_log(self._db, self._process, batch)
         except DatabaseUnavailable:
             self._failed = True
             raise
@@ -90,9 +90,9 @@ class LogWriter:
                 log.warning("answer_lost", message_id=answer.message_id, attempt=answer.attempt)
                 answer.stop_writing(StopReason.NOT_OURS)
 
-    async def compare(self, running: list[RunningAnswer]) -> None:
+    async def compare(self, running: list[RunningGeneration]) -> None:
         """Go back to where the log really ends."""
-        ends = await db_log.log_ends(
+        ends = await db_event_log.log_ends(
             self._db, [(answer.message_id, answer.attempt) for answer in running]
         )
         for answer in running:
@@ -154,7 +154,7 @@ class Follower:
             self._present.clear()
             return
         places = [reader.place for reader in readers]
-        pages = await db_log.read_pages(self._db, places)
+        pages = await db_event_log.read_pages(self._db, places)
         for index, page in pages.items():
             reader = readers[index]
             if reader in self._waiting and reader.place == places[index]:

@@ -11,17 +11,17 @@ import pytest
 from tests.unit.world import LEASE_SECONDS, World, ending, log_row
 
 from chat_api import sse
-from chat_api.db import answer_log as db_log
+from chat_api.db import event_log as db_event_log
 from chat_api.db import leases as db_leases
 from chat_api.db import queries
-from chat_api.db.answer_log import LogRow
-from chat_api.db.answers import Lease, Outcome
-from chat_api.db.engine import Database
-from chat_api.generation import answer as answer_module
+from chat_api.db.database import Database
+from chat_api.db.event_log import LogRow
+from chat_api.db.generations import Lease, Outcome
 from chat_api.generation import events
-from chat_api.generation.answer import RunningAnswer
-from chat_api.generation.log import Follower
-from chat_api.generation.reader import Reader
+from chat_api.generation import running as running_module
+from chat_api.generation.event_log import Follower
+from chat_api.generation.running import RunningGeneration
+from chat_api.generation.subscription import Subscription
 
 Event = tuple[str, dict[str, Any]]  # `attempt.number`, and the event
 
@@ -39,7 +39,7 @@ class Counting(Database):
 class Client:
     """Reads an answer in a task of its own."""
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: Subscription) -> None:
         self.reader = reader
         self.events: list[Event] = []
         self.heartbeats = 0
@@ -92,15 +92,15 @@ class Desk:
 
     def __init__(self, pool: Counting) -> None:
         self.pool = pool
-        self.running: dict[str, RunningAnswer] = {}
+        self.running: dict[str, RunningGeneration] = {}
         self.follower = Follower(pool, every_seconds=0.005)
-        self.left: list[Reader] = []
+        self.left: list[Subscription] = []
         self.clients: list[Client] = []
 
     def reader(
         self, message_id: str, *, attempt: int = 1, number: int = -1, one_attempt: bool = False
-    ) -> Reader:
-        return Reader(
+    ) -> Subscription:
+        return Subscription(
             self.pool,
             self.follower,
             self.running,
@@ -128,9 +128,9 @@ class Desk:
         while True:
             await self.follower.step()
 
-    def answer(self, lease: Lease) -> RunningAnswer:
+    def answer(self, lease: Lease) -> RunningGeneration:
         """Written by this process from now on."""
-        answer = self.running[lease.message_id] = RunningAnswer(lease)
+        answer = self.running[lease.message_id] = RunningGeneration(lease)
         return answer
 
 
@@ -145,13 +145,13 @@ async def desk(database_url: str) -> AsyncIterator[Desk]:
     await pool.close()
 
 
-def write(answer: RunningAnswer, text: str) -> None:
+def write(answer: RunningGeneration, text: str) -> None:
     for letter in text:
         answer.add(events.token(letter), letter)
         answer.show()
 
 
-def finish(answer: RunningAnswer, *, saved: bool = True) -> None:
+def finish(answer: RunningGeneration, *, saved: bool = True) -> None:
     if saved:
         answer.publish(events.done(answer.message_id, "complete", 1, 7))
         answer.saved = True
@@ -179,7 +179,7 @@ def done(lease: Lease, number: int, status: str = "complete") -> Event:
 
 
 async def log(world: World, *rows: LogRow) -> None:
-    await db_log.append_log(world.pool, world.process, rows)
+    await db_event_log.append_log(world.pool, world.process, rows)
 
 
 async def saved(
@@ -334,7 +334,7 @@ async def test_an_answer_that_is_not_ours_any_more_ends_without_done(
 async def test_what_memory_has_dropped_comes_from_the_log(
     world: World, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(answer_module, "KEPT_SECONDS", -1)  # dropped once it is confirmed
+    monkeypatch.setattr(running_module, "KEPT_SECONDS", -1)  # dropped once it is confirmed
     lease = await world.lease()
     answer = desk.answer(lease)
     write(answer, "abc")

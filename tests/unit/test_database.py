@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 from tests.unit.world import World, connected, opened
 
-from chat_api.db.engine import UNAVAILABLE, Database, Refusals, driver_address
+from chat_api.db.database import UNAVAILABLE, Database, Refusals, driver_address
 from chat_api.errors import DatabaseUnavailable, NotFound
 
 
