@@ -32,9 +32,12 @@
     │   └── Superseded                  an answer has moved to another replica
     └── EngineFailed            502  the engine behind us
         ├── EngineRefused       502
+        ├── ModelNotFound       502  the engine does not have the model
+        ├── ContextTooLong      502  the prompt does not fit the model
         ├── EngineProtocol      502
         ├── EngineIncomplete    502
         ├── EngineUnavailable   503
+        ├── EngineOverloaded    503  too many requests, or no room
         └── EngineTimeout       504
 
 The class's `code` is the last part of the problem's `type` and the name in a stream's `error`
@@ -299,14 +302,33 @@ class Superseded(Unavailable):
 
 
 class EngineFailed(ApiError):
+    """The engine behind us failed.
+
+    A `transient` failure is worth another try before the first token, `retry_after` seconds from
+    now where the engine said so. `finish_reason` is set where a refusal has one (content_filter).
+    """
+
     status = 502
     code = "inference_error"
     detail = "The inference service failed."
+    transient: bool = False
+    retry_after: float | None = None
+    finish_reason: str | None = None
 
 
 class EngineRefused(EngineFailed):
     code = "inference_refused"
     detail = "The inference service refused the request."
+
+
+class ModelNotFound(EngineFailed):
+    code = "model_not_found"
+    detail = "The inference service does not have this model."
+
+
+class ContextTooLong(EngineFailed):
+    code = "context_too_long"
+    detail = "The conversation is too long for this model."
 
 
 class EngineProtocol(EngineFailed):
@@ -323,6 +345,14 @@ class EngineUnavailable(EngineFailed):
     status = 503
     code = "inference_unavailable"
     detail = "The inference service cannot be reached."
+    transient = True
+
+
+class EngineOverloaded(EngineFailed):
+    status = 503
+    code = "inference_overloaded"
+    detail = "The inference service has too much to do. Try again in a moment."
+    transient = True
 
 
 class EngineTimeout(EngineFailed):
