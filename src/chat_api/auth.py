@@ -188,10 +188,10 @@ def _refusal() -> NotAuthenticated:
 
 async def _read_at_most(response: aiohttp.ClientResponse, limit: int) -> bytes:
     """The body; cut, and so no longer JSON, where it is longer than `limit` bytes."""
-    body = b""
+    body = bytearray()
     while len(body) <= limit and (chunk := await response.content.read(limit)):
         body += chunk
-    return body if len(body) <= limit else b""
+    return bytes(body) if len(body) <= limit else b""
 
 
 def _object(body: bytes) -> dict[str, object] | None:
