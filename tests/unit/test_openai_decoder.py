@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chat_api.engines.engine import Event, Usage
-from chat_api.engines.openai import OpenAIDecoder, retry_after_of
+from chat_api.engines.http import retry_after_of
+from chat_api.engines.openai import OpenAIDecoder
 from chat_api.errors import (
     ContextTooLong,
     EngineFailed,
@@ -295,9 +296,7 @@ STREAMS: dict[str, tuple[bytes, Outcome]] = {
         Outcome("a\ufffdb\ufffd", "", "stop"),
     ),
     "U+2028 and what looks like an event": (
-        sse(
-            '{"choices":[{"delta":{"content":"\u2028 \\n\\ndata: [DONE]"}}]}'.encode(), STOP, DONE
-        ),
+        sse('{"choices":[{"delta":{"content":"\u2028 \\n\\ndata: [DONE]"}}]}'.encode(), STOP, DONE),
         Outcome("\u2028 \n\ndata: [DONE]", "", "stop"),
     ),
     "OpenAI's error in the stream": (
@@ -444,9 +443,7 @@ def test_an_error_body_without_an_end_is_not_waited_for() -> None:
         ({"retry-after-ms": "nan"}, None),
     ],
 )
-def test_retry_after_is_read_in_every_form(
-    headers: dict[str, str], seconds: float | None
-) -> None:
+def test_retry_after_is_read_in_every_form(headers: dict[str, str], seconds: float | None) -> None:
     assert retry_after_of(headers) == seconds
 
 

@@ -5,7 +5,10 @@ followed. Errors of the network become ours here.
 """
 
 import asyncio
+import re
+import time
 from collections.abc import Mapping, Sequence
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,6 +30,8 @@ from chat_api.telemetry import log
 
 MOST_JSON_BYTES = 4_000_000
 OVERLOADED_STATUS = 529  # Anthropic's, and others'; it has no name in HTTP
+
+_SECONDS = re.compile(r"\d{1,9}(\.\d{1,9})?")
 
 # What aiohttp raises, and our name for it; the first that fits. A test walks aiohttp's own tree.
 TRANSLATION: tuple[tuple[type[BaseException], type[EngineFailed]], ...] = (
@@ -66,6 +71,20 @@ def failure_of(status: int) -> type[EngineFailed] | None:
     if 400 <= status < 500:
         return EngineRefused
     return EngineFailed if status >= 500 else EngineProtocol
+
+
+def retry_after_of(headers: Mapping[str, str]) -> float | None:
+    """The seconds of a `Retry-After` (RFC 9110, section 10.2.3) or `retry-after-ms`."""
+    try:
+        text = headers.get("retry-after-ms", "").strip()
+        if _SECONDS.fullmatch(text):
+            return float(text) / 1000
+        text = headers.get("retry-after", "").strip()
+        if _SECONDS.fullmatch(text):
+            return float(text)
+        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
+    except (ValueError, TypeError, OverflowError):
+        return None
 
 
 class EngineHttp:

@@ -11,7 +11,6 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from email.utils import parsedate_to_datetime
 from enum import Enum
 from http import HTTPStatus
 from typing import Any
@@ -20,7 +19,6 @@ import aiohttp
 import orjson
 
 from chat_api import sse
-from chat_api.engines.decoding import _read_leniently, _storable
 from chat_api.engines.engine import (
     Deliver,
     Event,
@@ -31,8 +29,9 @@ from chat_api.engines.engine import (
     Request,
     Usage,
 )
-from chat_api.engines.http import OVERLOADED_STATUS, EngineHttp
+from chat_api.engines.http import OVERLOADED_STATUS, EngineHttp, retry_after_of
 from chat_api.engines.reasoning import Splitter
+from chat_api.engines.untrusted import read_leniently, storable
 from chat_api.errors import (
     ContextTooLong,
     EngineFailed,
@@ -100,7 +99,6 @@ _OPTIONAL = frozenset(
 _NOT_TAKEN = re.compile(
     r"unrecogni|unsupported|unknown|unexpected|not (supported|permitted|allowed)", re.IGNORECASE
 )
-_SECONDS = re.compile(r"\d{1,9}(\.\d{1,9})?")
 _FILTERED = frozenset({"content_filter", "content_policy_violation"})
 _MOST_ERROR_BYTES = 65_536
 
@@ -151,20 +149,6 @@ def _refused_parameter(error: Mapping[str, Any]) -> str | None:
     if not isinstance(message, str) or not _NOT_TAKEN.search(message):
         return None
     return next((word for word in re.findall(r"\w+", message[:2000]) if word in _OPTIONAL), None)
-
-
-def retry_after_of(headers: Mapping[str, str]) -> float | None:
-    """The seconds of a `Retry-After` (RFC 9110, section 10.2.3) or `retry-after-ms`."""
-    try:
-        text = headers.get("retry-after-ms", "").strip()
-        if _SECONDS.fullmatch(text):
-            return float(text) / 1000
-        text = headers.get("retry-after", "").strip()
-        if _SECONDS.fullmatch(text):
-            return float(text)
-        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
-    except (ValueError, TypeError, OverflowError):
-        return None
 
 
 # --- what is sent back --------------------------------------------------------------------------
@@ -295,7 +279,7 @@ class OpenAIDecoder:
     def _take_whole(self, body: bytes, arrived: list[Event]) -> None:
         """A whole answer in one JSON document, from an engine that does not stream."""
         try:
-            document = _storable(orjson.loads(body))
+            document = storable(orjson.loads(body))
         except (orjson.JSONDecodeError, RecursionError):
             raise EngineProtocol from None
         if not _is_error(document):
@@ -335,9 +319,9 @@ class OpenAIDecoder:
         try:
             document = orjson.loads(data)
             if b"\\u" in data:
-                document = _storable(document)
+                document = storable(document)
         except (orjson.JSONDecodeError, RecursionError):
-            document = _read_leniently(data)
+            document = read_leniently(data)
         if not isinstance(document, dict):
             raise EngineProtocol
         before = len(arrived)
@@ -635,9 +619,7 @@ class OpenAIEngine:
         listed = document.get("data") if isinstance(document, dict) else document
         if not isinstance(listed, list):
             raise EngineProtocol
-        models = [
-            model for item in listed[:_MOST_MODELS] if (model := _model_of(item, self.name))
-        ]
+        models = [model for item in listed[:_MOST_MODELS] if (model := _model_of(item, self.name))]
         self._kind = _kind_of_engine(listed)
         if self._kind is Kind.LLAMA_CPP and len(models) == 1:
             tokens = await self._context_tokens(trace_id)
