@@ -164,6 +164,31 @@ REFUSALS = Counter(
 INFERENCE_FAILURES = Counter(
     "chat_api_inference_failures_total", "Failed inference calls, by our name for it", ["code"]
 )
+ENGINE_REQUESTS = Counter(
+    "chat_api_engine_requests_total",
+    "Requests for an answer to an engine, by outcome (`ok` or our name for the failure)",
+    ["engine", "outcome"],
+)
+ENGINE_RETRIES = Counter(
+    "chat_api_engine_retries_total",
+    "Requests that were made again before a first event",
+    ["engine"],
+)
+ENGINE_FALLBACKS = Counter(
+    "chat_api_engine_fallbacks_total", "Answers that went to an engine as a fallback", ["engine"]
+)
+ENGINE_FIRST_EVENT_SECONDS = Histogram(
+    "chat_api_engine_first_event_seconds",
+    "Time from a request to an engine to its first event",
+    ["engine"],
+    buckets=(0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+)
+ENGINE_CIRCUIT_OPEN = Gauge(
+    "chat_api_engine_circuit_open",
+    "Whether an engine is not asked because it failed repeatedly",
+    ["engine"],
+    multiprocess_mode="max",
+)
 DATABASE_ERRORS = Counter(
     "chat_api_database_errors_total", "Statements that failed because of the database"
 )

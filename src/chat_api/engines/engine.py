@@ -8,9 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from chat_api.errors import EngineFailed
+from chat_api.errors import EngineRefused
 
 Message = Mapping[str, str]
+# A model_tag has at most 100 characters, an engine's name among them.
+MOST_NAME_CHARS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +49,9 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """One model of an engine, as the engine lists it."""
+    """One model of an engine. `id` is the engine's own name for it, `name` ours."""
 
+    id: str
     name: str
     source: str = ""
     path: str = ""
@@ -75,6 +78,7 @@ class Request:
     """
 
     model: str
+    """The engine's own name for it."""
     messages: Sequence[Message]
     trace_id: str
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -104,7 +108,7 @@ class Decoder(Protocol):
         Raise EngineFailed for an error of the engine or for what is no answer.
         """
 
-    def end(self, arrived: list[Event]) -> None:
+    def end(self, arrived: list[Event], /) -> None:
         """No more bytes come. Return if the answer is whole; raise EngineFailed if it is not."""
 
 
@@ -121,13 +125,13 @@ class Engine(Protocol):
         life. Cancelling closes the request.
         """
 
-    async def can_continue(self, request: Request) -> bool:
+    async def can_continue(self, request: Request, /) -> bool:
         """Whether the engine goes on from `request.beginning` instead of starting over."""
 
     async def list_models(self, trace_id: str) -> Listing:
         """The engine's models."""
 
-    async def swap(self, model: str, trace_id: str) -> "Reply":
+    async def swap(self, model: str, trace_id: str, /) -> "Reply":
         """Load another model; ModelRefused where the engine has no such function."""
 
 
@@ -139,17 +143,5 @@ class Reply:
     body: bytes
 
 
-__all__ = [
-    "Decoder",
-    "Deliver",
-    "Engine",
-    "EngineFailed",
-    "Event",
-    "Limits",
-    "Listing",
-    "Message",
-    "ModelInfo",
-    "Reply",
-    "Request",
-    "Usage",
-]
+class CannotContinue(EngineRefused):
+    """The engine does not go on from this beginning; the answer may be asked for from its start."""

@@ -19,8 +19,12 @@ import aiohttp
 import orjson
 
 from chat_api import sse
+from chat_api.engines.configuration import Configured
 from chat_api.engines.engine import (
+    MOST_NAME_CHARS,
+    CannotContinue,
     Deliver,
+    Engine,
     Event,
     Limits,
     Listing,
@@ -44,6 +48,7 @@ from chat_api.errors import (
     ModelNotFound,
     ModelRefused,
 )
+from chat_api.settings import Settings
 from chat_api.telemetry import log
 
 # --- what may go wrong --------------------------------------------------------------------------
@@ -619,7 +624,7 @@ class OpenAIEngine:
         listed = document.get("data") if isinstance(document, dict) else document
         if not isinstance(listed, list):
             raise EngineProtocol
-        models = [model for item in listed[:_MOST_MODELS] if (model := _model_of(item, self.name))]
+        models = [model for item in listed[:_MOST_MODELS] if (model := _model_of(item))]
         self._kind = _kind_of_engine(listed)
         if self._kind is Kind.LLAMA_CPP and len(models) == 1:
             tokens = await self._context_tokens(trace_id)
@@ -643,13 +648,9 @@ class OpenAIEngine:
         """Where llama.cpp's own endpoints are: beside `/v1`."""
         return self._http.url.removesuffix("/v1")
 
-    async def swap(self, model: str, trace_id: str) -> Reply:
+    async def swap(self, _model: str, _trace_id: str) -> Reply:
         """Raises ModelRefused: models are chosen per message here."""
         raise ModelRefused(HTTPStatus.CONFLICT)
-
-
-class CannotContinue(EngineRefused):
-    """The engine does not go on from this beginning; the answer may be asked for from its start."""
 
 
 def _kind_of_engine(listed: list[Any]) -> Kind:
@@ -662,13 +663,18 @@ def _kind_of_engine(listed: list[Any]) -> Kind:
     return Kind.UNKNOWN
 
 
-def _model_of(item: object, source: str) -> ModelInfo | None:
+def _model_of(item: object) -> ModelInfo | None:
     if not isinstance(item, dict):
         return None
-    name = item.get("id") or item.get("name")
-    if not isinstance(name, str) or not 0 < len(name) <= 500 or not name.isprintable():
+    model = item.get("id") or item.get("name")
+    if not isinstance(model, str) or not model.isprintable():
         return None
-    meta = item.get("meta") if isinstance(item.get("meta"), dict) else {}
+    # llama.cpp names a model by its file, with the whole path.
+    is_file = model.endswith(".gguf")
+    name = re.split(r"[/\\\\]", model)[-1].removesuffix(".gguf") if is_file else model
+    if not 0 < len(name) <= MOST_NAME_CHARS:
+        return None
+    meta = found if isinstance(found := item.get("meta"), dict) else {}
     sizes = (
         item.get("max_model_len"),  # vLLM, SGLang
         meta.get("n_ctx"),  # llama.cpp
@@ -676,8 +682,27 @@ def _model_of(item: object, source: str) -> ModelInfo | None:
         item.get("context_window"),  # Groq
     )
     tokens = next((size for size in map(_tokens, sizes) if size), None)
-    return ModelInfo(name, source=source, context_tokens=tokens)
+    return ModelInfo(model, name, path=model if is_file else "", context_tokens=tokens)
 
 
 def _tokens(value: object) -> int | None:
     return value if type(value) is int and 0 < value < 2**31 else None
+
+
+def make_engine(
+    session: aiohttp.ClientSession, configured: Configured, settings: Settings
+) -> Engine:
+    """The client of a configured engine; see catalogue.DIALECTS."""
+    key = configured.key.get_secret_value()
+    return OpenAIEngine(
+        EngineHttp(
+            session,
+            name=configured.settings.name,
+            url=configured.settings.url,
+            headers=[("Authorization", f"Bearer {key}")] if key else [],
+            connect_timeout_seconds=settings.connect_timeout_seconds,
+        ),
+        name=configured.settings.name,
+        max_event_bytes=settings.max_event_bytes,
+        continues=configured.settings.continues,
+    )

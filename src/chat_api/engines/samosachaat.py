@@ -12,8 +12,10 @@ import aiohttp
 import orjson
 
 from chat_api import sse
+from chat_api.engines.configuration import Configured
 from chat_api.engines.engine import (
     Deliver,
+    Engine,
     Event,
     Limits,
     Listing,
@@ -24,11 +26,9 @@ from chat_api.engines.engine import (
 from chat_api.engines.http import EngineHttp, failure_of, retry_after_of
 from chat_api.engines.untrusted import read_leniently, storable
 from chat_api.errors import EngineFailed, EngineIncomplete, EngineProtocol, EngineRefused
+from chat_api.settings import INFERENCE_MESSAGE_CHARS, INFERENCE_REQUEST_CHARS, Settings
 from chat_api.telemetry import log
 
-# What the inference service accepts (its contract, not a choice of ours).
-MESSAGE_CHARS = 8_000
-REQUEST_CHARS = 32_000
 _SHORT_TIMEOUT = aiohttp.ClientTimeout(total=10)
 _OPTIONS = ("temperature", "max_tokens", "top_k", "force_web_search")
 # Fields by which our stream speaks of itself: an upstream event must not be able to imitate them.
@@ -73,10 +73,9 @@ def decode_event(data: bytes) -> Event | None:
 class SamosachaatDecoder:
     """One response of `/generate`; see Decoder."""
 
-    is_complete = False
-    finish_reason = None
-
     def __init__(self, max_event_bytes: int) -> None:
+        self.is_complete = False
+        self.finish_reason: str | None = None
         self._events = sse.Parser(max_event_bytes)
 
     def begin(self, status: int, headers: Mapping[str, str]) -> None:
@@ -120,7 +119,7 @@ class SamosachaatDecoder:
 class SamosachaatEngine:
     """A client of the service; see Engine. It answers with whichever model it has loaded."""
 
-    limits = Limits(MESSAGE_CHARS, REQUEST_CHARS, takes_system=False)
+    limits = Limits(INFERENCE_MESSAGE_CHARS, INFERENCE_REQUEST_CHARS, takes_system=False)
 
     def __init__(
         self, http: EngineHttp, *, name: str, swap_timeout_seconds: float, max_event_bytes: int
@@ -172,8 +171,27 @@ def _model_of(item: object) -> ModelInfo | None:
     source, path = item.get("source"), item.get("path")
     return ModelInfo(
         name,
+        name,
         source=source if isinstance(source, str) else "",
         path=path if isinstance(path, str) else "",
         available=item.get("available") is not False,
         loaded=item.get("loaded") is True,
+    )
+
+
+def make_engine(
+    session: aiohttp.ClientSession, configured: Configured, settings: Settings
+) -> Engine:
+    """The client of a configured engine; see catalogue.DIALECTS."""
+    return SamosachaatEngine(
+        EngineHttp(
+            session,
+            name=configured.settings.name,
+            url=configured.settings.url,
+            headers=[("X-Internal-API-Key", configured.key.get_secret_value())],
+            connect_timeout_seconds=settings.connect_timeout_seconds,
+        ),
+        name=configured.settings.name,
+        swap_timeout_seconds=settings.swap_timeout_seconds,
+        max_event_bytes=settings.max_event_bytes,
     )

@@ -1,22 +1,12 @@
-"""JSON from an engine, as it may be stored and passed on. Nothing that an engine sends is trusted."""
+"""JSON from an engine, which is not trusted, as it may be stored and passed on."""
 
 import json
 import re
 from typing import Any
 
-import orjson
-
 from chat_api.errors import EngineProtocol
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
-
-
-def read_json(data: bytes | bytearray) -> Any:
-    """The document, as it is. Raise EngineProtocol for what is no JSON."""
-    try:
-        return orjson.loads(data)
-    except orjson.JSONDecodeError:
-        return read_leniently(data)
 
 
 def read_leniently(data: bytes | bytearray) -> Any:
