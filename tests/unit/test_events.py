@@ -103,11 +103,6 @@ def test_events_are_those_of_the_contract() -> None:
     }
 
 
-def test_an_undone_regeneration_is_known_by_its_end() -> None:
-    assert events.is_undone(events.done("m", "failed", 0, 1, kept_message_id="old").decode())
-    assert not events.is_undone(events.done("m", "failed", 0, 1).decode())
-
-
 def test_rows_are_read_from_the_place_on() -> None:
     rows = (tokens(0, "abc"), tokens(3, "de"))
     assert numbers(*rows) == [0, 1, 2, 3, 4]
