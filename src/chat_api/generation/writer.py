@@ -26,10 +26,10 @@ from chat_api.generation.events import Written
 from chat_api.generation.options import Options
 from chat_api.generation.running import RunningGeneration, StopReason
 from chat_api.telemetry import (
-    ANSWERS,
+    ENGINE_FAILURES,
     FIRST_TOKEN_SECONDS,
-    INFERENCE_FAILURES,
-    RUNNING_ANSWERS,
+    GENERATIONS,
+    RUNNING_GENERATIONS,
     TOKENS,
     log,
 )
@@ -71,14 +71,14 @@ class GenerationWriter:
             earlier.stop_writing(StopReason.NOT_OURS)  # an attempt of ours that was taken away
         answer = RunningGeneration(lease)
         self._running[lease.message_id] = answer
-        RUNNING_ANSWERS.set(len(self._running))
+        RUNNING_GENERATIONS.set(len(self._running))
         self._log.notice()
         try:
             yield answer
         finally:
             if self._running.get(lease.message_id) is answer:
                 del self._running[lease.message_id]
-            RUNNING_ANSWERS.set(len(self._running))
+            RUNNING_GENERATIONS.set(len(self._running))
             answer.close()
 
     def _is_outdated(self, lease: Lease) -> bool:
@@ -122,7 +122,7 @@ class GenerationWriter:
             if failure is None:
                 await self._end(answer, "complete")
                 return
-            INFERENCE_FAILURES.labels(failure.code).inc()
+            ENGINE_FAILURES.labels(failure.code).inc()
             cut_off = answer.token_count > 0 or isinstance(failure, EngineIncomplete)
             await self._end(answer, "interrupted" if cut_off else "failed", failure)
 
@@ -217,7 +217,7 @@ class GenerationWriter:
         answer.saved = True
         if answer.pump is not None:  # else another process has counted them
             TOKENS.inc(written.token_count)
-        ANSWERS.labels(status).inc()
+        GENERATIONS.labels(status).inc()
         log.info(
             "answer_ended",
             message_id=lease.message_id,
