@@ -16,7 +16,7 @@ from chat_api.db.event_log import LogRow, Page
 from chat_api.errors import DatabaseUnavailable
 from chat_api.generation.registry import Registry
 from chat_api.generation.running import RunningGeneration, StopReason
-from chat_api.telemetry import LOG_ROWS, log
+from chat_api.telemetry import EVENT_LOG_ROWS, log
 
 _MOST_BATCH_CHARS = 4_000_000
 
@@ -63,7 +63,7 @@ class LogWriter:
         except DatabaseUnavailable:
             self._failed = True
             raise
-        LOG_ROWS.inc(len(rows))
+        EVENT_LOG_ROWS.inc(len(rows))
         written = {row.message_id: row.last_event for row in rows}
         for generation in running:
             state = held.get(generation.message_id)

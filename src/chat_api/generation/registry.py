@@ -10,7 +10,7 @@ from uuid import uuid4
 from chat_api.db.generations import Lease
 from chat_api.errors import ApiError
 from chat_api.generation.running import RunningGeneration, StopReason
-from chat_api.telemetry import RUNNING_ANSWERS, log
+from chat_api.telemetry import RUNNING_GENERATIONS, log
 
 _T = TypeVar("_T")
 
@@ -51,7 +51,7 @@ class Registry:
         generation = RunningGeneration(lease, clock=self._clock)
         self._running[lease.message_id] = generation
         self._is_busy.set()
-        RUNNING_ANSWERS.set(len(self._running))
+        RUNNING_GENERATIONS.set(len(self._running))
         return generation
 
     def remove(self, generation: RunningGeneration) -> None:
@@ -61,7 +61,7 @@ class Registry:
             del self._running[generation.message_id]
         if not self._running:
             self._is_busy.clear()
-        RUNNING_ANSWERS.set(len(self._running))
+        RUNNING_GENERATIONS.set(len(self._running))
         generation.close()
 
     def is_outdated(self, lease: Lease) -> bool:

@@ -27,9 +27,9 @@ from chat_api.generation.registry import Registry
 from chat_api.generation.retrying import until_available
 from chat_api.generation.running import RunningGeneration, StopReason
 from chat_api.telemetry import (
-    ANSWERS,
+    ENGINE_FAILURES,
     FIRST_TOKEN_SECONDS,
-    INFERENCE_FAILURES,
+    GENERATIONS,
     TOKENS,
     log,
 )
@@ -107,7 +107,7 @@ class GenerationWriter:
             if failure is None:
                 await self._end(generation, "complete")
                 return
-            INFERENCE_FAILURES.labels(failure.code).inc()
+            ENGINE_FAILURES.labels(failure.code).inc()
             is_cut_off = generation.token_count > 0 or isinstance(failure, EngineIncomplete)
             await self._end(generation, "interrupted" if is_cut_off else "failed", failure)
 
@@ -188,7 +188,7 @@ class GenerationWriter:
         generation.saved = True
         if generation.pump is not None:  # else another process has counted them
             TOKENS.inc(ending.token_count)
-        ANSWERS.labels(status).inc()
+        GENERATIONS.labels(status).inc()
         log.info(
             "generation_ended",
             message_id=generation.message_id,
