@@ -1,6 +1,7 @@
 """Events, their ids, and what a log adds up to."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -123,8 +124,9 @@ def test_rows_may_overlap() -> None:
     assert written(rows) == Written("abcdef", 6)
 
 
-def test_a_snapshot_stands_for_all_up_to_its_number() -> None:
-    snapshot = row(2, events.snapshot("abcdef"), last=6)
+@pytest.mark.parametrize("is_snapshot", [True, None])  # None: of the version before
+def test_a_snapshot_stands_for_all_up_to_its_number(is_snapshot: bool | None) -> None:
+    snapshot = replace(row(2, events.snapshot("abcdef"), last=6), is_snapshot=is_snapshot)
     rows = (tokens(0, "ab"), snapshot, tokens(7, "gh"))
     assert numbers(*rows) == [0, 1, 6, 7, 8]
     assert numbers(*rows, after=4) == [6, 7, 8]
