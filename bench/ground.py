@@ -119,7 +119,7 @@ class Ground:
     def service(self, **settings: str) -> Iterator[Subject]:
         """The chat API, with every promise on, and no answers of an earlier one to take up."""
         with suppress(asyncpg.UndefinedTableError):
-            self.sql("TRUNCATE generations, answer_log, listeners")
+            self.sql("TRUNCATE generations, event_log, subscriptions")
         port = free_port()
         command = [sys.executable, "-m", "chat_api.cli", "serve", "--port", str(port)]
         environment = {**self.environment, "DRAIN_SECONDS": "0", **settings}

@@ -2,7 +2,7 @@
 
     make bench-log    (or: python bench/log_cost.py --answers 100 --answers 1000 --seconds 10)
 
-Writes as the service does (`db.answers.append_log`, a batch every 160 ms, 4 tokens an answer and
+Writes as the service does (`db.event_log.append`, a batch every 160 ms, 4 tokens an answer and
 batch, which is 25 tokens/s each) to an embedded PostgreSQL with its default durability, and follows
 every tenth answer as a second replica would.
 """
@@ -21,11 +21,12 @@ import psutil
 from uuid_utils.compat import uuid7
 
 from chat_api.db import event_log as db_event_log
-from chat_api.db import generations, queries
+from chat_api.db import queries, sends
 from chat_api.db.database import Database
 from chat_api.db.event_log import LogRow
-from chat_api.db.generations import Draft, Lease
+from chat_api.db.generations import Lease
 from chat_api.db.migrate import migrate
+from chat_api.db.sends import Draft
 from chat_api.local.postgres import EmbeddedPostgres
 
 BATCH_SECONDS = 0.16
@@ -49,7 +50,7 @@ async def begin(db: Database, process: str, count: int) -> list[Lease]:
         await queries.create_conversation(db, "bench", conversation_id, None, "default")
         draft = Draft(str(uuid7()), str(uuid7()), "Hello", None, "{}", "trace")
         async with db.transaction() as connection:
-            lease = await generations.begin(
+            lease = await sends.begin(
                 connection, "bench", conversation_id, draft, process=process, lease_seconds=3600
             )
         assert isinstance(lease, Lease)
@@ -82,7 +83,7 @@ async def measure(
         rows = [
             LogRow(lease.message_id, 1, last + 1, last + TOKENS_A_BATCH, events) for lease in leases
         ]
-        await db_event_log.append_log(db, process, rows)
+        await db_event_log.append(db, process, rows)
         statements.append(time.perf_counter() - started)
         started = time.perf_counter()
         places = [(lease.message_id, 1, last) for lease in followed]

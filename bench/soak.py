@@ -60,7 +60,7 @@ TOLERANCE: Mapping[str, tuple[float, float]] = {
     "connections": (0.10, 20),
     "database_connections": (0.0, 2),
     "log_rows": (0.20, 300),
-    "listeners": (0.20, 60),
+    "subscriptions": (0.20, 60),
 }
 PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
 
@@ -231,8 +231,8 @@ class Watch:
     async def sample(self) -> dict[str, Any]:
         """How things are now; lists have a place for each replica."""
         [row] = await self.db.fetch(
-            "SELECT (SELECT count(*) FROM answer_log) AS log_rows, "
-            "(SELECT count(*) FROM listeners) AS listeners, "
+            "SELECT (SELECT count(*) FROM event_log) AS log_rows, "
+            "(SELECT count(*) FROM subscriptions) AS subscriptions, "
             "(SELECT count(*) FROM generations WHERE ended_at IS NULL) AS running, "
             "(SELECT count(*) FROM conversations) AS conversations, "
             "(SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
@@ -294,7 +294,7 @@ def picture(samples: Sequence[Mapping[str, Any]], subtitle: str) -> None:
                 "Rows and running answers",
                 [
                     line("rows of the log", "log_rows"),
-                    line("listeners", "listeners"),
+                    line("subscriptions", "subscriptions"),
                     line("running answers", "running"),
                 ],
                 "minutes",

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import cached_property
 
 import aiohttp
 from fastapi import FastAPI, Request
@@ -21,6 +22,7 @@ from chat_api.api.services import Services
 from chat_api.auth import Authenticator
 from chat_api.db.database import UNAVAILABLE, Database
 from chat_api.db.migrate import Schema, migrate, schema_of
+from chat_api.db.sends import Quotas
 from chat_api.engines.samosachaat import SamosachaatEngine
 from chat_api.errors import (
     ApiError,
@@ -34,7 +36,19 @@ from chat_api.errors import (
 )
 from chat_api.frontend import Frontend
 from chat_api.generation.background import Background
-from chat_api.generation.service import Generations
+from chat_api.generation.clocks import TICK_SECONDS, Clocks
+from chat_api.generation.deletion import Deletions
+from chat_api.generation.drain import Drain
+from chat_api.generation.event_log import Follower, LogWriter
+from chat_api.generation.joining import Joins
+from chat_api.generation.prompts import Prompts
+from chat_api.generation.recovery import Recovery
+from chat_api.generation.registry import Registry
+from chat_api.generation.send_policy import SendPolicy
+from chat_api.generation.stopping import Stops
+from chat_api.generation.subscriptions import Subscriptions
+from chat_api.generation.takeover import Takeover
+from chat_api.generation.writer import GenerationWriter
 from chat_api.middleware import CatchAll, Trace
 from chat_api.settings import Settings, load_settings
 from chat_api.shutdown import drained_before_exit, ended_with_its_supervisor
@@ -145,76 +159,41 @@ async def _answer_validation_error(_request: Request, error: Exception) -> Respo
 def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        key = settings.internal_api_keys[0]
-        db = Database(
-            settings.database_url,
-            size=settings.database_pool_size,
-            timeout_seconds=settings.database_timeout_seconds,
-        )
-        # Leases and log must not wait behind requests, nor longer than a lease allows.
-        upkeep = Database(
-            settings.database_url,
-            size=UPKEEP_CONNECTIONS,
-            timeout_seconds=min(settings.database_timeout_seconds, settings.lease_seconds / 2),
-            refusals=db.refusals,
-        )
-        await db.open()
-        await upkeep.open()
-        # A connection each, so that no request is lost on one that the neighbour is just closing;
-        # and no limit to their number: that is the business of whoever opens streams.
+        # One connection per request, so that none is lost on one that the neighbour is just
+        # closing. Their number is bounded by that of the clients' connections.
         connector = aiohttp.TCPConnector(limit=0, force_close=True)
         async with aiohttp.ClientSession(
             connector=connector,
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
         ) as http:
-            inference = SamosachaatEngine(
-                http,
-                url=settings.inference_service_url,
-                internal_api_key=key,
-                connect_timeout_seconds=settings.connect_timeout_seconds,
-                swap_timeout_seconds=settings.swap_timeout_seconds,
-                max_event_bytes=settings.max_event_bytes,
-            )
-            answers = Generations(db, upkeep, inference, settings)
-            app.state.services = Services(
-                settings=settings,
-                db=db,
-                authenticator=Authenticator(
-                    http,
-                    url=settings.auth_service_url,
-                    internal_api_key=key,
-                    timeout_seconds=settings.auth_timeout_seconds,
-                    cache_size=settings.auth_cache_size,
-                    trusted_seconds=settings.auth_cache_seconds,
-                ),
-                inference=inference,
-                answers=answers,
-                failures=Failures(settings.unauthenticated_per_minute),
-                open_streams=OpenStreams(settings.max_open_streams),
-            )
-            starting = Background("start", _Starter(settings, db, answers).step)
+            process = _Process(settings, http)
+            await process.db.open()
+            await process.upkeep.open()
+            app.state.services = process.services
+            starting = Background("start", process.start_once_migrated)
             try:
                 async with starting:
-                    with drained_before_exit(answers.drain), ended_with_its_supervisor():
+                    with drained_before_exit(process.drain.drain), ended_with_its_supervisor():
                         yield
             finally:
-                await answers.stop()
-                await asyncio.gather(db.close(), upkeep.close())
+                await process.drain.stop(process.background)
+                await asyncio.gather(process.db.close(), process.upkeep.close())
 
     return lifespan
 
 
-class _Starter:
-    """Begins the work on answers once the schema is there; waits for the database until then."""
+class _Process:
+    """The objects of one process, each made once, from the settings and from the others."""
 
-    def __init__(self, settings: Settings, db: Database, answers: Generations) -> None:
+    def __init__(self, settings: Settings, http: aiohttp.ClientSession) -> None:
         self._settings = settings
-        self._db = db
-        self._answers = answers
+        self._http = http
+        self.registry = Registry()
 
-    async def step(self) -> None:
-        async with self._db.connection() as connection:
+    async def start_once_migrated(self) -> None:
+        """Start the background tasks once the schema is there; until then, wait for it."""
+        async with self.db.connection() as connection:
             schema = await schema_of(connection)
         if schema is Schema.BEHIND:
             if not self._settings.migrate_on_start:
@@ -222,8 +201,9 @@ class _Starter:
                 await asyncio.sleep(1)
                 return
             await self._migrate()
-        self._answers.start()
-        log.info("started", process=self._answers.process, schema=schema.value)
+        for task in self.background:
+            task.start()
+        log.info("started", process=self.registry.process, schema=schema.value)
         await asyncio.Event().wait()  # nothing more to do
 
     async def _migrate(self) -> None:
@@ -232,3 +212,195 @@ class _Starter:
         except UNAVAILABLE as error:
             raise DatabaseUnavailable from error
         log.info("migrated")
+
+    # --- neighbours ---
+
+    @cached_property
+    def db(self) -> Database:
+        """The connections of requests."""
+        return Database(
+            self._settings.database_url,
+            size=self._settings.database_pool_size,
+            timeout_seconds=self._settings.database_timeout_seconds,
+        )
+
+    @cached_property
+    def upkeep(self) -> Database:
+        """The connections of leases and event log.
+
+        They must not wait behind requests, nor longer than a lease allows.
+        """
+        settings = self._settings
+        return Database(
+            settings.database_url,
+            size=UPKEEP_CONNECTIONS,
+            timeout_seconds=min(settings.database_timeout_seconds, settings.lease_seconds / 2),
+            refusals=self.db.refusals,
+        )
+
+    @cached_property
+    def engine(self) -> SamosachaatEngine:
+        settings = self._settings
+        return SamosachaatEngine(
+            self._http,
+            url=settings.inference_service_url,
+            internal_api_key=settings.internal_api_keys[0],
+            connect_timeout_seconds=settings.connect_timeout_seconds,
+            swap_timeout_seconds=settings.swap_timeout_seconds,
+            max_event_bytes=settings.max_event_bytes,
+        )
+
+    @cached_property
+    def authenticator(self) -> Authenticator:
+        settings = self._settings
+        return Authenticator(
+            self._http,
+            url=settings.auth_service_url,
+            internal_api_key=settings.internal_api_keys[0],
+            timeout_seconds=settings.auth_timeout_seconds,
+            cache_size=settings.auth_cache_size,
+            trusted_seconds=settings.auth_cache_seconds,
+        )
+
+    # --- generations: running and reading them ---
+
+    @cached_property
+    def log_writer(self) -> LogWriter:
+        return LogWriter(self.upkeep, self.registry, every_seconds=self._settings.log_flush_seconds)
+
+    @cached_property
+    def follower(self) -> Follower:
+        return Follower(self.upkeep, every_seconds=self._settings.log_flush_seconds)
+
+    @cached_property
+    def writer(self) -> GenerationWriter:
+        return GenerationWriter(
+            self.db,
+            self.engine,
+            self.registry,
+            self.log_writer,
+            max_chars=self._settings.max_answer_chars,
+            max_bytes=self._settings.max_answer_bytes,
+        )
+
+    @cached_property
+    def subscriptions(self) -> Subscriptions:
+        return Subscriptions(
+            self.db,
+            self.follower,
+            self.registry,
+            lease_seconds=self._settings.lease_seconds,
+            heartbeat_seconds=self._settings.heartbeat_seconds,
+            slow_reader_seconds=self._settings.slow_reader_seconds,
+        )
+
+    @cached_property
+    def prompts(self) -> Prompts:
+        return Prompts(
+            system_prompt=self._settings.system_prompt,
+            thinking_prompt=self._settings.thinking_prompt,
+            max_messages=self._settings.max_conversation_history,
+            max_chars=self._settings.max_token_budget,
+        )
+
+    # --- generations: what clients ask for ---
+
+    @cached_property
+    def sends(self) -> SendPolicy:
+        settings = self._settings
+        return SendPolicy(
+            self.db,
+            self.registry,
+            self.prompts,
+            self.writer,
+            self.subscriptions,
+            self.joins,
+            self.stops,
+            quotas=Quotas(settings.messages_per_minute, settings.max_running_answers),
+            lease_seconds=settings.lease_seconds,
+        )
+
+    @cached_property
+    def joins(self) -> Joins:
+        return Joins(self.db, self.registry, self.subscriptions)
+
+    @cached_property
+    def stops(self) -> Stops:
+        return Stops(
+            self.db,
+            self.registry,
+            self.writer,
+            lease_seconds=self._settings.lease_seconds,
+            timeout_seconds=self._settings.database_timeout_seconds,
+        )
+
+    @cached_property
+    def services(self) -> Services:
+        return Services(
+            settings=self._settings,
+            db=self.db,
+            authenticator=self.authenticator,
+            engine=self.engine,
+            registry=self.registry,
+            sends=self.sends,
+            joins=self.joins,
+            stops=self.stops,
+            deletions=Deletions(self.db, self.registry),
+            failures=Failures(self._settings.unauthenticated_per_minute),
+            open_streams=OpenStreams(self._settings.max_open_streams),
+        )
+
+    # --- generations: what goes on in the background ---
+
+    @cached_property
+    def takeover(self) -> Takeover:
+        return Takeover(
+            self.db,
+            self.upkeep,
+            self.registry,
+            self.prompts,
+            self.writer,
+            interrupts=self._settings.on_crash == "interrupt",
+        )
+
+    @cached_property
+    def recovery(self) -> Recovery:
+        return Recovery(
+            self.upkeep,
+            self.registry.process,
+            self.registry.held,
+            lambda: self.subscriptions.message_ids,
+            self.takeover.begin,
+            lease_seconds=self._settings.lease_seconds,
+            log_retention_seconds=self._settings.log_retention_seconds,
+        )
+
+    @cached_property
+    def clocks(self) -> Clocks:
+        return Clocks(
+            self.registry,
+            self.subscriptions,
+            first_token_seconds=self._settings.first_token_timeout_seconds,
+            token_seconds=self._settings.token_timeout_seconds,
+            generation_seconds=self._settings.answer_timeout_seconds,
+        )
+
+    @cached_property
+    def drain(self) -> Drain:
+        return Drain(
+            self.upkeep,
+            self.registry,
+            self.log_writer,
+            self.subscriptions,
+            self.recovery,
+            drain_seconds=self._settings.drain_seconds,
+        )
+
+    @cached_property
+    def background(self) -> tuple[Background, ...]:
+        return (
+            Background("write-log", self.log_writer.step),
+            Background("follow-log", self.follower.step),
+            Background("watch-clocks", self.clocks.step, every_seconds=TICK_SECONDS),
+            *self.recovery.tasks(),
+        )

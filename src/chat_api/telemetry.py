@@ -143,10 +143,10 @@ OPEN_CONNECTIONS = Gauge(
     "chat_api_open_connections", "Connections of clients open now", multiprocess_mode="livesum"
 )
 OPEN_STREAMS = Gauge("chat_api_open_streams", "Event streams open now", multiprocess_mode="livesum")
-RUNNING_ANSWERS = Gauge(
-    "chat_api_running_answers", "Answers being written now", multiprocess_mode="livesum"
+RUNNING_GENERATIONS = Gauge(
+    "chat_api_running_generations", "Generations running now", multiprocess_mode="livesum"
 )
-ANSWERS = Counter("chat_api_answers_total", "Answers that ended, by status", ["status"])
+GENERATIONS = Counter("chat_api_generations_total", "Generations that ended, by status", ["status"])
 TOKENS = Counter("chat_api_tokens_total", "Tokens received from the inference service")
 FIRST_TOKEN_SECONDS = Histogram(
     "chat_api_first_token_seconds",
@@ -161,8 +161,8 @@ REFUSALS = Counter(
     "Requests and connections over a limit or broken, by our name for it",
     ["code"],
 )
-INFERENCE_FAILURES = Counter(
-    "chat_api_inference_failures_total", "Failed inference calls, by our name for it", ["code"]
+ENGINE_FAILURES = Counter(
+    "chat_api_engine_failures_total", "Failed engine calls, by our name for the failure", ["code"]
 )
 ENGINE_REQUESTS = Counter(
     "chat_api_engine_requests_total",
@@ -192,5 +192,5 @@ ENGINE_CIRCUIT_OPEN = Gauge(
 DATABASE_ERRORS = Counter(
     "chat_api_database_errors_total", "Statements that failed because of the database"
 )
-LOG_ROWS = Counter("chat_api_log_rows_total", "Rows written to the log of running answers")
+EVENT_LOG_ROWS = Counter("chat_api_event_log_rows_total", "Rows written to the event log")
 TAKEOVERS = Counter("chat_api_takeovers_total", "Answers taken up after their replica died or left")

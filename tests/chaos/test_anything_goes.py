@@ -441,7 +441,7 @@ async def situation(pair: Pair, people: list[Person]) -> str:
             "SELECT now(), g.message_id, g.attempt, g.crashes, g.owner, g.lease_until, "
             "g.stop_requested, g.ended_at, g.status, g.last_event, (SELECT array_agg("
             "array[l.attempt, l.first_event, l.last_event] ORDER BY l.attempt, l.last_event) "
-            "FROM answer_log l WHERE l.message_id = g.message_id) AS log FROM generations g "
+            "FROM event_log l WHERE l.message_id = g.message_id) AS log FROM generations g "
             "WHERE g.ended_at IS NULL OR g.ended_at > now() - interval '90 seconds'"
         ):
             lines.append(str({name: str(value) for name, value in row.items()}))  # noqa: PERF401

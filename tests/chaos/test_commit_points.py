@@ -254,7 +254,7 @@ async def logged(pair: Pair, stream: Stream) -> None:
 
     async def there() -> bool:
         return bool(
-            await pair.db.value("SELECT coalesce(max(last_event), -1) >= $1 FROM answer_log", last)
+            await pair.db.value("SELECT coalesce(max(last_event), -1) >= $1 FROM event_log", last)
         )
 
     await eventually(there)

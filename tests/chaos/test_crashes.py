@@ -35,7 +35,7 @@ async def logged(pair: Pair, message_id: str, last_event: int) -> None:
     async def there() -> bool:
         return bool(
             await pair.db.value(
-                "SELECT max(last_event) >= $2 FROM answer_log WHERE message_id = $1",
+                "SELECT max(last_event) >= $2 FROM event_log WHERE message_id = $1",
                 message_id,
                 last_event,
             )
@@ -447,7 +447,7 @@ async def test_case_26_a_replica_frozen_past_its_lease_writes_nothing_when_it_wa
     assert await state(pair, message_id) == (2, 1, "complete")
     # The log of the earlier attempt has nothing that came after the fence.
     last = await pair.db.value(
-        "SELECT max(last_event) FROM answer_log WHERE message_id = $1 AND attempt = 1", message_id
+        "SELECT max(last_event) FROM event_log WHERE message_id = $1 AND attempt = 1", message_id
     )
     assert last == 6
     for client in pair.clients:
@@ -582,7 +582,7 @@ async def test_case_25_a_cursor_of_the_dead_attempt_gets_a_reset_after_the_end(
     client = pair.here if side == "here" else pair.there
     for sweep in (False, True):
         if sweep:
-            await pair.db.execute("DELETE FROM answer_log")
+            await pair.db.execute("DELETE FROM event_log")
         async with client.join(conversation["id"], cursor) as late:
             await late.rest()
             assert late.events[0].kind == "reset"

@@ -62,7 +62,7 @@ async def test_case_17_a_client_that_stops_reading_is_dropped_and_the_answer_goe
 
         def dropped() -> int:
             return sum(
-                line.get("event") == "slow_reader_dropped"
+                line.get("event") == "slow_subscription_dropped"
                 for service in pair.services
                 for line in service.logs()
             )

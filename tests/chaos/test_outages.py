@@ -296,7 +296,7 @@ async def test_case_28_a_full_disk_is_503_and_running_answers_wait_for_its_end(
     )
     async with pair.here.send(conversation["id"], "Count") as sender:
         await sender.until("token")
-        for table in ("messages", "answer_log"):
+        for table in ("messages", "event_log"):
             await pair.db.execute(
                 f"CREATE TRIGGER full_disk BEFORE INSERT OR UPDATE ON {table} "
                 "EXECUTE FUNCTION full_disk()"
@@ -306,7 +306,7 @@ async def test_case_28_a_full_disk_is_503_and_running_answers_wait_for_its_end(
             assert (await client.get("/api/health")).status_code == 200
         gate.open()
         await (await inference.call()).ended.wait()
-        for table in ("messages", "answer_log"):
+        for table in ("messages", "event_log"):
             await pair.db.execute(f"DROP TRIGGER full_disk ON {table}")
         await sender.rest()
         assert (length(sender.text), sender.done["status"]) == (10, "complete")
@@ -361,7 +361,7 @@ async def test_a_log_table_that_is_locked_holds_up_no_local_reader(
         await stream.until(numbered(5))
         connection = await pair.db.connect()
         async with connection.transaction():
-            await connection.execute("LOCK TABLE answer_log IN ACCESS EXCLUSIVE MODE")
+            await connection.execute("LOCK TABLE event_log IN ACCESS EXCLUSIVE MODE")
             await stream.until(numbered(90))
         await connection.close()
         await stream.rest(40)

@@ -32,7 +32,7 @@ async def finished(pair: Pair, count: int = 10) -> tuple[str, Stream]:
 
 async def forget_log(pair: Pair, message_id: str) -> None:
     """Do what the sweep does when the retention is over."""
-    await pair.db.execute("DELETE FROM answer_log WHERE message_id = $1", message_id)
+    await pair.db.execute("DELETE FROM event_log WHERE message_id = $1", message_id)
 
 
 @pytest.mark.case(15)
@@ -281,7 +281,7 @@ async def test_the_log_is_swept_when_its_retention_is_over(
     conversation, original = await finished(pair)
 
     async def swept() -> bool:
-        return bool(await pair.db.value("SELECT count(*) = 0 FROM answer_log"))
+        return bool(await pair.db.value("SELECT count(*) = 0 FROM event_log"))
 
     await eventually(swept)
     async with pair.there.join(conversation, original.events[3].id) as stream:
@@ -495,7 +495,7 @@ async def test_a_hole_in_the_log_is_never_skipped_and_costs_nothing(
             "'BEGIN INSERT INTO lost VALUES (new.first_event); RETURN NULL; END'"
         )
         await pair.db.execute(
-            "CREATE TRIGGER lost BEFORE INSERT ON answer_log FOR EACH ROW "
+            "CREATE TRIGGER lost BEFORE INSERT ON event_log FOR EACH ROW "
             f"WHEN (new.first_event = 6 AND new.message_id = '{message_id}') "
             "EXECUTE FUNCTION lose()"
         )
@@ -513,7 +513,7 @@ async def test_a_hole_in_the_log_is_never_skipped_and_costs_nothing(
         async def goes_on() -> bool:
             return bool(
                 await pair.db.value(
-                    "SELECT max(last_event) = 15 FROM answer_log WHERE message_id = $1", message_id
+                    "SELECT max(last_event) = 15 FROM event_log WHERE message_id = $1", message_id
                 )
             )
 

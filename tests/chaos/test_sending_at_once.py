@@ -146,7 +146,7 @@ async def test_a_reader_that_comes_back_at_once_keeps_the_conversation_busy(
             async def listened() -> bool:
                 return bool(
                     await pair.db.value(
-                        "SELECT 1 FROM listeners WHERE message_id = $1",
+                        "SELECT 1 FROM subscriptions WHERE message_id = $1",
                         stream.start["message_id"],
                     )
                 )

@@ -79,7 +79,7 @@ async def test_case_9_a_repeat_after_the_end_replays_it(pair: Pair, inference: I
         async with client.send(conversation["id"], "Count", headers=key) as again:
             assert await again.rest() == first.events
     message_id = first.start["message_id"]
-    await pair.db.execute("DELETE FROM answer_log WHERE message_id = $1", message_id)
+    await pair.db.execute("DELETE FROM event_log WHERE message_id = $1", message_id)
     for client in pair.clients:
         async with client.send(conversation["id"], "Count", headers=key) as again:
             await again.rest()
@@ -123,7 +123,7 @@ async def test_a_repeat_after_a_failure_replays_the_failure(
     first = await pair.here.ask_raw(conversation["id"], body, **key)
     problem = check_problem(first, 502, "message_id")
     if swept:
-        await pair.db.execute("DELETE FROM answer_log WHERE message_id = $1", problem["message_id"])
+        await pair.db.execute("DELETE FROM event_log WHERE message_id = $1", problem["message_id"])
     for client in pair.clients:
         again = await client.ask_raw(conversation["id"], body, **key)
         repeated = check_problem(again, 502, "message_id")
@@ -341,7 +341,7 @@ async def test_a_repeat_of_a_regeneration_that_failed_says_what_became_of_it(
         assert first.done["kept_message_id"] == old["id"]
     if swept:
         await pair.db.execute(
-            "DELETE FROM answer_log WHERE message_id = $1", first.start["message_id"]
+            "DELETE FROM event_log WHERE message_id = $1", first.start["message_id"]
         )
     for client in pair.clients:
         async with client.regenerate(conversation["id"], headers=key) as again:

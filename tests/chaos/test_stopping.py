@@ -251,8 +251,8 @@ async def test_case_13_deleting_a_conversation_ends_its_answer_and_leaves_nothin
             ("messages", "conversation_id", conversation["id"]),
             ("generations", "conversation_id", conversation["id"]),
             ("idempotency_keys", "conversation_id", conversation["id"]),
-            ("answer_log", "message_id", message_id),
-            ("listeners", "message_id", message_id),
+            ("event_log", "message_id", message_id),
+            ("subscriptions", "message_id", message_id),
         ):
             statement = f"SELECT count(*) FROM {table} WHERE {column} = $1"  # noqa: S608
             assert await pair.db.value(statement, value) == 0, table

@@ -23,7 +23,7 @@ from contextvars import ContextVar
 from types import ModuleType
 from typing import Any
 
-from chat_api.db import database, event_log, generations, leases
+from chat_api.db import database, event_log, generations, leases, sends
 
 _in_transaction: ContextVar[list[str] | None] = ContextVar("in_transaction", default=None)
 
@@ -49,9 +49,9 @@ def _around(module: ModuleType, name: str, work: str, counts: Callable[[Any], bo
     setattr(module, name, wrapped)
 
 
-def _inside(name: str, work: str, counts: Callable[[Any], bool]) -> None:
+def _inside(module: ModuleType, name: str, work: str, counts: Callable[[Any], bool]) -> None:
     """Crash before, inside or after the transaction that this is done in."""
-    original: Callable[..., Awaitable[Any]] = getattr(generations, name)
+    original: Callable[..., Awaitable[Any]] = getattr(module, name)
 
     @functools.wraps(original)
     async def wrapped(*arguments: Any, **named: Any) -> Any:
@@ -62,14 +62,14 @@ def _inside(name: str, work: str, counts: Callable[[Any], bool]) -> None:
             done.append(work)
         return result
 
-    setattr(generations, name, wrapped)
+    setattr(module, name, wrapped)
 
 
 def install() -> None:
     """Wrap the functions that write."""
-    _inside("begin", "begin", lambda result: isinstance(result, generations.Lease))
-    _inside("end", "end", lambda result: result is generations.Outcome.SAVED)
-    _around(event_log, "append_log", "log")
+    _inside(sends, "begin", "begin", lambda result: isinstance(result, generations.Lease))
+    _inside(generations, "end", "end", lambda result: result is generations.Outcome.SAVED)
+    _around(event_log, "append", "log")
     _around(leases, "claim_abandoned", "claim")
     _around(leases, "release", "release", lambda _: True)
     _around(leases, "take", "take")

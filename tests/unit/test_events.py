@@ -1,6 +1,7 @@
 """Events, their ids, and what a log adds up to."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -103,11 +104,6 @@ def test_events_are_those_of_the_contract() -> None:
     }
 
 
-def test_an_undone_regeneration_is_known_by_its_end() -> None:
-    assert events.is_undone(events.done("m", "failed", 0, 1, kept_message_id="old").decode())
-    assert not events.is_undone(events.done("m", "failed", 0, 1).decode())
-
-
 def test_rows_are_read_from_the_place_on() -> None:
     rows = (tokens(0, "abc"), tokens(3, "de"))
     assert numbers(*rows) == [0, 1, 2, 3, 4]
@@ -128,8 +124,9 @@ def test_rows_may_overlap() -> None:
     assert written(rows) == Written("abcdef", 6)
 
 
-def test_a_snapshot_stands_for_all_up_to_its_number() -> None:
-    snapshot = row(2, events.snapshot("abcdef"), last=6)
+@pytest.mark.parametrize("is_snapshot", [True, None])  # None: of the version before
+def test_a_snapshot_stands_for_all_up_to_its_number(is_snapshot: bool | None) -> None:
+    snapshot = replace(row(2, events.snapshot("abcdef"), last=6), is_snapshot=is_snapshot)
     rows = (tokens(0, "ab"), snapshot, tokens(7, "gh"))
     assert numbers(*rows) == [0, 1, 6, 7, 8]
     assert numbers(*rows, after=4) == [6, 7, 8]

@@ -21,17 +21,19 @@ from tests.unit.world import (
 )
 
 from chat_api.db import event_log as db_event_log
-from chat_api.db import generations, housekeeping, queries
+from chat_api.db import generations, housekeeping, queries, sends
 from chat_api.db import leases as db_leases
 from chat_api.db.database import Connection, Database
 from chat_api.db.event_log import Held, LogRow, Page
-from chat_api.db.generations import KeyReused, Lease, NoQuestion, Outcome, Repeat, Running, Turn
+from chat_api.db.generations import Lease, Outcome, Turn
+from chat_api.db.sends import Busy, Repeat
+from chat_api.errors import IdempotencyKeyReused, NothingToAnswer
 
 
 async def log_of(world: World, lease: Lease) -> list[tuple[int, int, int]]:
     return [
         (row.attempt, row.first_event, row.last_event)
-        for row in await db_event_log.read_log(world.pool, lease.message_id)
+        for row in await db_event_log.read(world.pool, lease.message_id)
     ]
 
 
@@ -98,12 +100,12 @@ async def test_a_send_keeps_question_answer_lease_and_listener_together(world: W
     generation = await world.generation(lease.message_id)
     assert str(generation["owner"]) == world.process
     assert (generation["status"], generation["ended_at"]) == ("generating", None)
-    listeners = await world.rows(
-        "SELECT process::text AS process, until > now() AS now FROM listeners "
+    subscriptions = await world.rows(
+        "SELECT process::text AS process, until > now() AS now FROM subscriptions "
         "WHERE message_id = $1",
         lease.message_id,
     )
-    assert listeners == [{"process": world.process, "now": True}]
+    assert subscriptions == [{"process": world.process, "now": True}]
     assert await world.value(
         "SELECT lease_until - now() BETWEEN '50 s' AND '60 s' FROM generations "
         "WHERE message_id = $1",
@@ -115,11 +117,11 @@ async def test_a_send_that_is_rolled_back_leaves_nothing(world: World) -> None:
     conversation = await world.conversation()
     draft = world.draft(key=key(str(uuid4())))
     async with rolled_back(world) as connection:
-        await generations.begin(
+        await sends.begin(
             connection, world.user, conversation, draft, process=world.process, lease_seconds=8
         )
     assert await world.messages(conversation) == []
-    for table in ("generations", "listeners"):
+    for table in ("generations", "subscriptions"):
         assert (
             await world.value(
                 f"SELECT count(*) FROM {table} WHERE message_id = $1",  # noqa: S608  # ours
@@ -137,13 +139,13 @@ async def test_a_busy_conversation_says_with_what_and_whether_anyone_listens(
     conversation = await world.conversation()
     lease = await world.lease(conversation)
     for content in ("And?", None):
-        assert await world.begin(conversation, world.draft(content)) == Running(
-            lease.message_id, listened=True
+        assert await world.begin(conversation, world.draft(content)) == Busy(
+            lease.message_id, has_subscribers=True
         )
-    await db_leases.stop_listening(world.pool, world.process, [lease.message_id])
-    assert await world.begin(conversation) == Running(lease.message_id, listened=False)
-    await db_leases.listen(world.pool, str(uuid4()), [lease.message_id], -1)  # it has run out
-    assert await world.begin(conversation) == Running(lease.message_id, listened=False)
+    await db_leases.unsubscribe(world.pool, world.process, [lease.message_id])
+    assert await world.begin(conversation) == Busy(lease.message_id, has_subscribers=False)
+    await db_leases.subscribe(world.pool, str(uuid4()), [lease.message_id], -1)  # it has run out
+    assert await world.begin(conversation) == Busy(lease.message_id, has_subscribers=False)
     assert len(await world.messages(conversation)) == 2
 
 
@@ -161,8 +163,8 @@ async def test_fifty_sends_at_once_are_one(fresh_database_url: str) -> None:
         conversation = await world.conversation()
         begun = await asyncio.gather(*(world.begin(conversation) for _ in range(50)))
         (lease,) = [one for one in begun if isinstance(one, Lease)]
-        assert {one for one in begun if isinstance(one, Running)} == {
-            Running(lease.message_id, listened=True)
+        assert {one for one in begun if isinstance(one, Busy)} == {
+            Busy(lease.message_id, has_subscribers=True)
         }
         assert len(begun) == 50
         assert len(await world.messages(conversation)) == 2
@@ -206,7 +208,7 @@ async def test_two_messages_cannot_stand_at_one_position(world: World) -> None:
 
 async def test_without_a_question_there_is_nothing_to_answer(world: World) -> None:
     conversation = await world.conversation()
-    with pytest.raises(NoQuestion):
+    with pytest.raises(NothingToAnswer):
         await world.begin(conversation, world.draft(None))
     assert await world.messages(conversation) == []
 
@@ -234,7 +236,7 @@ async def test_a_complete_regeneration_takes_the_place(world: World) -> None:
         (0, "user", "complete", "Why?"),
         (1, "assistant", "complete", "new"),
     ]
-    assert not await generations.is_there(world.pool, old.message_id)
+    assert not await generations.message_exists(world.pool, old.message_id)
     assert await world.end(await world.regeneration(conversation), "newer") is Outcome.SAVED
     assert (await world.messages(conversation))[1] == (1, "assistant", "complete", "newer")
 
@@ -248,10 +250,10 @@ async def test_an_undone_regeneration_goes_and_is_remembered(status: str, world:
     assert await world.end(new, "half", status=status) is Outcome.SAVED
     after = await world.rows("SELECT * FROM messages WHERE conversation_id = $1", conversation)
     assert after == before
-    begun = await generations.read_begun(world.pool, new.message_id)
+    begun = await generations.read_generation(world.pool, new.message_id)
     assert begun is not None
     assert (begun.ended, begun.status) == (True, status)
-    assert await world.begin(conversation) != Running(new.message_id, listened=True)
+    assert await world.begin(conversation) != Busy(new.message_id, has_subscribers=True)
 
 
 async def test_what_failed_can_be_answered_anew(world: World) -> None:
@@ -282,7 +284,7 @@ async def test_a_question_left_alone_gets_its_answer_behind_it(world: World) -> 
 
 async def history(world: World, lease: Lease, *, limit: int = 50, chars: int = 8000) -> list[Turn]:
     async with world.pool.connection() as connection:
-        return await generations.history(
+        return await generations.read_history(
             connection, lease.conversation_id, lease.question_id, limit=limit, chars=chars
         )
 
@@ -331,12 +333,12 @@ async def test_blank_messages_take_no_place_in_the_history(world: World) -> None
 async def test_a_batch_is_written_for_all_of_a_process_s_answers(world: World) -> None:
     one, other = await world.lease(), await world.lease()
     rows = [log_row(one, 0, ["a", "b"]), log_row(other, 0, ["c"])]
-    assert await db_event_log.append_log(world.pool, world.process, rows) == {
+    assert await db_event_log.append(world.pool, world.process, rows) == {
         one.message_id: Held(1, stop_requested=False),
         other.message_id: Held(1, stop_requested=False),
     }
-    assert await db_event_log.read_log(world.pool, one.message_id) == rows[:1]
-    assert await db_event_log.read_log(world.pool, other.message_id) == rows[1:]
+    assert await db_event_log.read(world.pool, one.message_id) == rows[:1]
+    assert await db_event_log.read(world.pool, other.message_id) == rows[1:]
 
 
 async def test_a_row_of_what_is_not_held_any_more_costs_the_others_nothing(world: World) -> None:
@@ -347,7 +349,7 @@ async def test_a_row_of_what_is_not_held_any_more_costs_the_others_nothing(world
     await world.end(ended)
     await taken(world, foreign)
     leases = (deleted, fenced, held, ended, foreign)
-    found = await db_event_log.append_log(
+    found = await db_event_log.append(
         world.pool, world.process, [log_row(lease, 0, ["a"]) for lease in leases]
     )
     assert found == {
@@ -362,7 +364,7 @@ async def test_a_row_of_what_is_not_held_any_more_costs_the_others_nothing(world
 async def test_nothing_to_write_still_asks(world: World) -> None:
     lease = await world.lease()
     await db_leases.request_stop(world.pool, lease.message_id)
-    assert await db_event_log.append_log(world.pool, world.process, []) == {
+    assert await db_event_log.append(world.pool, world.process, []) == {
         lease.message_id: Held(1, stop_requested=True)
     }
 
@@ -370,7 +372,7 @@ async def test_nothing_to_write_still_asks(world: World) -> None:
 async def test_a_row_written_twice_is_there_once(world: World) -> None:
     lease = await world.lease()
     for _ in range(2):
-        await db_event_log.append_log(world.pool, world.process, [log_row(lease, 0, ["a"])])
+        await db_event_log.append(world.pool, world.process, [log_row(lease, 0, ["a"])])
     assert await log_of(world, lease) == [(1, 0, 0)]
 
 
@@ -382,7 +384,7 @@ async def test_the_log_commits_asynchronously_and_nothing_else_does(
     async with connected(database_url, synchronous_commit="on") as connection:
         on_it: Database = OnConnection(connection)
         async with connection.transaction():
-            await db_event_log.append_log(on_it, world.process, [log_row(lease, 0, ["a"])])
+            await db_event_log.append(on_it, world.process, [log_row(lease, 0, ["a"])])
             assert await connection.fetchval(setting) == "off"
         async with connection.transaction():
             await db_leases.request_stop(on_it, lease.message_id)
@@ -403,7 +405,7 @@ async def test_a_batch_waits_for_no_lock(world: World, database_url: str) -> Non
             "SELECT 1 FROM generations WHERE message_id = $1 FOR UPDATE", locked.message_id
         )
         async with asyncio.timeout(5):
-            await db_event_log.append_log(
+            await db_event_log.append(
                 world.pool,
                 world.process,
                 [log_row(locked, 0, ["a"]), log_row(free, 0, ["a"])],
@@ -414,17 +416,17 @@ async def test_a_batch_waits_for_no_lock(world: World, database_url: str) -> Non
 async def test_the_log_s_ends_are_told_by_attempt(world: World) -> None:
     lease, empty = await world.lease(), await world.lease()
     rows = [log_row(lease, 0, ["a"]), log_row(lease, 1, ["b", "c"])]
-    await db_event_log.append_log(world.pool, world.process, rows)
-    assert await db_event_log.log_ends(
+    await db_event_log.append(world.pool, world.process, rows)
+    assert await db_event_log.find_ends(
         world.pool, [(lease.message_id, 1), (empty.message_id, 1)]
     ) == {
         lease.message_id: 2,
         empty.message_id: -1,
     }
-    assert await db_event_log.log_ends(world.pool, [(lease.message_id, 2)]) == {
+    assert await db_event_log.find_ends(world.pool, [(lease.message_id, 2)]) == {
         lease.message_id: -1
     }
-    assert await db_event_log.log_ends(world.pool, []) == {}
+    assert await db_event_log.find_ends(world.pool, []) == {}
 
 
 async def test_a_log_row_that_meets_a_deletion_does_not_stay_for_ever(
@@ -433,12 +435,12 @@ async def test_a_log_row_that_meets_a_deletion_does_not_stay_for_ever(
     world = own_world
     lease = await world.lease()
     async with connected(fresh_database_url) as writer, writer.transaction():
-        await db_event_log.append_log(
+        await db_event_log.append(
             OnConnection(writer), world.process, [log_row(lease, 0, ["private"])]
         )
         async with world.pool.transaction() as connection:
             await queries.delete_conversation(connection, world.user, lease.conversation_id)
-    await world.pool.fetch("UPDATE answer_log SET written_at = now() - interval '2 days'")
+    await world.pool.fetch("UPDATE event_log SET written_at = now() - interval '2 days'")
     await housekeeping.sweep_orphans(world.pool)
     assert await log_of(world, lease) == []
 
@@ -453,7 +455,7 @@ async def pages(world: World, *places: tuple[str, int, int], **more: Any) -> dic
 async def test_a_page_holds_what_follows_the_place(world: World) -> None:
     lease, quiet = await world.lease(), await world.lease()
     rows = [log_row(lease, first, ["x"] * 2) for first in (0, 2, 4)]
-    await db_event_log.append_log(world.pool, world.process, rows)
+    await db_event_log.append(world.pool, world.process, rows)
     found = await pages(
         world,
         (lease.message_id, 1, -1),
@@ -475,21 +477,21 @@ async def test_a_page_holds_what_follows_the_place(world: World) -> None:
 async def test_a_page_is_bounded_and_begins_at_the_place(world: World) -> None:
     lease = await world.lease()
     rows = [log_row(lease, number, ["x"]) for number in range(10)]
-    await db_event_log.append_log(world.pool, world.process, rows)
+    await db_event_log.append(world.pool, world.process, rows)
     found = await pages(world, (lease.message_id, 1, 3), rows_each=4)
     assert found[0].rows == tuple(rows[4:8])
 
 
 async def test_a_new_attempt_comes_from_its_start(world: World) -> None:
     lease = await world.lease()
-    await db_event_log.append_log(world.pool, world.process, [log_row(lease, 0, ["a"] * 5)])
+    await db_event_log.append(world.pool, world.process, [log_row(lease, 0, ["a"] * 5)])
     process = str(uuid4())
     next_one = await taken(world, lease, process)
     nothing = Page(gone=False, attempt=2, ended=False, last_event=None, rows=())
     assert await pages(world, (lease.message_id, 1, 4)) == {0: nothing}
     assert await pages(world, (lease.message_id, 2, -1)) == {}
     row = log_row(next_one, 0, ["b"])
-    await db_event_log.append_log(world.pool, process, [row])
+    await db_event_log.append(world.pool, process, [row])
     assert (await pages(world, (lease.message_id, 1, 4)))[0].rows == (row,)
 
 
@@ -508,10 +510,10 @@ async def test_an_ended_answer_and_one_that_is_gone_are_news(world: World) -> No
 async def test_what_can_be_joined_is_what_runs_and_what_the_cursor_names(world: World) -> None:
     conversation = await world.conversation()
     old = await world.answered(conversation)
-    nothing = await generations.read_joinable(world.pool, world.user, conversation, None)
+    nothing = await generations.find_joinable(world.pool, world.user, conversation, None)
     assert nothing == generations.Joinable(None, None)
     running = await world.lease(conversation)
-    found = await generations.read_joinable(
+    found = await generations.find_joinable(
         world.pool, world.user, conversation, old.message_id[-12:]
     )
     assert found is not None
@@ -523,7 +525,7 @@ async def test_what_can_be_joined_is_what_runs_and_what_the_cursor_names(world: 
     )
     assert (found.running.ended, found.running.done) == (False, None)
     assert (found.named.ended, found.named.last_event) == (True, 2)
-    same = await generations.read_joinable(
+    same = await generations.find_joinable(
         world.pool, world.user, conversation, running.message_id[-12:]
     )
     assert same is not None
@@ -587,11 +589,11 @@ async def test_listening_is_noted_while_an_answer_runs(world: World) -> None:
     )
     await db_leases.renew(world.pool, process, [], [running.message_id], 30)
     noted = await world.rows(
-        "SELECT message_id::text AS id FROM listeners WHERE process = $1", process
+        "SELECT message_id::text AS id FROM subscriptions WHERE process = $1", process
     )
     assert noted == [{"id": running.message_id}]
-    await db_leases.stop_listening(world.pool, process, [running.message_id])
-    assert await world.rows("SELECT 1 FROM listeners WHERE process = $1", process) == []
+    await db_leases.unsubscribe(world.pool, process, [running.message_id])
+    assert await world.rows("SELECT 1 FROM subscriptions WHERE process = $1", process) == []
 
 
 async def test_only_what_has_run_out_is_claimed(own_world: World) -> None:
@@ -704,13 +706,13 @@ async def test_an_end_saves_text_numbers_tail_and_takes_the_listeners(world: Wor
     (message,) = await world.rows("SELECT * FROM messages WHERE id = $1", lease.message_id)
     assert (message["content"], message["status"]) == ("abc", "interrupted")
     assert (message["token_count"], message["inference_time_ms"]) == (1, 7)
-    begun = await generations.read_begun(world.pool, lease.message_id)
+    begun = await generations.read_generation(world.pool, lease.message_id)
     assert begun is not None
     assert (begun.ended, begun.status, begun.error) == (True, "interrupted", "x")
     assert (begun.last_event, begun.done) == (2, ending(lease, status="interrupted").done)
-    assert await db_event_log.read_log(world.pool, lease.message_id) == [tail]
-    listeners = "SELECT count(*) FROM listeners WHERE message_id = $1"
-    assert await world.value(listeners, lease.message_id) == 0
+    assert await db_event_log.read(world.pool, lease.message_id) == [tail]
+    subscriptions = "SELECT count(*) FROM subscriptions WHERE message_id = $1"
+    assert await world.value(subscriptions, lease.message_id) == 0
     assert isinstance(await world.begin(conversation), Lease)
 
 
@@ -756,7 +758,7 @@ async def test_a_fenced_attempt_ends_nothing(ended: bool, world: World) -> None:
         await world.end(next_one, "newer", last_event=2)
     tail = log_row(lease, 0, ["a", "b", "c"])
     assert await world.end(lease, "older", last_event=2, tail=tail) is Outcome.FENCED
-    assert await db_event_log.read_log(world.pool, lease.message_id) == []
+    assert await db_event_log.read(world.pool, lease.message_id) == []
     assert await generations.read_content(world.pool, lease.message_id) == (
         "newer" if ended else ""
     )
@@ -767,7 +769,7 @@ async def test_a_deleted_conversation_s_answer_is_gone(world: World) -> None:
     async with world.pool.transaction() as connection:
         await queries.delete_conversation(connection, world.user, lease.conversation_id)
     assert await world.end(lease, tail=log_row(lease, 0, ["a"])) is Outcome.GONE
-    assert await db_event_log.read_log(world.pool, lease.message_id) == []
+    assert await db_event_log.read(world.pool, lease.message_id) == []
     assert await db_leases.take(world.pool, lease.message_id, world.process, 8) is None
 
 
@@ -828,7 +830,7 @@ async def test_a_key_for_something_else_is_refused(world: World) -> None:
     await world.end(await world.lease(conversation, world.draft(key=key(name))))
     other = await world.conversation()
     for place in (conversation, other):
-        with pytest.raises(KeyReused):
+        with pytest.raises(IdempotencyKeyReused):
             await world.begin(place, world.draft(key=key(name, "something else")))
     assert await world.messages(other) == []
 
@@ -863,7 +865,7 @@ async def test_a_busy_conversation_does_not_burn_a_key(world: World) -> None:
     conversation = await world.conversation()
     running = await world.lease(conversation)
     name = str(uuid4())
-    assert isinstance(await world.begin(conversation, world.draft(key=key(name))), Running)
+    assert isinstance(await world.begin(conversation, world.draft(key=key(name))), Busy)
     await world.end(running)
     assert isinstance(await world.begin(conversation, world.draft(key=key(name))), Lease)
 
@@ -886,7 +888,7 @@ async def test_one_key_used_in_two_conversations_at_once_is_one_s(
     one, other = await world.conversation(), await world.conversation()
     name = str(uuid4())
     async with connected(database_url) as connection, connection.transaction():
-        first = await generations.begin(
+        first = await sends.begin(
             connection,
             world.user,
             one,
@@ -903,7 +905,7 @@ async def test_one_key_used_in_two_conversations_at_once_is_one_s(
         async with asyncio.timeout(5):
             while await world.value(waiting) == 0:
                 assert not second.done()
-    with pytest.raises(KeyReused):
+    with pytest.raises(IdempotencyKeyReused):
         await second
     assert isinstance(first, Lease)
     assert await world.messages(other) == []
@@ -923,7 +925,7 @@ async def age(world: World, lease: Lease, interval: str) -> None:
 async def test_a_sweep_takes_the_log_of_what_ended_a_while_ago(own_world: World) -> None:
     world = own_world
     running = await world.lease()
-    await db_event_log.append_log(world.pool, world.process, [log_row(running, 0, ["a"])])
+    await db_event_log.append(world.pool, world.process, [log_row(running, 0, ["a"])])
     ended: dict[str, Lease] = {}
     for interval in ("299 seconds", "301 seconds", "1 hour", "1 hour 5 minutes 1 second"):
         lease = ended[interval] = await world.lease()
@@ -936,12 +938,12 @@ async def test_a_sweep_takes_the_log_of_what_ended_a_while_ago(own_world: World)
     assert not await log_of(world, ended["1 hour"])
     late = ended["1 hour 5 minutes 1 second"]
     assert not await log_of(world, late)
-    assert await generations.read_begun(world.pool, late.message_id) is not None
+    assert await generations.read_generation(world.pool, late.message_id) is not None
     # The answer's row goes a day later.
     await age(world, late, "24 hours 1 second")
     await housekeeping.sweep(world.pool, 300)
-    assert await generations.read_begun(world.pool, late.message_id) is None
-    assert await generations.is_there(world.pool, late.message_id)  # the message stays
+    assert await generations.read_generation(world.pool, late.message_id) is None
+    assert await generations.message_exists(world.pool, late.message_id)  # the message stays
 
 
 async def test_a_sweep_takes_old_keys_and_forgotten_listeners(own_world: World) -> None:
@@ -952,12 +954,12 @@ async def test_a_sweep_takes_old_keys_and_forgotten_listeners(own_world: World) 
         "UPDATE idempotency_keys SET created_at = now() - interval '25 hours' WHERE key = 'old'"
     )
     await world.pool.fetch(
-        "UPDATE listeners SET until = now() - interval '2 hours' WHERE message_id = "
+        "UPDATE subscriptions SET until = now() - interval '2 hours' WHERE message_id = "
         "(SELECT message_id FROM idempotency_keys WHERE key = 'old')"
     )
     await housekeeping.sweep(world.pool, 300)
     assert await world.rows("SELECT key FROM idempotency_keys") == [{"key": "new"}]
-    assert await world.value("SELECT count(*) FROM listeners") == 1
+    assert await world.value("SELECT count(*) FROM subscriptions") == 1
 
 
 async def test_two_sweeps_at_once_do_not_disturb_each_other(own_world: World) -> None:

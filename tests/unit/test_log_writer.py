@@ -17,6 +17,7 @@ from chat_api.db.generations import Lease
 from chat_api.errors import DatabaseUnavailable
 from chat_api.generation import events
 from chat_api.generation.event_log import LogWriter
+from chat_api.generation.registry import Registry
 from chat_api.generation.running import RunningGeneration, StopReason
 
 
@@ -36,13 +37,12 @@ class Desk:
     def __init__(self, world: World, pool: Counting) -> None:
         self.world = world
         self.pool = pool
-        self.running: dict[str, RunningGeneration] = {}
-        self.log = LogWriter(pool, world.process, self.running, every_seconds=0.001)
+        self.registry = Registry(process=world.process)
+        self.log = LogWriter(pool, self.registry, every_seconds=0.001)
         self.tasks: list[asyncio.Task[None]] = []
 
     async def answer(self, text: str = "") -> RunningGeneration:
-        lease = await self.world.lease()
-        answer = self.running[lease.message_id] = RunningGeneration(lease)
+        answer = self.registry.add(await self.world.lease())
         answer.pump = asyncio.create_task(_for_ever())
         self.tasks.append(answer.pump)
         write(answer, text)
@@ -50,7 +50,7 @@ class Desk:
 
     async def logged(self, answer: RunningGeneration) -> str:
         """The text that a reader of another process would have by now."""
-        rows = await db_event_log.read_log(self.world.pool, answer.message_id)
+        rows = await db_event_log.read(self.world.pool, answer.message_id)
         return events.written(row for row in rows if row.attempt == answer.attempt).text
 
     def is_doubtful(self) -> bool:
@@ -64,7 +64,7 @@ class Desk:
     async def held_up(self, url: str) -> AsyncIterator[Any]:
         """Nothing can be written to the log inside; gives a connection from outside."""
         async with connected(url) as other, other.transaction():
-            await other.execute("LOCK TABLE answer_log IN SHARE MODE")
+            await other.execute("LOCK TABLE event_log IN SHARE MODE")
             yield other
 
     async def waiting(self, other: Any, backend: int) -> None:
@@ -115,7 +115,7 @@ async def test_all_answers_are_written_in_one_statement(desk: Desk) -> None:
         write(answer, "!")
     await desk.log.flush()
     assert [await desk.logged(answer) for answer in running] == ["one!", "two!", "three!"]
-    rows = await db_event_log.read_log(desk.world.pool, running[0].message_id)
+    rows = await db_event_log.read(desk.world.pool, running[0].message_id)
     assert [(row.first_event, row.last_event) for row in rows] == [(0, 3), (4, 4)]
 
 
@@ -133,7 +133,6 @@ async def test_a_step_waits_for_the_first_answer(desk: Desk) -> None:
     await asyncio.sleep(0)
     assert not step.done()
     answer = await desk.answer("abc")
-    desk.log.notice()
     async with asyncio.timeout(5):
         await step
     assert await desk.logged(answer) == "abc"
@@ -196,7 +195,7 @@ async def test_an_answer_that_began_after_the_statement_is_not_lost(
 async def lose(desk: Desk, answer: RunningGeneration, after: int) -> None:
     """What an asynchronous commit may do when a backend dies: the last rows are not there."""
     await desk.world.pool.fetch(
-        "DELETE FROM answer_log WHERE message_id = $1 AND last_event > $2",
+        "DELETE FROM event_log WHERE message_id = $1 AND last_event > $2",
         answer.message_id,
         after,
     )
@@ -236,7 +235,7 @@ async def test_a_log_that_is_complete_after_all_is_not_written_twice(desk: Desk)
     desk.log._failed = True
     write(answer, "d")
     await desk.log.flush()
-    rows = await db_event_log.read_log(desk.world.pool, answer.message_id)
+    rows = await db_event_log.read(desk.world.pool, answer.message_id)
     assert [(row.first_event, row.last_event) for row in rows] == [(0, 3), (4, 4)]
 
 
@@ -247,7 +246,7 @@ async def test_a_batch_of_unknown_outcome_may_be_there_twice_and_is_read_once(
     answer = await desk.answer("abc")
     row = answer.unlogged()
     assert row is not None
-    await db_event_log.append_log(desk.world.pool, desk.world.process, [row])
+    await db_event_log.append(desk.world.pool, desk.world.process, [row])
     desk.log._failed = True
     await desk.log.flush()
     write(answer, "d")

@@ -14,11 +14,11 @@ from tests.unit.world import World, connected, key, opened
 from uuid_utils.compat import uuid7
 
 from chat_api.db import event_log as db_event_log
-from chat_api.db import generations, queries
+from chat_api.db import generations, queries, sends
 from chat_api.db import leases as db_leases
 from chat_api.db.database import Connection, Database
 from chat_api.db.event_log import LogRow
-from chat_api.db.generations import Running
+from chat_api.db.sends import Busy
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
@@ -68,9 +68,9 @@ ASKED: dict[str, tuple[Ask, object]] = {
     "begin": (lambda w, u, c, m: w.begin(c, user=u), None),
     "begin regeneration": (lambda w, u, c, m: w.begin(c, w.draft(None), user=u), None),
     "begin with a key": (lambda w, u, c, m: w.begin(c, w.draft(key=key("k")), user=u), None),
-    "read_joinable": (lambda w, u, c, m: generations.read_joinable(w.pool, u, c, None), None),
-    "read_joinable by cursor": (
-        lambda w, u, c, m: generations.read_joinable(w.pool, u, c, m[-12:]),
+    "find_joinable": (lambda w, u, c, m: generations.find_joinable(w.pool, u, c, None), None),
+    "find_joinable by cursor": (
+        lambda w, u, c, m: generations.find_joinable(w.pool, u, c, m[-12:]),
         None,
     ),
 }
@@ -95,7 +95,7 @@ async def test_a_stranger_finds_nothing_and_changes_nothing(name: str, world: Wo
 def test_every_function_that_takes_a_user_is_asked() -> None:
     takes_a_user = {
         name
-        for module in (queries, generations)
+        for module in (queries, generations, sends)
         for name, function in vars(module).items()
         if callable(function)
         and not name.startswith("_")
@@ -357,12 +357,10 @@ async def test_deleting_takes_everything_along_and_names_what_runs(world: World)
     await world.end(await world.lease(conversation, world.draft(key=key(str(uuid4())))))
     running = await world.lease(conversation)
     for lease in (old, running):
-        await world.pool.fetch(
-            "INSERT INTO answer_log VALUES ($1, 1, 0, 0, '{}')", lease.message_id
-        )
+        await world.pool.fetch("INSERT INTO event_log VALUES ($1, 1, 0, 0, '{}')", lease.message_id)
     assert await deleted(world.pool, world.user, conversation) == [running.message_id]
     assert await everything(world.pool, conversation) == []
-    for table in ("answer_log", "listeners"):
+    for table in ("event_log", "subscriptions"):
         assert (
             await world.value(
                 f"SELECT count(*) FROM {table} WHERE message_id = ANY ($1)",  # noqa: S608  # ours
@@ -377,7 +375,7 @@ async def test_deleting_and_sweeping_at_once_do_not_lock_each_other(world: World
     """The sweep takes an answer and then its log; a deletion must not take them the other way."""
     conversation = await world.conversation()
     answer = await world.answered(conversation)
-    await world.pool.fetch("INSERT INTO answer_log VALUES ($1, 1, 0, 0, '{}')", answer.message_id)
+    await world.pool.fetch("INSERT INTO event_log VALUES ($1, 1, 0, 0, '{}')", answer.message_id)
     async with world.pool.transaction() as sweeping:
         await sweeping.execute(
             "UPDATE generations SET logged = false WHERE message_id = $1", answer.message_id
@@ -389,7 +387,7 @@ async def test_deleting_and_sweeping_at_once_do_not_lock_each_other(world: World
                 "AND wait_event_type = 'Lock'"
             )
         )
-        await sweeping.execute("DELETE FROM answer_log WHERE message_id = $1", answer.message_id)
+        await sweeping.execute("DELETE FROM event_log WHERE message_id = $1", answer.message_id)
     assert await deleting == []
     assert await everything(world.pool, conversation) == []
 
@@ -444,10 +442,10 @@ async def fill(connection: Connection, user: str) -> tuple[str, str]:
                 now() - interval '1 hour',
                 CASE WHEN row_number() OVER () % 50 = 0 THEN NULL ELSE now() END
             FROM messages m WHERE m.position = 3;
-            INSERT INTO answer_log (message_id, attempt, first_event, last_event, events)
+            INSERT INTO event_log (message_id, attempt, first_event, last_event, events)
             SELECT g.message_id, 1, n * 5, n * 5 + 4, '{}'
             FROM generations g, generate_series(0, 4) AS n;
-            INSERT INTO listeners
+            INSERT INTO subscriptions
             SELECT message_id, owner, now() FROM generations;
             ANALYZE;
             """
@@ -491,16 +489,16 @@ async def test_what_is_asked_often_is_found_by_an_index(filled_url: str) -> None
             "read_conversation": queries.read_conversation(db, user, conversation),
             "read_message": queries.read_message(db, user, conversation, message),
             "update_conversation": queries.update_conversation(db, user, conversation, title="t"),
-            "append_log": db_event_log.append_log(db, process, [LogRow(message, 1, 0, 1, "{}")]),
-            "log_ends": db_event_log.log_ends(db, leases),
+            "append": db_event_log.append(db, process, [LogRow(message, 1, 0, 1, "{}")]),
+            "find_ends": db_event_log.find_ends(db, leases),
             "renew": db_leases.renew(db, process, leases, [message], 8),
             "read_pages": db_event_log.read_pages(db, [(message, 1, 3)]),
-            "read_joinable": generations.read_joinable(db, user, conversation, message[-12:]),
-            "read_begun": generations.read_begun(db, message),
-            "read_log": db_event_log.read_log(db, message),
+            "find_joinable": generations.find_joinable(db, user, conversation, message[-12:]),
+            "read_generation": generations.read_generation(db, message),
+            "read": db_event_log.read(db, message),
             "release": db_leases.release(db, leases, process),
-            "stop_listening": db_leases.stop_listening(db, process, [message]),
-            "is_there": generations.is_there(db, message),
+            "unsubscribe": db_leases.unsubscribe(db, process, [message]),
+            "message_exists": generations.message_exists(db, message),
             "take": db_leases.take(db, message, process, 8),
             "claim_abandoned": db_leases.claim_abandoned(
                 db, process, 8, limit=20, only_released=False
@@ -533,11 +531,11 @@ async def test_beginning_and_ending_read_no_whole_table(filled_url: str) -> None
             "UPDATE generations SET ended_at = now() WHERE conversation_id = $1", conversation
         )
         lease = await world.lease(conversation, world.draft(key=key("k")))
-        assert isinstance(await world.begin(conversation), Running)
+        assert isinstance(await world.begin(conversation), Busy)
         await world.end(lease)
         await world.end(await world.regeneration(conversation))
         async with pool.connection() as connection:
-            await generations.history(
+            await generations.read_history(
                 connection, conversation, lease.question_id, limit=50, chars=8000
             )
             await connection.fetch("SELECT pg_stat_force_next_flush()")

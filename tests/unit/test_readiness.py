@@ -14,7 +14,7 @@ from chat_api.errors import DatabaseUnavailable
 FULL = """
 CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN RAISE EXCEPTION 'could not extend file' USING ERRCODE = 'disk_full'; END $$;
-CREATE TRIGGER full_disk BEFORE INSERT ON listeners EXECUTE FUNCTION full_disk()
+CREATE TRIGGER full_disk BEFORE INSERT ON subscriptions EXECUTE FUNCTION full_disk()
 """
 
 
@@ -26,7 +26,7 @@ async def full_disk(url: str) -> AsyncIterator[None]:
         try:
             yield
         finally:
-            await connection.execute("DROP TRIGGER full_disk ON listeners")
+            await connection.execute("DROP TRIGGER full_disk ON subscriptions")
 
 
 async def test_a_refused_write_speaks_against_the_database_until_one_works(
@@ -44,4 +44,4 @@ async def test_a_refused_write_speaks_against_the_database_until_one_works(
     assert not db.refusals.any
     # What was tried is swept.
     await housekeeping.sweep(db, 300)
-    assert await db.fetch("SELECT 1 FROM listeners") == []
+    assert await db.fetch("SELECT 1 FROM subscriptions") == []

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from chat_api import sse
 from chat_api.db.generations import Lease
 from chat_api.generation import events
-from chat_api.generation import running as module
 from chat_api.generation.events import Written, unpack
 from chat_api.generation.running import KEPT_SECONDS, RunningGeneration, StopReason
 
@@ -26,15 +25,13 @@ class Clock:
     def __init__(self) -> None:
         self.now = 1000.0
 
-    def monotonic(self) -> float:
+    def __call__(self) -> float:
         return self.now
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(module, "time", clock)
-    return clock
+def clock() -> Clock:
+    return Clock()
 
 
 def write(answer: RunningGeneration, text: str) -> None:
@@ -119,7 +116,7 @@ def test_what_was_added_together_is_shown_together() -> None:
 
 def test_confirmed_events_stay_five_seconds(clock: Clock) -> None:
     assert KEPT_SECONDS == 5
-    answer = RunningGeneration(LEASE)
+    answer = RunningGeneration(LEASE, clock=clock)
     write(answer, "abc")
     answer.confirm(3)
     clock.now += 3
@@ -138,7 +135,7 @@ def test_confirmed_events_stay_five_seconds(clock: Clock) -> None:
 
 
 def test_what_is_not_confirmed_is_never_dropped(clock: Clock) -> None:
-    answer = RunningGeneration(LEASE)
+    answer = RunningGeneration(LEASE, clock=clock)
     write(answer, "a" * 1000)
     clock.now += 3600
     answer.confirm(10)
@@ -151,7 +148,7 @@ def test_what_is_not_confirmed_is_never_dropped(clock: Clock) -> None:
 
 
 def test_memory_does_not_grow_with_the_answer(clock: Clock) -> None:
-    answer = RunningGeneration(LEASE)
+    answer = RunningGeneration(LEASE, clock=clock)
     most = 0
     for _ in range(1000):
         write(answer, "abcd")
@@ -171,7 +168,7 @@ def lines_of(answer: RunningGeneration, final: bytes | None = None) -> tuple[int
 
 
 def test_what_is_not_logged_is_one_row(clock: Clock) -> None:
-    answer = RunningGeneration(LEASE)
+    answer = RunningGeneration(LEASE, clock=clock)
     write(answer, "ab")
     assert lines_of(answer)[:2] == (0, 2)
     answer.confirm(2)
@@ -185,7 +182,7 @@ def test_what_is_not_logged_is_one_row(clock: Clock) -> None:
 
 
 def test_a_log_that_lost_its_end_gets_it_again(clock: Clock) -> None:
-    answer = RunningGeneration(LEASE)
+    answer = RunningGeneration(LEASE, clock=clock)
     write(answer, "abcd")
     answer.confirm(2)
     clock.now += 1
@@ -203,7 +200,7 @@ def test_a_log_that_lost_its_end_gets_it_again(clock: Clock) -> None:
 
 
 def test_a_log_that_lost_more_than_memory_holds_gets_a_snapshot(clock: Clock) -> None:
-    answer = RunningGeneration(LEASE)
+    answer = RunningGeneration(LEASE, clock=clock)
     write(answer, "abcd")
     answer.confirm(4)
     clock.now += 6
@@ -220,7 +217,7 @@ def test_a_log_that_lost_more_than_memory_holds_gets_a_snapshot(clock: Clock) ->
 
 
 def test_a_log_lost_altogether_gets_everything_again(clock: Clock) -> None:
-    answer = RunningGeneration(LEASE)
+    answer = RunningGeneration(LEASE, clock=clock)
     write(answer, "ab")
     answer.confirm(2)
     answer.log_lost(-1)
@@ -240,34 +237,32 @@ def test_a_log_lost_altogether_gets_everything_again(clock: Clock) -> None:
 def test_the_log_always_adds_up(steps: list[str | int]) -> None:
     """Whatever is written, confirmed and lost: the rows hold the whole text in the end."""
     clock = Clock()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "time", clock)
-        answer = RunningGeneration(LEASE)
-        rows: dict[int, Any] = {}
-        text = ""
+    answer = RunningGeneration(LEASE, clock=clock)
+    rows: dict[int, Any] = {}
+    text = ""
 
-        def flush() -> None:
-            if (row := answer.unlogged()) is not None:
-                rows.setdefault(row.last_event, row)
-                answer.confirm(row.last_event)
+    def flush() -> None:
+        if (row := answer.unlogged()) is not None:
+            rows.setdefault(row.last_event, row)
+            answer.confirm(row.last_event)
 
-        for step in steps:
-            if isinstance(step, int):
-                ends = [last for last in rows if last <= step]
-                rows = {last: rows[last] for last in ends}
-                answer.log_lost(max(ends, default=-1))
-            elif step == "confirm":
-                flush()
-            elif step == "late":
-                clock.now += 4
-            else:
-                write(answer, step)
-                text += step
-        flush()
-        found = list(unpack([rows[last] for last in sorted(rows)], -1))
-        assert found[-1].number == answer.last_event
-        assert events.written([rows[last] for last in sorted(rows)]).text == text
-        assert answer.written == Written(text, len(text))
+    for step in steps:
+        if isinstance(step, int):
+            ends = [last for last in rows if last <= step]
+            rows = {last: rows[last] for last in ends}
+            answer.log_lost(max(ends, default=-1))
+        elif step == "confirm":
+            flush()
+        elif step == "late":
+            clock.now += 4
+        else:
+            write(answer, step)
+            text += step
+    flush()
+    found = list(unpack([rows[last] for last in sorted(rows)], -1))
+    assert found[-1].number == answer.last_event
+    assert events.written([rows[last] for last in sorted(rows)]).text == text
+    assert answer.written == Written(text, len(text))
 
 
 # --- text -----------------------------------------------------------------------------------------
@@ -311,7 +306,7 @@ def calls_of(work: Callable[[], object]) -> int:
 
 
 def test_a_token_costs_no_more_at_the_end_than_at_the_beginning(clock: Clock) -> None:
-    answer = RunningGeneration(LEASE)
+    answer = RunningGeneration(LEASE, clock=clock)
 
     def ten_thousand() -> None:
         for _ in range(100):

@@ -179,7 +179,7 @@ def done(lease: Lease, number: int, status: str = "complete") -> Event:
 
 
 async def log(world: World, *rows: LogRow) -> None:
-    await db_event_log.append_log(world.pool, world.process, rows)
+    await db_event_log.append(world.pool, world.process, rows)
 
 
 async def saved(
@@ -199,7 +199,7 @@ async def saved(
 
 async def without_log(world: World, *leases: Lease) -> None:
     await world.pool.fetch(
-        "DELETE FROM answer_log WHERE message_id = ANY ($1)",
+        "DELETE FROM event_log WHERE message_id = ANY ($1)",
         [lease.message_id for lease in leases],
     )
 
@@ -382,7 +382,7 @@ async def test_the_log_is_followed_while_it_grows(world: World, desk: Desk) -> N
     await world.end(lease, "abc", last_event=4, tail=None)
     await log(world)
     await world.pool.fetch(
-        "INSERT INTO answer_log VALUES ($1, 1, 4, 4, $2)", lease.message_id, ending(lease).done
+        "INSERT INTO event_log VALUES ($1, 1, 4, 4, $2)", lease.message_id, ending(lease).done
     )
     await desk.follower.step()
     assert await client.to_the_end() == [start(lease), *tokens("abc"), done(lease, 4)]
@@ -696,7 +696,7 @@ async def test_nothing_past_the_last_event_is_delivered(world: World, desk: Desk
     last = await saved(world, lease, "abc")
     stray = log_row(lease, last + 1, ["stray"])
     await world.pool.fetch(
-        "INSERT INTO answer_log VALUES ($1, 1, $2, $2, $3)",
+        "INSERT INTO event_log VALUES ($1, 1, $2, $2, $3)",
         lease.message_id,
         stray.first_event,
         stray.events,

@@ -133,7 +133,7 @@ def test_a_line_names_its_request(lines: Lines) -> None:
     trace, user = trace_id_var.set("trace-1"), user_id_var.set("user-1")
     try:
         log.info("request")
-        log.info("answer_ended", trace_id="of the answer")
+        log.info("generation_ended", trace_id="of the answer")
     finally:
         trace_id_var.reset(trace)
         user_id_var.reset(user)

@@ -9,20 +9,11 @@ from uuid import uuid4
 import asyncpg
 from uuid_utils.compat import uuid7
 
-from chat_api.db import generations, queries
+from chat_api.db import generations, queries, sends
 from chat_api.db.database import Connection, Database, driver_address
 from chat_api.db.event_log import LogRow
-from chat_api.db.generations import (
-    UNLIMITED,
-    Draft,
-    Ending,
-    IdempotencyKey,
-    Lease,
-    Outcome,
-    Quotas,
-    Repeat,
-    Running,
-)
+from chat_api.db.generations import Ending, Lease, Outcome
+from chat_api.db.sends import UNLIMITED, Busy, Draft, IdempotencyKey, Quotas, Repeat
 from chat_api.generation import events
 
 LEASE_SECONDS = 60.0
@@ -104,9 +95,9 @@ class World:
         process: str | None = None,
         lease_seconds: float = LEASE_SECONDS,
         quotas: Quotas = UNLIMITED,
-    ) -> Lease | Running | Repeat | None:
+    ) -> Lease | Busy | Repeat | None:
         async with self.pool.transaction() as connection:
-            return await generations.begin(
+            return await sends.begin(
                 connection,
                 user or self.user,
                 conversation_id,
@@ -199,6 +190,7 @@ def ending(
         token_count=1,
         inference_time_ms=7,
         error=error,
+        undone=kept is not None,
         done=events.done(lease.message_id, status, 1, 7, kept_message_id=kept).decode(),
         last_event=last_event,
     )

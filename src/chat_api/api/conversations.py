@@ -27,7 +27,7 @@ from chat_api.api.services import ConversationId, CurrentUser, ServicesOf, check
 from chat_api.db import queries
 from chat_api.db.queries import ListedConversation, RunningMessage
 from chat_api.errors import Invalid, NotFound
-from chat_api.generation.service import Generations
+from chat_api.generation.joining import Joins
 
 router = APIRouter(prefix="/api/conversations", tags=["conversations"])
 
@@ -164,15 +164,15 @@ async def open_conversation(
         raise NotFound
     messages = found.messages
     if found.running is not None:
-        written = await _with_text(services.answers, found.running)
+        written = await _with_text(services.joins, found.running)
         messages = f"{messages},{written}" if messages else written
     next_before = "null" if found.next_before is None else f'"{found.next_before}"'
     return written_json(f'{found.json[:-1]}, "messages":[{messages}],"next_before":{next_before}}}')
 
 
-async def _with_text(answers: Generations, message: RunningMessage) -> str:
-    """A running answer as JSON, with what has been written so far."""
-    so_far = await answers.written_so_far(message.id)
+async def _with_text(joins: Joins, message: RunningMessage) -> str:
+    """Return the message of a running generation as JSON, with what has been written so far."""
+    so_far = await joins.written_so_far(message.id)
     document = orjson.loads(message.json)
     document |= {"content": so_far.text, "token_count": so_far.token_count}
     return orjson.dumps(document).decode()
@@ -230,5 +230,5 @@ async def delete_conversation(
     services: ServicesOf, user: CurrentUser, conversation_id: ConversationId
 ) -> Response:
     """Delete the conversation with its messages; a running answer is stopped."""
-    await services.answers.delete_conversation(user.id, conversation_id)
+    await services.deletions.delete_conversation(user.id, conversation_id)
     return Response(status_code=204)

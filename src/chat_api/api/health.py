@@ -39,7 +39,7 @@ async def ready(request: Request) -> dict[str, object]:
 
 async def _checks(services: Services) -> dict[str, str]:
     checks = {
-        "draining": "draining" if services.answers.draining else "ok",
+        "draining": "draining" if services.registry.is_draining else "ok",
         "database": "ok",
         "migrations": "ok",
     }

@@ -15,9 +15,8 @@ from chat_api.api.services import ConversationId, CurrentUser, Services, Service
 from chat_api.api.streams import OpenStream, StreamPlace
 from chat_api.auth import User
 from chat_api.db import queries
-from chat_api.db.generations import IdempotencyKey
+from chat_api.db.sends import IdempotencyKey
 from chat_api.errors import BadRequest, NotAuthenticated, NotFound, Superseded, inference_failure
-from chat_api.generation import events
 from chat_api.generation.events import Cursor
 from chat_api.generation.options import Options
 
@@ -112,7 +111,7 @@ async def _answer(
     content: str | None,
 ) -> Response:
     only_result = _wants_json(request.headers.get("accept", ""))
-    reader = await services.answers.begin(
+    reader = await services.sends.send(
         user.id,
         conversation_id,
         content=content,
@@ -156,13 +155,12 @@ async def _result(
     services: Services, user: User, conversation_id: str, message_id: str
 ) -> Response:
     """The answer as saved. Raises what made it fail, with its `message_id`."""
-    ended = await services.answers.ended(message_id)
+    ended = await services.joins.ended(message_id)
     if ended is None:
         if await queries.read_conversation(services.db, user.id, conversation_id) is None:
             raise NotFound
         raise Superseded(fields={"message_id": message_id})
-    undone = events.is_undone(ended.done or "")
-    if ended.status == "failed" or (undone and ended.error is not None):
+    if ended.status == "failed" or (ended.undone and ended.error is not None):
         raise inference_failure(ended.error)(fields={"message_id": message_id})
     # Of a regeneration that was stopped, the old answer is what there is.
     message = await queries.read_message(
@@ -207,7 +205,7 @@ async def join_stream(
 ) -> Response:
     """Join the running answer, on whichever replica it is written, from the last event seen."""
     seen = last_event_id or after
-    reader = await services.answers.join(
+    reader = await services.joins.join(
         user.id, conversation_id, Cursor.parse(seen) if seen else None
     )
     if reader is None:
@@ -221,7 +219,7 @@ async def stop(
     services: ServicesOf, user: CurrentUser, conversation_id: ConversationId
 ) -> Response:
     """Stop the running answer, wherever it is written; it is kept as far as it got."""
-    return written_json(await services.answers.stop_answer(user.id, conversation_id))
+    return written_json(await services.stops.stop(user.id, conversation_id))
 
 
 def _wants_json(accept: str) -> bool:

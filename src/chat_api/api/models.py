@@ -44,7 +44,7 @@ async def administrator(user: Annotated[User, Depends(current_user)]) -> User:
 @router.get("", response_class=Response, responses=_described(_MODELS) | problems(502, 504))
 async def list_models(services: ServicesOf, _user: CurrentUser) -> Response:
     """What the inference service says of its models, as it is."""
-    reply = await services.inference.models(trace_id_var.get())
+    reply = await services.engine.models(trace_id_var.get())
     if reply.status != 200:
         raise EngineRefused
     return written_json(reply.body)
@@ -62,10 +62,10 @@ async def swap_model(
     body: Annotated[Swap, Depends(json_body(Swap))],
 ) -> Response:
     """Have the inference service load another model. May take minutes."""
-    if services.answers.draining:
+    if services.registry.is_draining:
         raise Draining
     log.info("model_swap", user_id=user.id)
-    reply = await services.inference.swap(body.model_tag, trace_id_var.get())
+    reply = await services.engine.swap(body.model_tag, trace_id_var.get())
     if reply.status >= 400:
         raise ModelRefused(reply.status)
     return written_json(reply.body, reply.status)

@@ -12,20 +12,28 @@ from chat_api.auth import Authenticator, User
 from chat_api.db.database import Database
 from chat_api.engines.samosachaat import SamosachaatEngine
 from chat_api.errors import NotAuthenticated, NotFound
-from chat_api.generation.service import Generations
+from chat_api.generation.deletion import Deletions
+from chat_api.generation.joining import Joins
+from chat_api.generation.registry import Registry
+from chat_api.generation.send_policy import SendPolicy
+from chat_api.generation.stopping import Stops
 from chat_api.settings import Settings
 from chat_api.telemetry import user_id_var
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """Made once by `app.create_app`, and found again by every request."""
+    """What routes use: assembled by `app.create_app`, the same for every request."""
 
     settings: Settings
     db: Database
     authenticator: Authenticator
-    inference: SamosachaatEngine
-    answers: Generations
+    engine: SamosachaatEngine
+    registry: Registry
+    sends: SendPolicy
+    joins: Joins
+    stops: Stops
+    deletions: Deletions
     failures: Failures
     open_streams: OpenStreams
 
@@ -86,7 +94,7 @@ def checked_id(text: str) -> str:
 
 
 async def conversation_id(
-    _user: Annotated[User, Depends(current_user)],  # who is asking comes before what for
+    _user: Annotated[User, Depends(current_user)],  # authenticate before reading the id
     conversation_id: Annotated[str, Path(json_schema_extra={"format": "uuid"})],
 ) -> str:
     return checked_id(conversation_id)

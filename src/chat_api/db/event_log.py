@@ -1,7 +1,7 @@
-"""The log of running answers: what they have sent, a row an answer and batch.
+"""The event log: what running generations have sent, one row per generation and batch.
 
-Rows name their attempt; a row of an attempt that no longer holds its answer is not written. Ids are
-strings that hold a UUID.
+Rows name their attempt; a row of an attempt that no longer holds its generation is not written. Ids
+are strings that hold a UUID.
 """
 
 from collections.abc import Sequence
@@ -13,77 +13,90 @@ from chat_api.db.database import Database
 
 @dataclass(frozen=True, slots=True)
 class LogRow:
-    """Consecutive events of one attempt; `events` holds their JSON, a line each."""
+    """Consecutive events of one attempt; `events` holds their JSON, a line each.
+
+    Or one `snapshot` event that stands for all of them.
+    """
 
     message_id: str
     attempt: int
     first_event: int
     last_event: int
     events: str
+    is_snapshot: bool | None = None
+    """None where a replica of the version before wrote the row: a snapshot has fewer lines than
+    events then."""
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What the database says about an answer of this process."""
+    """What the database says about a generation of this process."""
 
     attempt: int
     stop_requested: bool
 
 
-async def append_log(db: Database, process: str, rows: Sequence[LogRow]) -> dict[str, Held]:
-    """Write the rows, and say which running answers this process holds, by message id.
+# Log the rows of generations that their attempt still holds, and return which generations this
+# process holds. The commit is asynchronous. Each row looks its generation up by the primary key: a
+# planner that expects few running generations per process would compare all rows with all of them.
+_APPEND = """
+WITH written AS (
+    INSERT INTO event_log (message_id, attempt, first_event, last_event, events, is_snapshot)
+    SELECT b.message_id, b.attempt, b.first_event, b.last_event, b.events, b.is_snapshot
+    FROM unnest($1::uuid[], $2::integer[], $3::integer[], $4::integer[], $5::text[], $6::boolean[])
+        AS b (message_id, attempt, first_event, last_event, events, is_snapshot)
+    CROSS JOIN (SELECT set_config('synchronous_commit', 'off', true)) AS s
+    CROSS JOIN LATERAL (
+        SELECT 1 FROM generations g
+        WHERE g.message_id = b.message_id AND g.attempt = b.attempt
+            AND g.status = 'generating'
+        LIMIT 1) AS held
+    ON CONFLICT DO NOTHING)
+SELECT message_id::text AS id, attempt, stop_requested
+FROM generations WHERE owner = $7 AND ended_at IS NULL
+"""
 
-    A row of an answer that this attempt no longer holds is left out, and costs the others nothing.
-    The commit is asynchronous: the last moments may be lost with the database's process. What must
-    last is written by `answers.end`.
+
+async def append(db: Database, process: str, rows: Sequence[LogRow]) -> dict[str, Held]:
+    """Write the rows, and return which running generations this process holds, by message id.
+
+    A row of a generation that this attempt no longer holds is left out, and costs the others
+    nothing. The last rows may be lost if the database's server dies; `generations.end` writes what
+    must last.
     """
     held = await db.fetch(
-        """
-        WITH written AS (
-            INSERT INTO answer_log (message_id, attempt, first_event, last_event, events)
-            SELECT b.message_id, b.attempt, b.first_event, b.last_event, b.events
-            FROM unnest($1::uuid[], $2::integer[], $3::integer[], $4::integer[], $5::text[])
-                AS b (message_id, attempt, first_event, last_event, events)
-            CROSS JOIN (SELECT set_config('synchronous_commit', 'off', true)) AS s
-            CROSS JOIN LATERAL (
-                -- By the primary key, row for row: a planner that takes the running answers of an
-                -- owner for a handful would compare each row with each of them.
-                SELECT 1 FROM generations g
-                WHERE g.message_id = b.message_id AND g.attempt = b.attempt
-                    AND g.status = 'generating'
-                LIMIT 1) AS mine
-            ON CONFLICT DO NOTHING)
-        SELECT message_id::text AS id, attempt, stop_requested
-        FROM generations WHERE owner = $6 AND ended_at IS NULL
-        """,
+        _APPEND,
         [row.message_id for row in rows],
         [row.attempt for row in rows],
         [row.first_event for row in rows],
         [row.last_event for row in rows],
         [row.events for row in rows],
+        [row.is_snapshot for row in rows],
         process,
     )
     return {row["id"]: Held(row["attempt"], row["stop_requested"]) for row in held}
 
 
-async def log_ends(db: Database, answers: Sequence[tuple[str, int]]) -> dict[str, int]:
-    """Up to which event the log of each (message id, attempt) has no hole; -1 for no event."""
+# Find, for each generation, the last event up to which its log has no hole.
+_FIND_ENDS = """
+SELECT b.message_id::text AS id, coalesce((
+    SELECT CASE WHEN min(l.first_event) = 0 THEN
+        min(l.last_event) FILTER (WHERE l.following > l.last_event + 1 OR l.following IS NULL) END
+    FROM (
+        SELECT a.first_event, a.last_event,
+            lead(a.first_event) OVER (ORDER BY a.last_event) AS following
+        FROM event_log a
+        WHERE a.message_id = b.message_id AND a.attempt = b.attempt) AS l), -1) AS last_event
+FROM unnest($1::uuid[], $2::integer[]) AS b (message_id, attempt)
+"""
+
+
+async def find_ends(db: Database, generations: Sequence[tuple[str, int]]) -> dict[str, int]:
+    """Return up to which event the log of each (message id, attempt) has no hole; -1 for none."""
     rows = await db.fetch(
-        """
-        SELECT b.message_id::text AS id, coalesce((
-            SELECT CASE WHEN min(l.first_event) = 0 THEN
-                min(l.last_event) FILTER (WHERE l.following > l.last_event + 1
-                    OR l.following IS NULL) END
-            FROM (
-                SELECT a.first_event, a.last_event,
-                    lead(a.first_event) OVER (ORDER BY a.last_event) AS following
-                FROM answer_log a
-                WHERE a.message_id = b.message_id AND a.attempt = b.attempt) AS l), -1)
-            AS last_event
-        FROM unnest($1::uuid[], $2::integer[]) AS b (message_id, attempt)
-        """,
-        [message_id for message_id, _ in answers],
-        [attempt for _, attempt in answers],
+        _FIND_ENDS,
+        [message_id for message_id, _ in generations],
+        [attempt for _, attempt in generations],
     )
     return {row["id"]: row["last_event"] for row in rows}
 
@@ -155,16 +168,13 @@ async def read_pages(
     }
 
 
-async def read_log(db: Database, message_id: str) -> list[LogRow]:
-    """All that the log holds of an answer, by attempt and then in order."""
+async def read(db: Database, message_id: str) -> list[LogRow]:
+    """Return all rows of a generation, by attempt and then in order."""
     rows = await db.fetch(
         """
-        SELECT attempt, first_event, last_event, events
-        FROM answer_log WHERE message_id = $1 ORDER BY attempt, last_event
+        SELECT message_id::text AS message_id, attempt, first_event, last_event, events, is_snapshot
+        FROM event_log WHERE message_id = $1 ORDER BY attempt, last_event
         """,
         message_id,
     )
-    return [
-        LogRow(message_id, row["attempt"], row["first_event"], row["last_event"], row["events"])
-        for row in rows
-    ]
+    return [LogRow(**dict(row)) for row in rows]

@@ -7,7 +7,7 @@ _SWEPT_AT_ONCE = 500
 
 
 async def sweep(db: Database, log_retention_seconds: float) -> None:
-    """Remove the log of answers that ended a while ago, and what is a day old.
+    """Remove the event log of generations that ended a while ago, and what is a day old.
 
     In small statements that find their rows by index; several processes share the work.
     """
@@ -22,7 +22,7 @@ async def sweep(db: Database, log_retention_seconds: float) -> None:
                     ORDER BY ended_at LIMIT $2 FOR UPDATE SKIP LOCKED))
                 RETURNING message_id),
             log AS (
-                DELETE FROM answer_log
+                DELETE FROM event_log
                 WHERE message_id = ANY (ARRAY(SELECT message_id FROM due)))
             SELECT count(*) AS swept FROM due
             """,
@@ -58,14 +58,14 @@ async def sweep(db: Database, log_retention_seconds: float) -> None:
         while swept == _SWEPT_AT_ONCE:
             row = await db.fetchrow(statement, *arguments)
             swept = 0 if row is None else row["swept"]
-    await db.fetch("DELETE FROM listeners WHERE until < now() - interval '1 hour'")
+    await db.fetch("DELETE FROM subscriptions WHERE until < now() - interval '1 hour'")
 
 
 async def try_to_write(db: Database) -> None:
     """Write something that means nothing and is swept. Raises DatabaseUnavailable."""
     await db.fetch(
         """
-        INSERT INTO listeners (message_id, process, until)
+        INSERT INTO subscriptions (message_id, process, until)
         VALUES (gen_random_uuid(), gen_random_uuid(), now() - interval '2 hours')
         """
     )
@@ -80,7 +80,7 @@ async def sweep_orphans(db: Database) -> None:
     await db.fetch("DELETE FROM message_quotas WHERE began < now() - interval '1 hour'")
     await db.fetch(
         """
-        DELETE FROM answer_log l WHERE l.written_at < now() - interval '1 hour'
+        DELETE FROM event_log l WHERE l.written_at < now() - interval '1 hour'
             AND NOT EXISTS (SELECT 1 FROM generations g WHERE g.message_id = l.message_id)
         """
     )

@@ -1,8 +1,8 @@
-"""Who writes an answer, and who listens to it: leases, their renewal, and taking over.
+"""Which process runs a generation, and which have subscriptions to it.
 
-Times are the database's own (`now()`), so that replicas' clocks do not matter; leases are in
-seconds. An attempt fences: claiming an answer raises it by one, and whoever held it changes nothing
-any more. Ids are strings that hold a UUID.
+Times are the database's own (`now()`), so that the replicas' clocks do not matter; leases are in
+seconds. An attempt fences: claiming a generation raises it by one, and the process that held it
+changes nothing any more. Ids are strings that hold a UUID.
 """
 
 from collections.abc import Sequence
@@ -15,12 +15,12 @@ from chat_api.db.generations import Lease
 async def renew(
     db: Database,
     process: str,
-    answers: Sequence[tuple[str, int]],
-    listened: Sequence[str],
+    held: Sequence[tuple[str, int]],
+    subscribed: Sequence[str],
     lease_seconds: float,
 ) -> None:
-    """Prolong this process's hold on (message id, attempt), and its listening on message ids."""
-    if answers:
+    """Renew this process's leases of (message id, attempt), and its subscriptions to messages."""
+    if held:
         await db.fetch(
             """
             UPDATE generations SET lease_until = now() + make_interval(secs => $4)
@@ -33,22 +33,22 @@ async def renew(
                         AND g.owner = $3 AND g.status = 'generating'
                     LIMIT 1 FOR UPDATE SKIP LOCKED) AS mine)
             """,
-            [message_id for message_id, _ in answers],
-            [attempt for _, attempt in answers],
+            [message_id for message_id, _ in held],
+            [attempt for _, attempt in held],
             process,
             lease_seconds,
         )
-    if listened:
-        await listen(db, process, listened, lease_seconds)
+    if subscribed:
+        await subscribe(db, process, subscribed, lease_seconds)
 
 
-async def listen(
+async def subscribe(
     db: Database, process: str, message_ids: Sequence[str], lease_seconds: float
 ) -> None:
-    """Note that this process has readers on these answers."""
+    """Note that this process has subscriptions to these generations."""
     await db.fetch(
         """
-        INSERT INTO listeners (message_id, process, until)
+        INSERT INTO subscriptions (message_id, process, until)
         SELECT g.message_id, $2, now() + make_interval(secs => $3)
         FROM generations g WHERE g.message_id = ANY ($1::uuid[]) AND g.ended_at IS NULL
         ON CONFLICT (message_id, process) DO UPDATE SET until = excluded.until
@@ -59,9 +59,10 @@ async def listen(
     )
 
 
-async def stop_listening(db: Database, process: str, message_ids: Sequence[str]) -> None:
+async def unsubscribe(db: Database, process: str, message_ids: Sequence[str]) -> None:
+    """Note that this process has no subscriptions to these generations any more."""
     await db.fetch(
-        "DELETE FROM listeners WHERE process = $1 AND message_id = ANY ($2::uuid[])",
+        "DELETE FROM subscriptions WHERE process = $1 AND message_id = ANY ($2::uuid[])",
         process,
         list(message_ids),
     )
@@ -78,8 +79,9 @@ def _lease(row: Record) -> Lease:
 
 
 async def database_time(db: Database) -> datetime:
+    """Return the time by the database's clock."""
     row = await db.fetchrow("SELECT now() AS at")
-    assert row is not None  # noqa: S101  # such a SELECT gives its row
+    assert row is not None  # noqa: S101  # the statement always gives one row
     at: datetime = row["at"]
     return at
 
@@ -93,10 +95,11 @@ async def claim_abandoned(
     only_released: bool,
     expired_before: datetime | None = None,
 ) -> list[Lease]:
-    """Take up running answers whose lease has run out, or (only these) that were handed over.
+    """Claim running generations that were handed over or (unless `only_released`) have expired.
 
-    `expired_before` is a time by the database's clock; none means now. Their attempt grows by one,
-    which fences whoever held them; a hand-over is no crash.
+    `expired_before` is a time by the database's clock; None means now. The attempt of each grows by
+    one, which fences the process that held it. A lease that expired counts as a crash, a hand-over
+    does not.
     """
     rows = await db.fetch(
         f"""
@@ -121,8 +124,8 @@ async def claim_abandoned(
     return [_lease(row) for row in rows]
 
 
-async def release(db: Database, answers: Sequence[tuple[str, int]], process: str) -> None:
-    """Hand (message id, attempt) over: another process may take them up at once."""
+async def release(db: Database, held: Sequence[tuple[str, int]], process: str) -> None:
+    """Hand (message id, attempt) over: another process may claim them at once."""
     await db.fetch(
         """
         UPDATE generations g SET owner = NULL, lease_until = '-infinity'
@@ -130,14 +133,14 @@ async def release(db: Database, answers: Sequence[tuple[str, int]], process: str
         WHERE g.message_id = b.message_id AND g.attempt = b.attempt
             AND g.owner = $3 AND g.ended_at IS NULL
         """,
-        [message_id for message_id, _ in answers],
-        [attempt for _, attempt in answers],
+        [message_id for message_id, _ in held],
+        [attempt for _, attempt in held],
         process,
     )
 
 
 async def request_stop(db: Database, message_id: str) -> None:
-    """Ask the process that writes the answer to stop it."""
+    """Ask the process that runs the generation to stop it."""
     await db.fetch(
         "UPDATE generations SET stop_requested = true WHERE message_id = $1 AND ended_at IS NULL",
         message_id,
@@ -145,7 +148,7 @@ async def request_stop(db: Database, message_id: str) -> None:
 
 
 async def take(db: Database, message_id: str, process: str, lease_seconds: float) -> Lease | None:
-    """Take a running answer away from whoever writes it; None where it has ended."""
+    """Take a running generation from the process that runs it; None where it has ended."""
     row = await db.fetchrow(
         f"""
         UPDATE generations g SET attempt = g.attempt + 1, owner = $2,

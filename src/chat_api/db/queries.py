@@ -1,6 +1,6 @@
-"""What users read and change: every statement on conversations and messages.
+"""What users read and change: the statements on conversations and their messages.
 
-The owner stands inside each statement, so that no caller can forget it: a foreign id finds nothing.
+The user stands inside each statement, so that no caller can forget it: a foreign id finds nothing.
 PostgreSQL makes the JSON of what is only passed on. Ids are strings that hold a UUID.
 """
 
@@ -243,7 +243,7 @@ async def update_conversation(
 async def delete_conversation(
     connection: Connection, user_id: str, conversation_id: str
 ) -> list[str] | None:
-    """Delete the conversation with all that hangs on it; the ids of the answers still running.
+    """Delete the conversation and all its rows; return the ids of generations still running.
 
     None where there is no such conversation. To be run in a transaction.
     """
@@ -256,12 +256,13 @@ async def delete_conversation(
         return None
     rows = await connection.fetch(
         """
-        WITH answers AS MATERIALIZED (
+        WITH going AS MATERIALIZED (
             -- Locked before their log, in the order in which the sweep does it.
             SELECT message_id, ended_at FROM generations WHERE conversation_id = $1 FOR UPDATE),
-        log AS (DELETE FROM answer_log l USING answers a WHERE l.message_id = a.message_id),
-        ears AS (DELETE FROM listeners l USING answers a WHERE l.message_id = a.message_id)
-        SELECT message_id::text AS id FROM answers WHERE ended_at IS NULL
+        log AS (DELETE FROM event_log l USING going g WHERE l.message_id = g.message_id),
+        unsubscribed AS (
+            DELETE FROM subscriptions s USING going g WHERE s.message_id = g.message_id)
+        SELECT message_id::text AS id FROM going WHERE ended_at IS NULL
         """,
         conversation_id,
     )

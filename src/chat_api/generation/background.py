@@ -7,19 +7,19 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import ClassVar, Self
 
-from chat_api.errors import DatabaseUnavailable
+from chat_api.generation.retrying import until_available
 from chat_api.telemetry import log
 
 
 class Background:
     """Calls `step` again and again until stopped.
 
-    A database that is away is waited for. Any other error is a defect that would silently take a
-    promise with it: the process says so and ends, and another takes over its answers.
+    While the database is unavailable the step is tried again. Any other error is a defect, which
+    would end the task unnoticed: the process logs it and ends, and another takes over.
     """
 
     died: ClassVar[bool] = False
-    """Whether a task of this process has died of a defect: its exit is no success then."""
+    """Whether a task of this process has died of a defect: the exit code says so then."""
 
     def __init__(
         self, name: str, step: Callable[[], Awaitable[None]], *, every_seconds: float = 0.0
@@ -54,13 +54,12 @@ class Background:
     async def _run(self) -> None:
         while True:
             try:
-                await self._step()
-            except DatabaseUnavailable:
-                await asyncio.sleep(max(self._every, 0.25))
-            except Exception:  # noqa: BLE001  # whatever it is, it must not end unnoticed
+                await until_available(
+                    self._step, first_pause=0.5, longest_pause=max(1.0, self._every)
+                )
+            except Exception:  # noqa: BLE001  # any defect must be logged
                 log.critical("background_task_died", task=self._name, exc_info=True)
                 Background.died = True
                 os.kill(os.getpid(), signal.SIGTERM)
                 return
-            else:
-                await asyncio.sleep(self._every)
+            await asyncio.sleep(self._every)

@@ -6,7 +6,7 @@ another process writes, those that come late, and those that fell behind.
 """
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Protocol
 
@@ -14,28 +14,20 @@ from chat_api.db import event_log as db_event_log
 from chat_api.db.database import Database
 from chat_api.db.event_log import LogRow, Page
 from chat_api.errors import DatabaseUnavailable
+from chat_api.generation.registry import Registry
 from chat_api.generation.running import RunningGeneration, StopReason
-from chat_api.telemetry import LOG_ROWS, log
+from chat_api.telemetry import EVENT_LOG_ROWS, log
 
 _MOST_BATCH_CHARS = 4_000_000
 
 
 class LogWriter:
-    """Writes what `running` has published, and hears from the database what becomes of it."""
+    """Writes what this process's generations have published, and learns which it still holds."""
 
-    def __init__(
-        self,
-        db: Database,
-        process: str,
-        running: Mapping[str, RunningGeneration],
-        *,
-        every_seconds: float,
-    ) -> None:
+    def __init__(self, db: Database, registry: Registry, *, every_seconds: float) -> None:
         self._db = db
-        self._process = process
-        self._running = running
+        self._registry = registry
         self._every = every_seconds
-        self._work = asyncio.Event()
         self._failed = False
         self._losses = 0
 
@@ -48,20 +40,15 @@ class LogWriter:
         """
         return self._failed or self._losses != self._db.connections_lost
 
-    def notice(self) -> None:
-        """An answer has begun."""
-        self._work.set()
-
     async def step(self) -> None:
-        if not self._running:
-            self._work.clear()
-            await self._work.wait()
+        """Write a batch, once a generation runs."""
+        await self._registry.until_busy()
         await asyncio.sleep(self._every)
         await self.flush()
 
     async def flush(self) -> None:
-        """Write what is new. Raises DatabaseUnavailable; nothing is forgotten then."""
-        running = [answer for answer in self._running.values() if not answer.ending]
+        """Write what is new. Raise DatabaseUnavailable; nothing is forgotten then."""
+        running = [one for one in self._registry.running.values() if not one.ending]
         if not running:
             return
         try:
@@ -69,38 +56,42 @@ class LogWriter:
                 losses = self._db.connections_lost
                 await self.compare(running)
                 self._failed, self._losses = False, losses
-            rows = [row for answer in running if (row := answer.unlogged()) is not None]
-            # What has piled up in an outage must not become one statement that always fails.
+            rows = [row for one in running if (row := one.unlogged()) is not None]
+            # What has piled up in an outage must not become one statement that is always too large.
             for batch in _batches(rows):
-                held = await db_event_log.append_log(self._db, self._process, batch)
+                held = await db_event_log.append(self._db, self._registry.process, batch)
         except DatabaseUnavailable:
             self._failed = True
             raise
-        LOG_ROWS.inc(len(rows))
+        EVENT_LOG_ROWS.inc(len(rows))
         written = {row.message_id: row.last_event for row in rows}
-        for answer in running:
-            state = held.get(answer.message_id)
-            if state is not None and state.attempt == answer.attempt:
-                if answer.message_id in written:
-                    answer.confirm(written[answer.message_id])
+        for generation in running:
+            state = held.get(generation.message_id)
+            if state is not None and state.attempt == generation.attempt:
+                if generation.message_id in written:
+                    generation.confirm(written[generation.message_id])
                 if state.stop_requested:
-                    answer.stop_writing(StopReason.STOPPED)
-            elif not answer.ending:
+                    generation.stop_writing(StopReason.STOPPED)
+            elif not generation.ending:
                 # Another process has taken it, or it was deleted with its conversation.
-                log.warning("answer_lost", message_id=answer.message_id, attempt=answer.attempt)
-                answer.stop_writing(StopReason.NOT_OURS)
+                log.warning(
+                    "generation_lost",
+                    message_id=generation.message_id,
+                    attempt=generation.attempt,
+                )
+                generation.stop_writing(StopReason.NOT_OURS)
 
-    async def compare(self, running: list[RunningGeneration]) -> None:
-        """Go back to where the log really ends."""
-        ends = await db_event_log.log_ends(
-            self._db, [(answer.message_id, answer.attempt) for answer in running]
+    async def compare(self, running: Sequence[RunningGeneration]) -> None:
+        """Ask where the log of each really ends, so that what it lost is written again."""
+        ends = await db_event_log.find_ends(
+            self._db, [(one.message_id, one.attempt) for one in running]
         )
-        for answer in running:
-            answer.log_lost(ends[answer.message_id])
+        for generation in running:
+            generation.log_lost(ends[generation.message_id])
 
 
 def _batches(rows: list[LogRow]) -> Iterator[list[LogRow]]:
-    """The rows in statements of a few megabytes; one empty batch for no rows."""
+    """Yield the rows in batches of a few megabytes; one empty batch for no rows."""
     batch: list[LogRow] = []
     size = 0
     for row in rows:

@@ -98,11 +98,6 @@ def done(
     return orjson.dumps(event)
 
 
-def is_undone(done: str) -> bool:
-    """Whether this final event is that of a regeneration that left the old answer in place."""
-    return "kept_message_id" in orjson.loads(done or "{}")
-
-
 def snapshot_content(data: bytes) -> str | None:
     """The text of a `snapshot` event; None for any other event."""
     if not data.startswith(_SNAPSHOT):
@@ -128,7 +123,10 @@ def unpack(rows: Iterable[LogRow], after: int) -> Iterator[Numbered]:
         if row.last_event <= after or row.first_event > after + 1:
             continue
         lines = row.events.encode().split(b"\n")
-        if len(lines) != row.last_event - row.first_event + 1:
+        is_snapshot = row.is_snapshot
+        if is_snapshot is None:  # written by a replica of the version before (migration 0003)
+            is_snapshot = len(lines) != row.last_event - row.first_event + 1
+        if is_snapshot:
             yield Numbered(row.last_event, lines[0])
         else:
             for number, line in enumerate(lines, row.first_event):

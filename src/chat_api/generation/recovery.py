@@ -68,7 +68,7 @@ class Recovery:
         )
         if left := listened - self._listened():
             # Their last reader left while this was under way, which may have undone its leaving.
-            await db_leases.stop_listening(self._db, self._process, list(left))
+            await db_leases.unsubscribe(self._db, self._process, list(left))
 
     async def _scan(self) -> None:
         """Claim what is abandoned.

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
@@ -58,11 +58,12 @@ class RunningGeneration:
     older ones are in the log. Showing events never waits: a slow reader holds up nobody.
     """
 
-    def __init__(self, lease: Lease) -> None:
+    def __init__(self, lease: Lease, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self.lease = lease
         self.message_id = lease.message_id
         self.attempt = lease.attempt
-        self.began = time.monotonic()
+        self.began = clock()
         self.heard = self.began  # when upstream was last heard of
         self.token_count = 0
         self.chars = 0
@@ -194,19 +195,20 @@ class RunningGeneration:
         first, last = self.logged + 1, self.last_event
         lines = self._lines_from(first)
         if lines is None:
-            # A row with fewer lines than numbers is a snapshot; it cannot hold another event.
+            # A snapshot's row cannot hold another event.
             text = events.snapshot(self.written.text).decode()
-            return LogRow(self.message_id, self.attempt, first, last, text)
+            return LogRow(self.message_id, self.attempt, first, last, text, is_snapshot=True)
         if final is not None:
             lines = [*lines, final]
             last += 1
         if not lines:
             return None
-        return LogRow(self.message_id, self.attempt, first, last, b"\n".join(lines).decode())
+        text = b"\n".join(lines).decode()
+        return LogRow(self.message_id, self.attempt, first, last, text, is_snapshot=False)
 
     def confirm(self, last_event: int) -> None:
         """The log has every event up to `last_event`."""
-        now = time.monotonic()
+        now = self._clock()
         self.logged = last_event
         first = self.last_event + 1 - len(self._unconfirmed)
         count = last_event + 1 - first

@@ -231,11 +231,11 @@ class Subscription:
 
     async def _stored(self) -> bytes | None:
         """The ended answer from the database, where its events are gone."""
-        begun = await db_generations.read_begun(self._db, self.message_id)
+        begun = await db_generations.read_generation(self._db, self.message_id)
         if begun is None or begun.last_event is None or begun.done is None:
             return None
         content = await db_generations.read_content(self._db, self.message_id)
-        if content is None and not events.is_undone(begun.done):
+        if content is None and not begun.undone:
             return None  # replaced, and its log swept, in this moment: no end without the text
         frames: list[bytes] = []
         last = begun.last_event - 1

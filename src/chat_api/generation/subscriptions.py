@@ -1,49 +1,45 @@
-"""All readers of this process, and what the other processes know of them."""
+"""All subscriptions of this process, and what the other processes know of them."""
 
-import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from typing import Any
 
 from chat_api.db import leases as db_leases
 from chat_api.db.database import Database
 from chat_api.errors import DatabaseUnavailable
 from chat_api.generation.event_log import Follower
-from chat_api.generation.running import RunningGeneration
+from chat_api.generation.registry import Registry
 from chat_api.generation.subscription import Subscription
 from chat_api.telemetry import log
 
 
 class Subscriptions:
-    """Opens readers, and notes in the database which answers this process listens to.
+    """Opens subscriptions, and notes in the database which generations this process subscribes to.
 
-    A message that is sent while an answer runs must know whether anybody still reads that answer,
-    on any replica (`db.leases`). `own` runs a task that no request owns.
+    A send that finds a generation running must know whether any process has a subscription to it
+    (`db.leases`).
     """
 
     def __init__(
         self,
         db: Database,
         follower: Follower,
-        process: str,
-        running: Mapping[str, RunningGeneration],
-        own: Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]],
+        registry: Registry,
         *,
         lease_seconds: float,
         heartbeat_seconds: float,
         slow_reader_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._db = db
         self._follower = follower
-        self._process = process
-        self._running = running
-        self._own = own
+        self._registry = registry
         self._lease_seconds = lease_seconds
         self._heartbeat_seconds = heartbeat_seconds
         self._slow_reader_seconds = slow_reader_seconds
+        self._clock = clock
         self._open: set[Subscription] = set()
         self._by_message: Counter[str] = Counter()
 
@@ -51,8 +47,8 @@ class Subscriptions:
         return len(self._open)
 
     @property
-    def listened(self) -> AbstractSet[str]:
-        """The answers that somebody reads here, by message id."""
+    def message_ids(self) -> AbstractSet[str]:
+        """The generations that have subscriptions here, by message id."""
         return set(self._by_message)
 
     def open(
@@ -64,11 +60,11 @@ class Subscriptions:
         one_attempt: bool,
         only_stored: bool = False,
     ) -> Subscription:
-        """A subscription whose row in the database the caller has written already."""
-        reader = Subscription(
+        """Return a subscription whose row in the database the caller has written already."""
+        subscription = Subscription(
             self._db,
             self._follower,
-            self._running,
+            self._registry.running,
             message_id,
             attempt=attempt,
             number=number,
@@ -76,11 +72,11 @@ class Subscriptions:
             only_stored=only_stored,
             on_close=self._closed,
         )
-        self._open.add(reader)
+        self._open.add(subscription)
         self._by_message[message_id] += 1
-        return reader
+        return subscription
 
-    async def listen(
+    async def subscribe(
         self,
         message_id: str,
         attempt: int,
@@ -89,60 +85,63 @@ class Subscriptions:
         one_attempt: bool = False,
         only_stored: bool = False,
     ) -> Subscription:
-        """A reader that other processes know of when this returns. Raises DatabaseUnavailable."""
-        reader = self.open(
+        """Return a subscription that the other processes know of. Raise DatabaseUnavailable."""
+        subscription = self.open(
             message_id, attempt, number, one_attempt=one_attempt, only_stored=only_stored
         )
         try:
-            await db_leases.listen(self._db, self._process, [message_id], self._lease_seconds)
+            await db_leases.subscribe(
+                self._db, self._registry.process, [message_id], self._lease_seconds
+            )
         except BaseException:
-            reader.close()
+            subscription.close()
             raise
-        return reader
+        return subscription
 
-    def _closed(self, reader: Subscription) -> None:
-        if reader not in self._open:
+    def _closed(self, subscription: Subscription) -> None:
+        if subscription not in self._open:
             return
-        self._open.discard(reader)
-        message_id = reader.message_id
+        self._open.discard(subscription)
+        message_id = subscription.message_id
         self._by_message[message_id] -= 1
         if self._by_message[message_id]:
             return
         del self._by_message[message_id]
-        answer = self._running.get(message_id)
-        if answer is not None and answer.ending:
-            return  # the end takes the listeners away itself
-        self._own(self._stop_listening(message_id), "stop-listening")
+        running = self._registry.running.get(message_id)
+        if running is not None and running.ending:
+            return  # the end deletes all subscriptions
+        self._registry.own(self._unsubscribe(message_id), "unsubscribe")
 
-    async def _stop_listening(self, message_id: str) -> None:
-        # Where this fails, the row runs out by itself.
+    async def _unsubscribe(self, message_id: str) -> None:
+        process = self._registry.process
+        # Where this fails, the row expires by itself.
         with suppress(DatabaseUnavailable):
-            await db_leases.stop_listening(self._db, self._process, [message_id])
+            await db_leases.unsubscribe(self._db, process, [message_id])
             if message_id in self._by_message:
-                # Somebody came meanwhile, whose row may have gone with this.
-                await db_leases.listen(self._db, self._process, [message_id], self._lease_seconds)
+                # A new subscription's row may have been deleted with the old one's.
+                await db_leases.subscribe(self._db, process, [message_id], self._lease_seconds)
 
     def watch_clocks(self) -> None:
-        """Heartbeats for the silent, an end for those who take nothing: one look at all."""
-        now = time.monotonic()
-        for reader in list(self._open):
-            if reader.sending_since is not None:
-                if now - reader.sending_since > self._slow_reader_seconds:
-                    log.info("slow_reader_dropped", message_id=reader.message_id)
-                    reader.drop()
-            elif now - reader.last_sent > self._heartbeat_seconds:
-                reader.beat()
+        """Send heartbeats where it is silent, and drop clients that take nothing."""
+        now = self._clock()
+        for subscription in list(self._open):
+            if subscription.sending_since is not None:
+                if now - subscription.sending_since > self._slow_reader_seconds:
+                    log.info("slow_subscription_dropped", message_id=subscription.message_id)
+                    subscription.drop()
+            elif now - subscription.last_sent > self._heartbeat_seconds:
+                subscription.beat()
 
     def send_away_followers(self) -> None:
-        """End the readings of answers that are written elsewhere; they can be read there too."""
-        for reader in list(self._open):
-            if reader.message_id not in self._running and not reader.is_local:
-                reader.leave()
+        """End subscriptions to what other processes run: clients can read it there as well."""
+        for subscription in list(self._open):
+            if subscription.message_id not in self._registry.running and not subscription.is_local:
+                subscription.leave()
 
     def send_away(self) -> None:
-        """End every reading; clients come back to another replica with their last event's id."""
-        for reader in list(self._open):
-            if reader.sending_since is None:
-                reader.leave()
+        """End every subscription; clients reconnect elsewhere with their last event's id."""
+        for subscription in list(self._open):
+            if subscription.sending_since is None:
+                subscription.leave()
             else:
-                reader.drop()  # it takes nothing, and would hold up the exit
+                subscription.drop()  # its client takes nothing, and would hold up the exit

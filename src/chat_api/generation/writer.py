@@ -1,10 +1,10 @@
-"""Writing an answer: from the inference service's first byte to the database's commit."""
+"""Writing a generation: from the engine's first byte to the database's commit."""
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NoReturn, TypeVar
+from typing import NoReturn
 
 from chat_api.db import event_log as db_event_log
 from chat_api.db import generations as db_generations
@@ -14,7 +14,6 @@ from chat_api.engines.decoding import Event
 from chat_api.engines.samosachaat import SamosachaatEngine
 from chat_api.errors import (
     ApiError,
-    DatabaseUnavailable,
     EngineFailed,
     EngineIncomplete,
     EngineTimeout,
@@ -24,182 +23,207 @@ from chat_api.generation import events
 from chat_api.generation.event_log import LogWriter
 from chat_api.generation.events import Written
 from chat_api.generation.options import Options
+from chat_api.generation.registry import Registry
+from chat_api.generation.retrying import until_available
 from chat_api.generation.running import RunningGeneration, StopReason
 from chat_api.telemetry import (
-    ANSWERS,
+    ENGINE_FAILURES,
     FIRST_TOKEN_SECONDS,
-    INFERENCE_FAILURES,
-    RUNNING_ANSWERS,
+    GENERATIONS,
     TOKENS,
     log,
 )
 
-_RETRY_SECONDS = 0.05
-_MOST_RETRY_SECONDS = 1.0
-
-_T = TypeVar("_T")
-
 
 class GenerationWriter:
-    """Writes answers; `running` holds those under way, by message id.
+    """Runs generations: has the engine write, keeps what it writes, and saves the end.
 
-    Each is registered in the moment its lease is there, and leaves when nothing more will be done
-    for it here: its end is saved, or it belongs to somebody else.
+    A generation is in the registry from the moment its lease is there until nothing more will be
+    done for it here: its end is saved, or it belongs to another process.
     """
 
     def __init__(
         self,
         db: Database,
-        inference: SamosachaatEngine,
-        running: dict[str, RunningGeneration],
+        engine: SamosachaatEngine,
+        registry: Registry,
         log_writer: LogWriter,
         *,
-        max_answer_chars: int,
-        max_answer_bytes: int,
+        max_chars: int,
+        max_bytes: int,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._db = db
-        self._inference = inference
-        self._running = running
+        self._engine = engine
+        self._registry = registry
         self._log = log_writer
-        self._max_chars = max_answer_chars
-        self._max_bytes = max_answer_bytes
+        self._max_chars = max_chars
+        self._max_bytes = max_bytes
+        self._clock = clock
+
+    def start(
+        self, lease: Lease, messages: Sequence[Mapping[str, str]], options: Options
+    ) -> asyncio.Task[None]:
+        """Run the generation in a task of its own."""
+        return self._registry.own(
+            self._write(lease, messages, options), f"generation-{lease.message_id}"
+        )
 
     @contextmanager
     def _registered(self, lease: Lease) -> Iterator[RunningGeneration]:
-        """The answer, known to readers, log and lease renewal while inside."""
-        if (earlier := self._running.get(lease.message_id)) is not None:
-            earlier.stop_writing(StopReason.NOT_OURS)  # an attempt of ours that was taken away
-        answer = RunningGeneration(lease)
-        self._running[lease.message_id] = answer
-        RUNNING_ANSWERS.set(len(self._running))
-        self._log.notice()
+        generation = self._registry.add(lease)
         try:
-            yield answer
+            yield generation
         finally:
-            if self._running.get(lease.message_id) is answer:
-                del self._running[lease.message_id]
-            RUNNING_ANSWERS.set(len(self._running))
-            answer.close()
+            self._registry.remove(generation)
 
-    def _is_outdated(self, lease: Lease) -> bool:
-        """Whether this process writes the answer at a later attempt already."""
-        earlier = self._running.get(lease.message_id)
-        return earlier is not None and earlier.attempt >= lease.attempt
-
-    async def write(
+    async def _write(
         self, lease: Lease, messages: Sequence[Mapping[str, str]], options: Options
     ) -> None:
-        """Have the answer written, and save it: every way out leads through here.
+        """Have the engine write, and save the end: every way out leads through here.
 
-        A stop does not cancel this; it cancels the pump, and the answer ends in order.
+        A stop does not cancel this task. It cancels the pump, and the generation ends in order.
         """
-        if self._is_outdated(lease):
+        if self._registry.is_outdated(lease):
             return
-        with self._registered(lease) as answer:
-            answer.pump = asyncio.create_task(
-                self._pump(answer, messages, options), name=f"upstream-{answer.message_id}"
+        with self._registered(lease) as generation:
+            generation.pump = asyncio.create_task(
+                self._pump(generation, messages, options), name=f"pump-{generation.message_id}"
             )
             del messages
-            # What `asyncio.wait` does, for less memory: this may take minutes.
-            pumped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-            def wake_up(_pump: asyncio.Task[None]) -> None:
-                if not pumped.done():
-                    pumped.set_result(None)
-
-            answer.pump.add_done_callback(wake_up)
             try:
-                await pumped
+                await _ended(generation.pump)
             finally:
-                answer.pump.cancel()
-            reason = answer.stop_reason if answer.pump.cancelled() else None
+                generation.pump.cancel()
+            reason = generation.stop_reason if generation.pump.cancelled() else None
             if reason is StopReason.NOT_OURS:
                 return
             if reason is StopReason.STOPPED:
-                await self._end(answer, "stopped")
+                await self._end(generation, "stopped")
                 return
-            failure = EngineTimeout() if reason is StopReason.SILENT else _failure_of(answer.pump)
+            failure = (
+                EngineTimeout() if reason is StopReason.SILENT else _failure_of(generation.pump)
+            )
             if failure is None:
-                await self._end(answer, "complete")
+                await self._end(generation, "complete")
                 return
-            INFERENCE_FAILURES.labels(failure.code).inc()
-            cut_off = answer.token_count > 0 or isinstance(failure, EngineIncomplete)
-            await self._end(answer, "interrupted" if cut_off else "failed", failure)
+            ENGINE_FAILURES.labels(failure.code).inc()
+            is_cut_off = generation.token_count > 0 or isinstance(failure, EngineIncomplete)
+            await self._end(generation, "interrupted" if is_cut_off else "failed", failure)
 
     async def _pump(
-        self, answer: RunningGeneration, messages: Sequence[Mapping[str, str]], options: Options
+        self,
+        generation: RunningGeneration,
+        messages: Sequence[Mapping[str, str]],
+        options: Options,
     ) -> None:
-        """Have the inference service write; what it sends is taken as it comes."""
-        generating = self._inference.generate(
+        generating = self._engine.generate(
             messages,
             options.for_inference(),
-            answer.lease.trace_id,
-            lambda arrived: self._take(answer, arrived),
+            generation.lease.trace_id,
+            lambda arrived: self._take(generation, arrived),
         )
-        del messages  # they may be long, and the answer takes its time
+        del messages  # they may be long, and a generation takes minutes
         await generating
 
-    def _take(self, answer: RunningGeneration, arrived: list[Event]) -> None:
-        """Add what has just arrived, and show it to the readers: the middle of the hot path.
+    def _take(self, generation: RunningGeneration, arrived: list[Event]) -> None:
+        """Add the events of a packet, and show them to the subscriptions: step 2 of the hot path.
 
-        Raises EngineIncomplete where the answer has become too large.
+        Raise EngineIncomplete where the text or its events have become too large.
         """
-        answer.heard = time.monotonic()
+        generation.heard = self._clock()
         try:
             for event in arrived:
-                answer.bytes += len(event.data)
-                if answer.bytes > self._max_bytes:
+                generation.bytes += len(event.data)
+                if generation.bytes > self._max_bytes:
                     raise EngineIncomplete("The answer was cut off: its events are too large.")
                 if event.text:
-                    if answer.token_count == 0:
-                        FIRST_TOKEN_SECONDS.observe(answer.heard - answer.began)
-                    room = self._max_chars - answer.chars
+                    if generation.token_count == 0:
+                        FIRST_TOKEN_SECONDS.observe(generation.heard - generation.began)
+                    room = self._max_chars - generation.chars
                     if len(event.text) > room:
-                        self._cut_off(answer, event.text[:room])
-                answer.add(event.data, event.text)
+                        self._cut_off(generation, event.text[:room])
+                generation.add(event.data, event.text)
         finally:
-            answer.show()
+            generation.show()
 
-    def _cut_off(self, answer: RunningGeneration, piece: str) -> NoReturn:
+    def _cut_off(self, generation: RunningGeneration, piece: str) -> NoReturn:
         if piece:
-            answer.add(events.token(piece), piece)
+            generation.add(events.token(piece), piece)
         raise EngineIncomplete(f"The answer was cut off at {self._max_chars} characters.")
 
     async def close_from_log(self, lease: Lease, status: str) -> None:
-        """End an answer, that another process wrote, with what its log holds."""
-        if self._is_outdated(lease):
+        """End a generation that another process ran, with what its log holds."""
+        if self._registry.is_outdated(lease):
             return
-        with self._registered(lease) as answer:
-            written = await until_there(lambda: self._longest_logged(lease.message_id))
-            answer.replace_text(written)
+        with self._registered(lease) as generation:
+            written = await until_available(lambda: self._longest_logged(lease.message_id))
+            generation.replace_text(written)
             if written.text:
-                answer.publish(events.snapshot(written.text))
-            await self._end(answer, status)
+                generation.publish(events.snapshot(written.text))
+            await self._end(generation, status)
+
+    # --- the end ---
 
     async def _end(
-        self, answer: RunningGeneration, status: str, failure: ApiError | None = None
+        self, generation: RunningGeneration, status: str, failure: ApiError | None = None
     ) -> None:
-        """Save the answer, then tell its readers; they hear nothing where it is no longer ours."""
-        answer.ending = True
-        lease = answer.lease
+        """Save the end, then tell the subscriptions.
+
+        They are told nothing where the generation belongs to another process by now.
+        """
+        generation.ending = True
         if failure is not None:
-            answer.publish(events.error(failure.code, failure.detail))
-        if failure is not None and lease.attempt > 1:
-            older = await until_there(lambda: self._longest_logged(lease.message_id))
-            if len(older.text) > answer.chars:
-                # Writing it again must not make it worse.
+            generation.publish(events.error(failure.code, failure.detail))
+            if await self._keep_longer_text(generation):
                 status = "interrupted"
-                answer.replace_text(older)
-                answer.publish(events.snapshot(older.text))
-        took_ms = max(1, round((time.monotonic() - answer.began) * 1000))
-        written = answer.written
+        ending = self._ending(generation, status, failure)
+        outcome = await self._save(generation, ending)
+        if outcome is not Outcome.SAVED:
+            log.warning(
+                "generation_not_held", message_id=generation.message_id, outcome=outcome.value
+            )
+            return
+        generation.publish(ending.done.encode())
+        generation.saved = True
+        if generation.pump is not None:  # else another process has counted them
+            TOKENS.inc(ending.token_count)
+        GENERATIONS.labels(status).inc()
+        log.info(
+            "generation_ended",
+            message_id=generation.message_id,
+            trace_id=generation.lease.trace_id,
+            status=status,
+            error=ending.error,
+            attempt=generation.attempt,
+            tokens=ending.token_count,
+            took_ms=ending.inference_time_ms,
+        )
+
+    async def _keep_longer_text(self, generation: RunningGeneration) -> bool:
+        """Return whether an earlier attempt wrote a longer text, which is kept then."""
+        if generation.attempt == 1:
+            return False
+        earlier = await until_available(lambda: self._longest_logged(generation.message_id))
+        if len(earlier.text) <= generation.chars:
+            return False
+        generation.replace_text(earlier)
+        generation.publish(events.snapshot(earlier.text))
+        return True
+
+    def _ending(
+        self, generation: RunningGeneration, status: str, failure: ApiError | None
+    ) -> Ending:
+        lease, written = generation.lease, generation.written
+        took_ms = max(1, round((self._clock() - generation.began) * 1000))
         undone = lease.replaces is not None and status != "complete"
-        ending = Ending(
+        return Ending(
             status=status,
             content=written.text,
             token_count=written.token_count,
             inference_time_ms=took_ms,
             error=None if failure is None else failure.code,
+            undone=undone,
             done=events.done(
                 lease.message_id,
                 status,
@@ -207,44 +231,26 @@ class GenerationWriter:
                 took_ms,
                 kept_message_id=lease.replaces if undone else None,
             ).decode(),
-            last_event=answer.last_event + 1,
-        )
-        outcome = await self._save(answer, ending)
-        if outcome is not Outcome.SAVED:
-            log.warning("answer_not_ours", message_id=lease.message_id, outcome=outcome.value)
-            return
-        answer.publish(ending.done.encode())
-        answer.saved = True
-        if answer.pump is not None:  # else another process has counted them
-            TOKENS.inc(written.token_count)
-        ANSWERS.labels(status).inc()
-        log.info(
-            "answer_ended",
-            message_id=lease.message_id,
-            trace_id=lease.trace_id,
-            status=status,
-            error=ending.error,
-            attempt=lease.attempt,
-            tokens=written.token_count,
-            took_ms=took_ms,
+            last_event=generation.last_event + 1,
         )
 
-    async def _save(self, answer: RunningGeneration, ending: Ending) -> Outcome:
-        doubtful = self._log.doubtful
+    async def _save(self, generation: RunningGeneration, ending: Ending) -> Outcome:
+        is_doubtful = self._log.doubtful
 
         async def save() -> Outcome:
-            nonlocal doubtful
-            if doubtful:
-                await self._log.compare([answer])
-            doubtful = True  # should this try fail, the database may have lost its last moments
+            nonlocal is_doubtful
+            if is_doubtful:
+                await self._log.compare([generation])
+            # If this attempt fails, the database may have lost its last asynchronous commits.
+            is_doubtful = True
             async with self._db.transaction() as connection:
-                tail = answer.unlogged(ending.done.encode())
-                return await db_generations.end(connection, answer.lease, ending, tail)
+                tail = generation.unlogged(ending.done.encode())
+                return await db_generations.end(connection, generation.lease, ending, tail)
 
-        return await until_there(save)
+        return await until_available(save)
 
     async def _longest_logged(self, message_id: str) -> Written:
-        rows = await db_event_log.read_log(self._db, message_id)
+        rows = await db_event_log.read(self._db, message_id)
         by_attempt = [
             events.written(row for row in rows if row.attempt == attempt)
             for attempt in {row.attempt for row in rows}
@@ -252,19 +258,23 @@ class GenerationWriter:
         return max(by_attempt, key=lambda written: len(written.text), default=Written("", 0))
 
 
-async def until_there(action: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
-    """The action's result, tried again while the database is away."""
-    delay = _RETRY_SECONDS
-    while True:
-        try:
-            return await action()
-        except DatabaseUnavailable:
-            await asyncio.sleep(delay)
-            delay = min(delay * 2, _MOST_RETRY_SECONDS)
+async def _ended(pump: asyncio.Task[None]) -> None:
+    """Return once the pump has ended, however it did.
+
+    What `asyncio.wait` does, for less memory: a generation takes minutes, and there are many.
+    """
+    ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def tell(_pump: asyncio.Task[None]) -> None:
+        if not ended.done():
+            ended.set_result(None)
+
+    pump.add_done_callback(tell)
+    await ended
 
 
 def _failure_of(pump: asyncio.Task[None]) -> ApiError | None:
-    """Why the pump ended early, if it did."""
+    """Return why the pump ended early, if it did."""
     if pump.cancelled():
         return InternalError()
     error = pump.exception()

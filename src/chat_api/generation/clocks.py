@@ -1,0 +1,46 @@
+"""One look at all clocks, several times a second, instead of a timer for each."""
+
+import time
+from collections.abc import Callable
+
+from chat_api.generation.registry import Registry
+from chat_api.generation.running import RunningGeneration, StopReason
+from chat_api.generation.subscriptions import Subscriptions
+
+TICK_SECONDS = 0.25
+
+
+class Clocks:
+    """Stops generations whose engine is silent, and has subscriptions look at their own clocks."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        subscriptions: Subscriptions,
+        *,
+        first_token_seconds: float,
+        token_seconds: float,
+        generation_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._registry = registry
+        self._subscriptions = subscriptions
+        self._first_token_seconds = first_token_seconds
+        self._token_seconds = token_seconds
+        self._generation_seconds = generation_seconds
+        self._clock = clock
+
+    async def step(self) -> None:
+        """Look once."""
+        now = self._clock()
+        for generation in list(self._registry.running.values()):
+            if self._is_late(generation, now):
+                generation.stop_writing(StopReason.SILENT)
+        self._subscriptions.watch_clocks()
+
+    def _is_late(self, generation: RunningGeneration, now: float) -> bool:
+        if now - generation.began > self._generation_seconds:
+            return True
+        if generation.token_count:
+            return now - generation.heard > self._token_seconds
+        return now - generation.began > self._first_token_seconds

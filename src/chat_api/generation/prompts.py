@@ -1,0 +1,44 @@
+"""The prompt of a generation: read from the database, cut to the budgets."""
+
+from collections.abc import Sequence
+
+from chat_api.context import build_context
+from chat_api.db import generations as db_generations
+from chat_api.db.database import Connection
+from chat_api.db.generations import Lease, Turn
+from chat_api.generation.options import Options
+from chat_api.settings import INFERENCE_MESSAGE_CHARS
+
+
+class Prompts:
+    """Reads the messages that a generation answers, and builds what the model sees."""
+
+    def __init__(
+        self, *, system_prompt: str, thinking_prompt: str, max_messages: int, max_chars: int
+    ) -> None:
+        self._system_prompt = system_prompt
+        self._thinking_prompt = thinking_prompt
+        self._max_messages = max_messages
+        self._max_chars = max_chars
+
+    async def read_history(self, connection: Connection, lease: Lease) -> list[Turn]:
+        """Return the newest messages up to the generation's question, oldest first."""
+        return await db_generations.read_history(
+            connection,
+            lease.conversation_id,
+            lease.question_id,
+            limit=self._max_messages,
+            chars=INFERENCE_MESSAGE_CHARS,
+        )
+
+    def build(self, history: Sequence[Turn], options: Options) -> list[dict[str, str]]:
+        """Return the messages of the engine's request."""
+        prompts = [self._system_prompt]
+        if options.thinking_mode:
+            prompts.append(self._thinking_prompt)
+        return build_context(
+            history,
+            prompt="\n\n".join(prompt for prompt in prompts if prompt),
+            most_messages=self._max_messages,
+            most_chars=self._max_chars,
+        )

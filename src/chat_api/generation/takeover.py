@@ -1,0 +1,64 @@
+"""Going on with generations whose process died or handed them over."""
+
+from chat_api.db import leases as db_leases
+from chat_api.db.database import Database
+from chat_api.db.generations import Lease, Turn
+from chat_api.generation.options import Options
+from chat_api.generation.prompts import Prompts
+from chat_api.generation.registry import Registry
+from chat_api.generation.retrying import until_available
+from chat_api.generation.writer import GenerationWriter
+
+MOST_CRASHES = 3
+
+
+class Takeover:
+    """Runs claimed generations again, or ends them with what the log holds."""
+
+    def __init__(
+        self,
+        db: Database,
+        upkeep: Database,
+        registry: Registry,
+        prompts: Prompts,
+        writer: GenerationWriter,
+        *,
+        interrupts: bool,
+    ) -> None:
+        """With `interrupts`, a generation whose process crashed is ended, not run again."""
+        self._db = db
+        self._upkeep = upkeep
+        self._registry = registry
+        self._prompts = prompts
+        self._writer = writer
+        self._interrupts = interrupts
+
+    def begin(self, lease: Lease) -> None:
+        """Go on with a claimed generation, in a task of its own."""
+        self._registry.own(self._take_up(lease), f"take-up-{lease.message_id}")
+
+    async def _take_up(self, lease: Lease) -> None:
+        with self._registry.claim(lease):
+            if self._registry.is_draining or not await self._go_on(lease):
+                # The drain began meanwhile: another process may claim it at once.
+                await db_leases.release(
+                    self._upkeep, [(lease.message_id, lease.attempt)], self._registry.process
+                )
+
+    async def _go_on(self, lease: Lease) -> bool:
+        """End it, or start it; return False where the drain began meanwhile."""
+        if lease.stop_requested:
+            await self._writer.close_from_log(lease, "stopped")
+        elif lease.crashes >= MOST_CRASHES or (lease.crashes and self._interrupts):
+            await self._writer.close_from_log(lease, "interrupted")
+        else:
+            history = await until_available(lambda: self._read_history(lease))
+            if self._registry.is_draining:
+                return False
+            options = Options.from_json(lease.options)
+            self._writer.start(lease, self._prompts.build(history, options), options)
+        return True
+
+    async def _read_history(self, lease: Lease) -> list[Turn]:
+        async with self._db.connection() as connection:
+            return await self._prompts.read_history(connection, lease)
