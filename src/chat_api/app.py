@@ -9,7 +9,6 @@ import aiohttp
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.routing import Match
 
@@ -49,9 +48,13 @@ from chat_api.generation.stopping import Stops
 from chat_api.generation.subscriptions import Subscriptions
 from chat_api.generation.takeover import Takeover
 from chat_api.generation.writer import GenerationWriter
-from chat_api.middleware import CatchAll, Trace
+from chat_api.middleware import CatchAll, Cors, HeadAsGet, Trace
 from chat_api.settings import Settings, load_settings
-from chat_api.shutdown import drained_before_exit, ended_with_its_supervisor
+from chat_api.shutdown import (
+    drained_before_exit,
+    ended_with_its_supervisor,
+    reloaded_on_hangup,
+)
 from chat_api.telemetry import REFUSALS, configure_logging, log, trace_id_var
 
 # Of each process, beside DATABASE_POOL_SIZE for requests.
@@ -71,34 +74,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     # The last added is the outermost.
     app.add_middleware(CatchAll)
-    app.add_middleware(
-        CORSMiddleware,
-        allow_origins=settings.origins,
-        allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
-        allow_headers=[
-            "Authorization",
-            "Content-Type",
-            "Idempotency-Key",
-            "Last-Event-ID",
-            "traceparent",
-            "x-trace-id",
-        ],
-        allow_credentials=True,
-        expose_headers=[
-            "Location",
-            "RateLimit",
-            "RateLimit-Policy",
-            "Retry-After",
-            "x-trace-id",
-        ],
-        max_age=600,
-    )
+    app.add_middleware(Cors, origins=settings.origins)
     app.add_middleware(Trace)
     if settings.trusted_proxies:
         from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=settings.trusted_proxies)
     app.add_middleware(LongResponses)
+    app.add_middleware(HeadAsGet)
     app.add_exception_handler(ApiError, _answer_api_error)
     app.add_exception_handler(HTTPException, _answer_http_exception)
     app.add_exception_handler(RequestValidationError, _answer_validation_error)
@@ -138,9 +121,9 @@ async def _answer_http_exception(request: Request, error: Exception) -> Response
 
 
 def _methods_of(request: Request) -> list[str]:
-    """The methods that the request's path knows."""
+    """Return the methods that the request's path takes."""
     return [
-        method
+        "GET, HEAD" if method == "GET" else method
         for method in ("GET", "POST", "PUT", "PATCH", "DELETE")
         if any(
             route.matches({**request.scope, "method": method})[0] is Match.FULL
@@ -174,13 +157,22 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
             starting = Background("start", process.start_once_migrated)
             try:
                 async with starting:
-                    with drained_before_exit(process.drain.drain), ended_with_its_supervisor():
+                    with (
+                        drained_before_exit(process.drain.drain),
+                        ended_with_its_supervisor(),
+                        reloaded_on_hangup(_reload),
+                    ):
                         yield
             finally:
                 await process.drain.stop(process.background)
                 await asyncio.gather(process.db.close(), process.upkeep.close())
 
     return lifespan
+
+
+def _reload() -> None:
+    """Read again what can change without a restart. Settings cannot."""
+    log.info("reloaded")
 
 
 class _Process:

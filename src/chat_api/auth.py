@@ -1,4 +1,4 @@
-"""Who is asking: a bearer token becomes a User, by the auth service and a cache before it."""
+"""Authentication: the auth service turns a bearer token into a User; its verdicts are cached."""
 
 import asyncio
 import hashlib
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import aiohttp
 import orjson
-from cachetools import LRUCache
+from cachetools import TLRUCache
 
 from chat_api.errors import AuthUnavailable, NotAuthenticated
 from chat_api.telemetry import AUTH_VALIDATIONS, log, trace_id_var
@@ -18,8 +18,8 @@ from chat_api.telemetry import AUTH_VALIDATIONS, log, trace_id_var
 TRUSTED_FOR_SECONDS = 300.0
 REFUSED_FOR_SECONDS = 10.0
 MOST_ANSWER_BYTES = 65_536
-# RFC 6750, section 2.1: b64token. The length is ours: headers are bounded anyway.
-_CREDENTIALS = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9\-._~+/]{1,8192}=*)")
+# RFC 6750, section 2.1: b64token. The server's limit on headers (MAX_HEADER_BYTES) bounds it.
+_CREDENTIALS = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9\-._~+/]+=*)")
 
 Digest = bytes
 
@@ -32,9 +32,10 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """Whose token it is, until when that is taken for granted, and when the token itself ends.
+    """A token's user, how long the verdict is trusted, and when the token itself expires.
 
-    Both in Unix time; a token without `exp` ends never (infinity).
+    `until` is a time of the authenticator's clock, which is monotonic; `expires` is Unix time,
+    infinity for a token without `exp`.
     """
 
     user: User
@@ -46,9 +47,12 @@ class Authenticator:
     """Validates bearer tokens.
 
     A verdict is remembered under a digest of the token, never under the token: a user for
-    `trusted_seconds` and never past the token's own `exp`, a refusal for ten seconds. Both memories
-    are bounded and separate, so that a flood of random tokens pushes no user out. Requests that
-    come with one new token at once share one call, which none of them can cancel.
+    `trusted_seconds` and never past the token's own `exp`, a refusal for ten seconds. The two
+    caches are bounded and separate, so that a flood of random tokens displaces no user. Requests
+    that bring one new token at once share one call, which none of them can cancel.
+
+    Durations are measured by `clock`; only `exp` is compared with `wall_clock`, at each request,
+    so that neither a change of the system's time nor a suspended machine prolongs a token.
     """
 
     def __init__(
@@ -60,22 +64,28 @@ class Authenticator:
         timeout_seconds: float,
         cache_size: int,
         trusted_seconds: float = TRUSTED_FOR_SECONDS,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._http = http
         self._url = f"{url}/auth/validate"
         self._key = internal_api_key
         self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
         self._clock = clock
+        self._wall_clock = wall_clock
         self._trusted_seconds = trusted_seconds
-        self._trusted: LRUCache[Digest, Validation] = LRUCache(cache_size)
-        self._refused: LRUCache[Digest, float] = LRUCache(cache_size)
+        self._trusted: TLRUCache[Digest, Validation] = TLRUCache(
+            cache_size, ttu=lambda _digest, validation, _now: validation.until, timer=clock
+        )
+        self._refused: TLRUCache[Digest, bool] = TLRUCache(
+            cache_size, ttu=lambda _digest, _refused, now: now + REFUSED_FOR_SECONDS, timer=clock
+        )
         self._under_way: dict[Digest, asyncio.Task[Validation]] = {}
 
     async def user(self, authorization: str | None) -> User:
-        """The user of an Authorization header.
+        """Return the user of an Authorization header.
 
-        Raises NotAuthenticated, and AuthUnavailable where the token cannot be checked.
+        Raise NotAuthenticated, or AuthUnavailable where the token cannot be checked.
         """
         validation = self.remembered(authorization)
         if validation is None:
@@ -83,25 +93,20 @@ class Authenticator:
         return validation.user
 
     def remembered(self, authorization: str | None) -> Validation | None:
-        """What an Authorization header is known to stand for; None where it has to be validated.
+        """Return the cached verdict on an Authorization header, None where there is none.
 
-        Raises NotAuthenticated where nobody has to be asked for that.
+        Raise NotAuthenticated where the header or a cached verdict says so.
         """
-        token = _token(authorization)
-        digest = _digest(token)
-        now = self._clock()
-        if (known := self._trusted.get(digest)) is not None:
-            if now < known.until:
-                return known
-            del self._trusted[digest]
-        if (refused_until := self._refused.get(digest)) is not None:
-            if now < refused_until:
-                raise _refusal()
-            del self._refused[digest]
+        digest = _digest(_token(authorization))
+        known = self._trusted.get(digest)
+        if known is not None and self._wall_clock() < known.expires:
+            return known
+        if digest in self._refused:
+            raise _refusal()
         return None
 
     async def validate(self, authorization: str | None) -> Validation:
-        """Ask the auth service, whatever is remembered. Raises as `user` does."""
+        """Ask the auth service, whatever is cached. Raise as `user` does."""
         token = _token(authorization)
         digest = _digest(token)
         task = self._under_way.get(digest)
@@ -114,7 +119,7 @@ class Authenticator:
     def _validated(self, digest: Digest, task: asyncio.Task[Validation]) -> None:
         del self._under_way[digest]
         if not task.cancelled():
-            task.exception()  # seen, even where every caller has gone away
+            task.exception()  # retrieved, even where every caller has gone away
 
     async def _ask(self, token: str, digest: Digest) -> Validation:
         try:
@@ -141,7 +146,7 @@ class Authenticator:
             or (status == 200 and document.get("valid") is False)
         ):
             AUTH_VALIDATIONS.labels("refused").inc()
-            self._refused[digest] = self._clock() + REFUSED_FOR_SECONDS
+            self._refuse(digest)
             raise _refusal()
         verdict = _verdict(document) if status == 200 and document is not None else None
         if verdict is None:
@@ -149,25 +154,31 @@ class Authenticator:
             log.error("auth_answered_nonsense", status=status, size=len(body))
             raise AuthUnavailable
         user, expires = verdict
-        now = self._clock()
-        until = min(now + self._trusted_seconds, expires)
-        if until <= now:
+        left = min(self._trusted_seconds, expires - self._wall_clock())
+        if left <= 0:
             AUTH_VALIDATIONS.labels("refused").inc()
-            self._refused[digest] = now + REFUSED_FOR_SECONDS
+            self._refuse(digest)
             raise _refusal()
         AUTH_VALIDATIONS.labels("valid").inc()
-        validation = Validation(user, until, expires)
+        validation = Validation(user, self._clock() + left, expires)
         self._trusted[digest] = validation
         return validation
 
-    @property
-    def now(self) -> float:
-        """The time by which validations count."""
-        return self._clock()
+    def _refuse(self, digest: Digest) -> None:
+        self._trusted.pop(digest, None)
+        self._refused[digest] = True
+
+    def trusted_for(self, validation: Validation) -> float:
+        """Return for how many seconds more the validation is trusted; it may be none."""
+        return min(validation.until - self._clock(), self.expires_in(validation.expires))
+
+    def expires_in(self, expires: float) -> float:
+        """Return in how many seconds a token expires whose `exp` is `expires`."""
+        return expires - self._wall_clock()
 
 
 def _token(authorization: str | None) -> str:
-    """The token of an Authorization header. Raises NotAuthenticated."""
+    """Return the token of an Authorization header, or raise NotAuthenticated."""
     if authorization is None:
         raise NotAuthenticated
     credentials = _CREDENTIALS.fullmatch(authorization)
@@ -187,7 +198,7 @@ def _refusal() -> NotAuthenticated:
 
 
 async def _read_at_most(response: aiohttp.ClientResponse, limit: int) -> bytes:
-    """The body; cut, and so no longer JSON, where it is longer than `limit` bytes."""
+    """Return the body, or nothing where it is longer than `limit` bytes."""
     body = bytearray()
     while len(body) <= limit and (chunk := await response.content.read(limit)):
         body += chunk
@@ -203,14 +214,21 @@ def _object(body: bytes) -> dict[str, object] | None:
 
 
 def _verdict(document: dict[str, object]) -> tuple[User, float] | None:
-    """The user and when the token expires (Unix time); None where the answer makes no sense."""
-    user, claims = document.get("user"), document.get("claims", {})
+    """Return the user and when the token expires (Unix time), None for an answer without sense.
+
+    Claims and `exp` may be absent or null: such a token does not expire by itself.
+    """
+    user, claims = document.get("user"), document.get("claims")
     if document.get("valid") is not True or not isinstance(user, dict):
         return None
     user_id = user.get("id")
     if not isinstance(user_id, str) or not 1 <= len(user_id) <= 255 or "\0" in user_id:
         return None
-    expires = claims.get("exp", math.inf) if isinstance(claims, dict) else math.inf
+    if claims is not None and not isinstance(claims, dict):
+        return None
+    expires = None if claims is None else claims.get("exp")
+    if expires is None:
+        expires = math.inf
     if isinstance(expires, bool) or not isinstance(expires, int | float):
         return None
     return User(user_id, user.get("is_admin") is True), float(expires)

@@ -1,5 +1,7 @@
-"""The command `samosachaat`. Imports are made where they are needed: `serve` starts fast, and
-only the commands of the local stack need the packages of the extra `local`.
+"""The command `samosachaat`.
+
+Commands import what they need themselves: `serve` starts fast, and only the commands of the local
+stack need the packages of the extra `local`.
 """
 
 import os
@@ -54,7 +56,8 @@ def main() -> None:
 def serve(host: str, port: int, workers: int) -> None:
     """Run the chat API, configured by environment variables (see the README).
 
-    SIGTERM ends it in order: running answers get DRAIN_SECONDS, or go on in another replica.
+    SIGTERM and SIGINT end it in order: running answers get DRAIN_SECONDS, or go on in another
+    process. SIGHUP never ends it: with several workers it replaces them one by one.
 
     \b
     Examples:
@@ -88,7 +91,7 @@ def migrate() -> None:
     url = os.environ.get("DATABASE_URL") or Settings.model_fields["database_url"].default
     try:
         migrations.run(url)
-    except Exception as error:  # noqa: BLE001  # whatever it is, a person reads it
+    except Exception as error:  # noqa: BLE001  # shown to a person
         reason = str(error) or type(error).__name__
         click.echo(f"The database could not be migrated: {reason}", err=True)
         sys.exit(1)

@@ -8,6 +8,7 @@ local stack.
 import gzip
 import hashlib
 import mimetypes
+import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -27,6 +28,8 @@ _ASSETS = "assets/"
 # Their names change with their contents.
 _FOREVER = "public, max-age=31536000, immutable"
 _ASK_FIRST = "no-cache"
+# RFC 9110, section 12.4.2.
+_WEIGHT = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
 _TEXT = ("text/", "application/json", "application/manifest+json", "image/svg+xml")
 # Not left to the machine's own table, which may know none of them.
 _TYPES = {
@@ -73,7 +76,9 @@ class _File:
         """200 with the file, 304 where the browser has it."""
         headers = dict(self._headers)
         body, tag = self._plain
-        if self._packed is not None and _takes_gzip(request.headers.get("accept-encoding", "")):
+        if self._packed is not None and _takes_gzip(
+            ",".join(request.headers.getlist("accept-encoding"))
+        ):
             body, tag = self._packed
             headers["content-encoding"] = "gzip"
         headers["etag"] = tag
@@ -178,9 +183,16 @@ def _origin(address: str) -> str:
 
 
 def _takes_gzip(accepted: str) -> bool:
-    """Whether an Accept-Encoding header allows gzip (RFC 9110, section 12.5.3)."""
+    """Return whether an Accept-Encoding header prefers gzip to identity (RFC 9110, 12.5.3)."""
+    weights: dict[str, float] = {}
     for part in accepted.lower().split(","):
-        coding, _, weight = part.partition(";")
-        if coding.strip() in {"gzip", "*"}:
-            return weight.replace(" ", "") not in {"q=0", "q=0.0", "q=0.00", "q=0.000"}
-    return False
+        coding, *parameters = (piece.strip() for piece in part.split(";"))
+        weight = 1.0
+        for parameter in parameters:
+            name, _, value = parameter.partition("=")
+            if name.strip() == "q":
+                weight = float(value) if _WEIGHT.fullmatch(value.strip()) else 0.0
+        coding = "gzip" if coding == "x-gzip" else coding
+        weights[coding] = max(weight, weights.get(coding, 0.0))
+    gzip_weight = weights.get("gzip", weights.get("*", 0.0))
+    return gzip_weight > 0 and gzip_weight >= weights.get("identity", 0.0)

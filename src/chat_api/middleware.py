@@ -1,11 +1,14 @@
 """What every request passes through, as plain ASGI: nothing here buffers a stream."""
 
 import time
+from collections.abc import Sequence
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from chat_api.errors import InternalError, problem
+from chat_api.errors import BadRequest, InternalError, problem
 from chat_api.telemetry import (
     REQUEST_SECONDS,
     REQUESTS,
@@ -16,12 +19,89 @@ from chat_api.telemetry import (
 )
 
 _QUIET = frozenset({"/api/health", "/api/ready", "/metrics"})
+_EXPOSED = ("Location", "RateLimit", "RateLimit-Policy", "Retry-After", "x-trace-id")
+
+
+def cors_headers(origins: Sequence[str], origin: str | None) -> dict[str, str]:
+    """Return the CORS headers of an error that no application answers; `origin` as it was sent."""
+    if "*" in origins:
+        allowed = {"access-control-allow-origin": "*"}
+    elif origin is not None and origin in origins:
+        allowed = {"access-control-allow-origin": origin, "vary": "Origin"}
+    else:
+        return {}
+    return {**allowed, "access-control-expose-headers": ", ".join(_EXPOSED)}
+
+
+class Cors(CORSMiddleware):
+    """CORS for the origins of FRONTEND_URL, without credentials: no cookie has a meaning here.
+
+    Any request header is allowed, since tracing tools add headers of their own and none of them
+    has an effect. A refused preflight is a problem document like every other error.
+    """
+
+    def __init__(self, app: ASGIApp, *, origins: Sequence[str]) -> None:
+        super().__init__(
+            app,
+            allow_origins=origins,
+            allow_methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
+            allow_headers=["*"],
+            allow_private_network=True,
+            expose_headers=_EXPOSED,
+            max_age=600,
+        )
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        response = super().preflight_response(request_headers)
+        if response.status_code < 400:
+            return response
+        refusal = problem(BadRequest("CORS does not allow this request."), trace_id_var.get())
+        for name, value in response.headers.items():
+            if name not in {"content-type", "content-length"}:
+                refusal.headers[name] = value
+        return refusal
+
+
+class HeadAsGet:
+    """Answers HEAD as GET without the body. An event stream ends with its headers.
+
+    The outermost middleware: the application, its log lines and its metrics see a GET.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self._app(scope, receive, send)
+            return
+        ended = False
+
+        async def send_head(message: Message) -> None:
+            nonlocal ended
+            if ended:
+                return
+            if message["type"] == "http.response.start":
+                await send(message)
+                kind = Headers(raw=message.get("headers", [])).get("content-type", "")
+                ended = kind.startswith("text/event-stream")
+            else:
+                ended = not message.get("more_body", False)
+            if ended:  # from here on `receive` says that the client has gone
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+        # Without our server's extensions, which write past `send`.
+        public = {
+            name: value for name, value in scope.items() if not name.startswith("samosachaat.")
+        }
+        await self._app({**public, "method": "GET", "extensions": {}}, receive, send_head)
 
 
 class Trace:
-    """Gives the request its trace id, counts it, and writes its line in the log.
+    """Gives a request its trace id, counts it, and writes its log line.
 
-    The path is logged as its route's template: ids in it stay out of metrics and lines.
+    Responses that say nothing about caches get `no-store`: they are one user's, or of one moment.
+    The path is logged as its route's template, so that ids stay out of metrics and log lines.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -31,8 +111,8 @@ class Trace:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        trace_id = trace_id_of(headers.get("x-trace-id"), headers.get("traceparent"))
+        sent = Headers(scope=scope)
+        trace_id = trace_id_of(sent.get("x-trace-id"), sent.get("traceparent"))
         trace_id_var.set(trace_id)
         user_id_var.set("")
         began = time.perf_counter()
@@ -42,7 +122,9 @@ class Trace:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)["x-trace-id"] = trace_id
+                headers = MutableHeaders(scope=message)
+                headers["x-trace-id"] = trace_id
+                headers.setdefault("cache-control", "no-store")
                 route = _route(scope)
                 REQUESTS.labels(scope["method"], route, status).inc()
                 REQUEST_SECONDS.labels(scope["method"], route).observe(time.perf_counter() - began)
@@ -64,12 +146,12 @@ class Trace:
 
 
 def _route(scope: Scope) -> str:
-    """The route's template; one name for all paths that are no route's."""
+    """Return the route's template, or one name for all paths without a route."""
     return str(getattr(scope.get("route"), "path", "unknown"))
 
 
 class CatchAll:
-    """Turns a defect into a problem document that says nothing about it; the log has it."""
+    """Turns an unexpected exception into a problem document without details; the log has them."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

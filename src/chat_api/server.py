@@ -1,4 +1,4 @@
-"""Running the application under uvicorn (docs/decisions/0004), with what uvicorn leaves open."""
+"""Run the application under uvicorn, with the bounds that uvicorn lacks (docs/decisions/0004)."""
 
 import asyncio
 import functools
@@ -9,14 +9,15 @@ import shutil
 import signal
 import socket
 import tempfile
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import httptools
 import uvicorn
 from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
     HttpToolsProtocol,
@@ -39,55 +40,85 @@ from chat_api.errors import (
     problem,
 )
 from chat_api.generation.background import Background
+from chat_api.middleware import cors_headers
 from chat_api.settings import Settings
 from chat_api.telemetry import OPEN_CONNECTIONS, REFUSALS, configure_logging, log, trace_id_of
 
-# A client whose machine vanished, or that takes nothing any more, is given up by the kernel.
+# The kernel gives up a client that has acknowledged nothing for this long.
 _USER_TIMEOUT_MS = 45_000
 # RFC 3986, section 3.2.2, with a port; empty where the target has no authority (RFC 9112, 3.2).
 _HOST = re.compile(rb"[A-Za-z0-9\-._~%!$&'()*+,;=:\[\]]*")
-# What an overfull process still answers: that it lives, and what it counts.
+# Answered even over the connection limit: liveness and metrics.
 _ALWAYS_ANSWERED = (b"/api/health", b"/metrics")
+# How long a connection over the limit has for its request.
 _TOO_MANY_SECONDS = 1.0
-# Files of a process that are no connections of clients: the database's, logs, libraries.
+# Open files of a process that are not client connections: database, logs, libraries.
 _OTHER_FILES = 200
+# How much is parsed at once. What a piece contains is parsed whole, so this bounds the requests
+# that one connection has parsed and unanswered: some sixty of the shortest.
+_PIECE_BYTES = 1024
+# Bytes that may wait unparsed behind a response before the connection is no longer read.
+_MOST_WAITING_BYTES = 16_384
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What a connection, and all of a process together, may take. Times are in seconds."""
+    """What one connection, and all connections of a process, may take. Times are in seconds."""
 
     connections: int
     header_bytes: int
     request_seconds: float
 
 
+class _Flow(FlowControl):
+    """uvicorn's flow control, except that nothing resumes reading while `held` is true.
+
+    uvicorn resumes reading whenever a response ends or a body is asked for, however many requests
+    it has already parsed on the connection.
+    """
+
+    held = False
+
+    def resume_reading(self) -> None:
+        if not self.held:
+            super().resume_reading()
+
+
 class Protocol(HttpToolsProtocol):
     """uvicorn's HTTP/1.1 protocol with bounds.
 
-    A request's headers are bounded, and it has a time to arrive in full, from the connection's
-    start or from its first byte. What cannot be read as HTTP, or is one connection too many, is
-    refused with a problem document; responses to earlier requests on the connection come first,
-    and none is broken into. Connections can be cut, and none hangs half-open.
+    - The bytes of a request's headers, and of chunk extensions and trailers, are bounded.
+    - A request must arrive within a time, counted from the connection's start or its first byte.
+    - What follows a request that has no response yet waits unparsed, up to a bound; beyond that
+      the connection is not read.
+    - An offer to upgrade is ignored (RFC 9110, section 7.8): the request is read without it.
+    - What is not HTTP, and each connection over the limit, gets a problem document. Responses to
+      earlier requests on the connection are sent first, and no response is cut by it.
     """
 
-    def __init__(self, *arguments: Any, bounds: Bounds, **options: Any) -> None:
+    def __init__(
+        self, *arguments: Any, bounds: Bounds, origins: Sequence[str] = (), **options: Any
+    ) -> None:
         super().__init__(*arguments, **options)
         self.app = LongResponses(self.app)
         self._bounds = bounds
+        self._origins = origins
+        self._waiting = bytearray()  # received, not parsed yet
+        self._offered = False  # the request being read offers an upgrade
         self._deadline: asyncio.TimerHandle | None = None
-        # Bytes of a request that are none of its body: headers, then what may surround the body's
-        # chunks without an end (extensions, trailers).
+        # Bytes of a request outside its body: headers, then chunk extensions and trailers.
         self._unaccounted = 0
-        self._arriving = False  # a request, from its first byte to its last
+        self._arriving = False  # between the first and the last byte of a request
         self._in_headers = True
         self._one_too_many = False
         self._refused = False
-        self._answering: RequestResponseCycle | None = None  # `cycle` is the newest, not this one
+        # The cycle whose response is being sent; uvicorn's `cycle` is that of the newest request.
+        self._answering: RequestResponseCycle | None = None
         self._when_gone: Callable[[], None] | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.flow = self._flow = _Flow(transport)
         OPEN_CONNECTIONS.inc()
         self._one_too_many = len(self.connections) > self._bounds.connections
         self._expect_a_request()
@@ -103,8 +134,9 @@ class Protocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         OPEN_CONNECTIONS.dec()
         self._arrived()
+        self._waiting.clear()
         if self._answering is not None and not self._answering.response_complete:
-            # uvicorn tells only the newest; a stream with a request behind it would never know.
+            # uvicorn tells only the newest cycle, not a stream that has a request behind it.
             self._answering.disconnected = True
             self._answering.message_event.set()
         if self._when_gone is not None:
@@ -119,17 +151,66 @@ class Protocol(HttpToolsProtocol):
         if self._refused:
             return
         self._unset_keepalive_if_required()
+        if len(data) <= _PIECE_BYTES and not self._waiting and not self.pipeline:
+            self._feed(data)
+        else:
+            self._waiting += data
+            self._parse()
+
+    def _parse(self) -> None:
+        """Parse what waits until a request waits for its turn; then hold the rest back."""
+        while self._waiting and not self.pipeline and not self._refused:
+            piece = bytes(self._waiting[:_PIECE_BYTES])
+            del self._waiting[:_PIECE_BYTES]
+            self._feed(piece)
+        if self._refused:
+            self._waiting.clear()
+        if self._waiting:
+            self._arrived()  # a request that is held back here is not late
+        elif self._arriving and self._deadline is None and not self._refused:
+            self._expect_a_request()
+        if len(self._waiting) > _MOST_WAITING_BYTES:
+            self._flow.held = True
+            self._flow.pause_reading()
+        elif self._flow.held:
+            self._flow.held = False
+            if not self.pipeline:
+                self._flow.resume_reading()
+
+    def _feed(self, data: bytes) -> None:
         self._unaccounted += len(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserError:
             self._refuse(BadRequest("This is not an HTTP request."))
-        except httptools.HttpParserUpgrade:
-            self._refused = True  # its response is under way; nothing after it can be read
+        except httptools.HttpParserUpgrade as upgrade:
+            if self._offered and not self._refused:
+                self._read_without_the_offer(data[upgrade.args[0] :])
+            else:  # CONNECT: its response is under way; what follows cannot be read
+                self._refused = True
         if self._unaccounted > self._bounds.header_bytes:
             self._refuse(HeadersTooLarge())
 
-    # --- what the parser tells ---
+    def _read_without_the_offer(self, rest: bytes) -> None:
+        """Read the request again as if it offered no upgrade; `rest` follows its headers.
+
+        The parser takes what follows an offer for another protocol, and so skips the body.
+        """
+        version = self.parser.get_http_version().encode()
+        head = [b"%b %b HTTP/%b\r\n" % (self.parser.get_method(), self.url, version)]
+        for name, value in self.headers:
+            if name == b"connection":
+                options = [option.strip() for option in value.split(b",")]
+                value = b", ".join(o for o in options if o.lower() != b"upgrade")
+            if name != b"upgrade":
+                head.append(b"%b: %b\r\n" % (name, value))
+        self._offered = False
+        self._unaccounted = 0
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn has it
+        self._feed(b"".join(head) + b"\r\n" + rest)
+
+    # --- callbacks of the parser ---
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -145,6 +226,11 @@ class Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         if self._refused:
             return
+        if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
+            self._offered = True
+            return
+        if self.parser.get_http_version() == "1.0":
+            self.expect_100_continue = False  # RFC 9110, section 10.1.1
         refusal = self._objection()
         if refusal is not None:
             self._refuse(refusal)
@@ -153,17 +239,17 @@ class Protocol(HttpToolsProtocol):
         self._in_headers = False
         if self._one_too_many or self.parser.should_upgrade():
             self.cycle.keep_alive = False
-        # Trailers come as headers do. They must not be taken for some (RFC 9110, section 6.5.1).
+        # The parser reports trailers as headers; they must not become any (RFC 9110, 6.5.1).
         self.headers = []
 
     def on_body(self, body: bytes) -> None:
-        # A chunk of one byte has five around it. What is left over are extensions and trailers.
+        # A chunk of one byte has five around it; what remains is extensions and trailers.
         self._unaccounted = max(0, self._unaccounted - 6 * len(body))
         if not self._refused:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        if self._refused:
+        if self._refused or self._offered:
             return
         self._unaccounted = 0
         self._arriving = False
@@ -173,7 +259,7 @@ class Protocol(HttpToolsProtocol):
         self.headers = []  # the request's own list is in its scope
 
     def _objection(self) -> ApiError | None:
-        """What is wrong with the headers; the parser has seen to their syntax and the framing."""
+        """Return what is wrong with the headers. The parser checks their syntax and the framing."""
         size, hosts = len(self.url), 0
         for name, value in self.headers:
             size += len(name) + len(value) + 4
@@ -187,12 +273,16 @@ class Protocol(HttpToolsProtocol):
             return HeadersTooLarge()
         if hosts > 1 or (hosts == 0 and self.parser.get_http_version() != "1.0"):
             return BadRequest("A request has one Host header.")
-        if self._one_too_many and not self.url.startswith(_ALWAYS_ANSWERED):
+        if self._one_too_many and not self._is_always_answered():
             return TooManyConnections()
         return None
 
+    def _is_always_answered(self) -> bool:
+        # A browser whose preflight fails is not told of the 503 of the request itself.
+        return self.parser.get_method() == b"OPTIONS" or self.url.startswith(_ALWAYS_ANSWERED)
+
     def _direct_write(self) -> Callable[[bytes], bool]:
-        """For the response that is being sent: see WRITE_EXTENSION."""
+        """Return the function of WRITE_EXTENSION for the response that is being sent."""
         cycle, flow, transport = self._answering, self.flow, self.transport
         assert cycle is not None  # noqa: S101  # the one whose response has started
 
@@ -208,15 +298,23 @@ class Protocol(HttpToolsProtocol):
         return write
 
     def _call_when_gone(self, call: Callable[[], None]) -> None:
-        """For the response that is being sent: see GONE_EXTENSION."""
+        """Call `call` when the client of the response that is being sent has gone."""
         self._when_gone = call
-        self.flow.resume_reading()  # or the end would go unseen
+        self.flow.resume_reading()  # without it the end of the connection is not seen
         if self._answering is None or self._answering.disconnected:
             call()
 
     def on_response_complete(self) -> None:
         self._when_gone = None
         super().on_response_complete()
+        if self._waiting and not self.pipeline:
+            # Not here: that would nest a call for each request that waits.
+            self.loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        if not self.transport.is_closing():
+            self._unset_keepalive_if_required()
+            self._parse()
 
     # --- deadlines and refusals ---
 
@@ -234,10 +332,10 @@ class Protocol(HttpToolsProtocol):
         if self._arriving:
             self._refuse(RequestTimeout())
         else:
-            self.transport.close()  # nobody has asked anything
+            self.transport.close()  # there is no request to answer
 
     def _refuse(self, error: ApiError) -> None:
-        """Answer the request that is arriving with a problem, if it has its turn, and hang up."""
+        """Answer the arriving request with a problem, if it has its turn, and close."""
         if self._refused or self.transport.is_closing():
             return
         self._refused = True
@@ -248,30 +346,39 @@ class Protocol(HttpToolsProtocol):
         cycle = self.cycle
         if cycle is not None and not cycle.response_complete:
             if self._in_headers or self.pipeline or cycle.response_started:
-                # Earlier requests, or this one, are being answered: that is the end of it then.
+                # Earlier requests, or this one, are being answered; then the connection closes.
                 cycle.keep_alive = False
                 return
             cycle.disconnected = True
             cycle.message_event.set()
         if self._in_headers or (cycle is not None and not cycle.response_complete):
-            self.transport.write(_written(error, trace_id))
+            self.transport.write(self._written(error, trace_id))
         self.transport.close()
 
-
-def _written(error: ApiError, trace_id: str) -> bytes:
-    """A problem document as an HTTP response, for where no application answers."""
-    response = problem(error, trace_id)
-    headers = [
-        *response.raw_headers,
-        (b"x-trace-id", trace_id.encode()),
-        (b"connection", b"close"),
-    ]
-    head = b"".join(b"%b: %b\r\n" % header for header in headers)
-    return STATUS_LINE[error.status] + head + b"\r\n" + bytes(response.body)
+    def _written(self, error: ApiError, trace_id: str) -> bytes:
+        """Return a problem document as an HTTP response, for where no application answers."""
+        request = self.scope["headers"] if self._arriving else []
+        origin = next((value for name, value in request if name == b"origin"), None)
+        if origin is None and self._in_headers:
+            # Perhaps not read yet. The document is the same for everybody.
+            allowed = cors_headers(["*"], "")
+        else:
+            allowed = cors_headers(
+                self._origins, None if origin is None else origin.decode("latin-1")
+            )
+        response = problem(error, trace_id)
+        response.headers.update(allowed)
+        response.headers.update(
+            {"x-trace-id": trace_id, "cache-control": "no-store", "connection": "close"}
+        )
+        head = b"".join(b"%b: %b\r\n" % header for header in response.raw_headers)
+        wants_body = not self._arriving or self.parser.get_method() != b"HEAD"
+        body = bytes(response.body) if wants_body else b""
+        return STATUS_LINE[error.status] + head + b"\r\n" + body
 
 
 def _file_limit() -> int:
-    """How many files this process may have open, after asking for as many as it may ask for."""
+    """Return how many files this process may open, after raising the limit as far as allowed."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -283,7 +390,7 @@ def _bounds(settings: Settings) -> Bounds:
     files = _file_limit()
     connections = settings.max_connections
     if files != resource.RLIM_INFINITY:
-        # A stream may need two: its client's, and that to the inference service.
+        # A stream may need two files: its client's connection and that to the engine.
         connections = min(connections, max(1, (files - _OTHER_FILES) // 2))
     if connections < settings.max_connections:
         log.warning("fewer_connections", most=connections, files=files)
@@ -291,47 +398,80 @@ def _bounds(settings: Settings) -> Bounds:
 
 
 def run(host: str, port: int, workers: int, settings: Settings) -> int:
-    """Serve until SIGTERM or SIGINT, and leave in order; the process's exit code.
+    """Serve until SIGTERM or SIGINT, shut down in order, and return the process's exit code.
 
-    The application reads its settings from the environment, in each worker anew.
+    The application reads its settings from the environment, in each worker again.
     """
     configure_logging(settings.log_level)
-    # For a signal that comes before uvicorn listens to it, and for the one that uvicorn raises once
-    # more after its shutdown: an ordered end is a success.
+    _handle_early_signals()
+    with _metrics_folder(workers):
+        try:
+            uvicorn.run(
+                "chat_api.app:create_app",
+                factory=True,
+                host=host,
+                port=port,
+                workers=workers,
+                http=functools.partial(  # type: ignore[arg-type]
+                    Protocol, bounds=_bounds(settings), origins=settings.origins
+                ),
+                ws="none",
+                loop="uvloop",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                # The address is the socket's, except as TRUSTED_PROXIES says (chat_api.app).
+                proxy_headers=False,
+                timeout_keep_alive=settings.keep_alive_seconds,
+                # The drain has ended every stream before this begins.
+                timeout_graceful_shutdown=1,
+            )
+        except SystemExit as leaving:
+            code = leaving.code if isinstance(leaving.code, int) else 1
+            return code or int(Background.died)
+    return int(Background.died)
+
+
+def _handle_early_signals() -> None:
+    """Handle signals that come before uvicorn and the application have handlers.
+
+    uvicorn also raises a signal again after its shutdown; an orderly end is a success.
+    """
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)
-    metrics = None
-    if workers > 1:
-        # prometheus_client adds up what the workers counted, through files in this folder.
-        metrics = tempfile.mkdtemp(prefix="samosachaat-metrics-")
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics
-    try:
-        uvicorn.run(
-            "chat_api.app:create_app",
-            factory=True,
-            host=host,
-            port=port,
-            workers=workers,
-            http=functools.partial(Protocol, bounds=_bounds(settings)),  # type: ignore[arg-type]
-            ws="none",
-            loop="uvloop",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            # The address is the socket's, unless TRUSTED_PROXIES says otherwise (chat_api.app).
-            proxy_headers=False,
-            timeout_keep_alive=settings.keep_alive_seconds,
-            # The drain has ended every stream by now; whoever is left has had its time.
-            timeout_graceful_shutdown=1,
-        )
-    except SystemExit as leaving:
-        code = leaving.code if isinstance(leaving.code, int) else 1
-        return code or int(Background.died)
-    finally:
-        if metrics is not None:
-            shutil.rmtree(metrics, ignore_errors=True)
-    return int(Background.died)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
+        signal.signal(signal.SIGHUP, _stay)
 
 
 def _leave(_number: int, _frame: object) -> None:
     raise SystemExit(0)
+
+
+def _stay(_number: int, _frame: object) -> None:
+    pass  # nothing has been read yet that could be read again
+
+
+@contextmanager
+def _metrics_folder(workers: int) -> Iterator[None]:
+    """While inside, several workers share a folder, through which `/metrics` adds up their counts.
+
+    Where no folder can be made, each worker answers `/metrics` for itself.
+    """
+    if workers == 1:
+        yield
+        return
+    try:
+        folder = tempfile.mkdtemp(prefix="samosachaat-metrics-")
+    except OSError as error:
+        log.warning(
+            "metrics_not_added_up",
+            error=type(error).__name__,
+            hint="set TMPDIR to a folder that can be written",
+        )
+        yield
+        return
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -24,7 +24,7 @@ from chat_api import frontend
 INFERENCE_MESSAGE_CHARS = 8_000
 INFERENCE_REQUEST_CHARS = 32_000
 
-Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(ge=0.01, le=86_400, allow_inf_nan=False)]
 Limit = Annotated[int, Field(ge=0, le=1_000_000)]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 
@@ -88,9 +88,54 @@ def is_weak(key: str) -> bool:
     )
 
 
+_HOST = re.compile(
+    r"([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.?"
+)
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_NO_ORIGIN = (
+    "must be origins such as https://chat.example.org or http://localhost:3000, without a path "
+    "and separated by commas, or `*` alone for any origin"
+)
+
+
 def origins_of(frontend_url: str) -> list[str]:
-    """The origins that a `FRONTEND_URL` names, each without a trailing slash."""
-    return [origin for part in frontend_url.split(",") if (origin := part.strip().rstrip("/"))]
+    """Return the origins that a `FRONTEND_URL` names, as browsers write them; `*` is any origin.
+
+    Raise ValueError where it names anything else.
+    """
+    parts = [part.strip() for part in frontend_url.split(",") if part.strip()]
+    if parts == ["*"]:
+        return parts
+    return list(dict.fromkeys(map(_origin, parts)))
+
+
+def _origin(text: str) -> str:
+    """Return an origin as in RFC 6454, section 6.2: in lower case, without the default port."""
+    parts = _address(text.lower())
+    if (
+        parts is None
+        or parts.scheme not in _DEFAULT_PORTS
+        or "@" in parts.netloc
+        or parts.path not in {"", "/"}
+        or parts.query
+        or parts.fragment
+        or text.endswith(("?", "#"))
+        or not _is_host(parts.hostname or "", bracketed=parts.netloc.startswith("["))
+    ):
+        raise ValueError(_NO_ORIGIN)
+    host = f"[{parts.hostname}]" if parts.netloc.startswith("[") else parts.hostname
+    if parts.port is None or parts.port == _DEFAULT_PORTS[parts.scheme]:
+        return f"{parts.scheme}://{host}"
+    return f"{parts.scheme}://{host}:{parts.port}"
+
+
+def _is_host(host: str, *, bracketed: bool) -> bool:
+    if not bracketed:
+        return _HOST.fullmatch(host) is not None
+    try:
+        return ipaddress.ip_address(host).version == 6
+    except ValueError:
+        return False
 
 
 class SettingsError(ValueError):
@@ -159,7 +204,11 @@ class Settings(BaseSettings):
     ] = "Think step by step before you answer."
 
     frontend_url: Annotated[
-        str, Field(description="the origins that CORS allows, separated by commas")
+        str,
+        Field(
+            description="the origins that CORS allows, separated by commas; `*`: any, since no "
+            "request needs cookies"
+        ),
     ] = "http://localhost:3000"
     serve_web: Annotated[bool, Field(description="serve the chat page under `/`")] = False
     web_sign_in_url: Annotated[
@@ -307,6 +356,22 @@ class Settings(BaseSettings):
             raise ValueError("must be printable ASCII without blanks around it")
         return value
 
+    @field_validator("*")
+    @classmethod
+    def _is_text(cls, value: object) -> object:
+        """Bytes of the environment that are not UTF-8 arrive as lone surrogates."""
+        if isinstance(value, str) and not value.isascii():
+            try:
+                value.encode()
+            except UnicodeEncodeError:
+                raise ValueError("must be text in UTF-8") from None
+        return value
+
+    @field_validator("frontend_url")
+    @classmethod
+    def _are_origins(cls, value: str) -> str:
+        return ",".join(origins_of(value))
+
     @field_validator("serve_web")
     @classmethod
     def _is_built(cls, value: bool) -> bool:
@@ -359,7 +424,7 @@ class Settings(BaseSettings):
 
     @property
     def origins(self) -> list[str]:
-        """The origins of `FRONTEND_URL`, each without a trailing slash."""
+        """Return the origins of `FRONTEND_URL`, as browsers write them."""
         return origins_of(self.frontend_url)
 
 

@@ -1,4 +1,4 @@
-"""Leaving in order: the drain comes before the server closes anything."""
+"""What signals do: the drain comes before the server closes anything; SIGHUP reloads."""
 
 import asyncio
 import multiprocessing
@@ -18,8 +18,9 @@ def drained_before_exit(drain: Callable[[], Coroutine[Any, Any, None]]) -> Itera
     """While inside, SIGTERM and SIGINT first run `drain`, then do what they did before.
 
     Servers close their listening socket, and wait for open responses, as soon as the signal comes;
-    readiness could not fail first, and running answers would get no time. A second SIGINT (Ctrl-C
-    pressed again) does not wait. Signals reach only the main thread: elsewhere nothing changes.
+    readiness could not fail first, and running generations would get no time. A second SIGINT
+    (Ctrl-C again) ends the drain at once. Does nothing outside the main thread, which alone may
+    handle signals.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -58,10 +59,33 @@ def drained_before_exit(drain: Callable[[], Coroutine[Any, Any, None]]) -> Itera
 
 
 @contextmanager
-def ended_with_its_supervisor() -> Iterator[None]:
-    """While inside, a worker whose supervisor has died leaves in order, as on SIGTERM.
+def reloaded_on_hangup(reload: Callable[[], None]) -> Iterator[None]:
+    """While inside, SIGHUP calls `reload` in the event loop, and the process keeps serving.
 
-    Nobody would ever tell it to; and it would keep the port.
+    Where SIGHUP was ignored from the start, as under nohup, it stays ignored. Does nothing outside
+    the main thread.
+    """
+    before = signal.getsignal(signal.SIGHUP)
+    if before is signal.SIG_IGN or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop = asyncio.get_running_loop()
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(reload)
+
+    signal.signal(signal.SIGHUP, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@contextmanager
+def ended_with_its_supervisor() -> Iterator[None]:
+    """While inside, a worker whose supervisor has died shuts down in order, as on SIGTERM.
+
+    Otherwise it would run, and keep the port, for ever.
     """
     supervisor = multiprocessing.parent_process()
     if supervisor is None:

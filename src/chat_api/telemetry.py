@@ -1,8 +1,8 @@
-"""Logs, metrics and the trace id that ties them together.
+"""Logs, metrics and the trace id of a request.
 
-A log line is one JSON object on stdout: `event`, `level`, `timestamp`, `trace_id` and `user_id` of
-the request at hand, and the event's own fields. Contents, titles, tokens and keys never go into
-one; neither does text that a client or a neighbour sent.
+A log line is one JSON object on stdout, in ASCII: `event`, `level`, `timestamp`, `trace_id` and
+`user_id` of the current request, and the event's own fields. Contents, titles, tokens and keys are
+never logged; neither is text that a client or another service sent.
 """
 
 import json
@@ -25,14 +25,15 @@ user_id_var: ContextVar[str] = ContextVar("user_id", default="")
 log: structlog.stdlib.BoundLogger = structlog.get_logger("chat_api")
 
 _TRACE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-# W3C Trace Context, section 3.2: version, trace id, parent id, flags; a trace id is not all zeros.
+# W3C Trace Context, sections 3.2 and 4: version, trace id, parent id, flags; ids are not all zeros.
+# Only versions after 00 may add fields.
 _TRACEPARENT = re.compile(
-    r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
+    r"(?!ff)(?!00.{53}-)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?"
 )
 
 
 def trace_id_of(x_trace_id: str | None, traceparent: str | None) -> str:
-    """The trace id of a request's headers where one is well-formed, else a new one."""
+    """Return the trace id of a request's headers where one is well-formed, else a new one."""
     if x_trace_id and _TRACE_ID.fullmatch(x_trace_id):
         return x_trace_id
     if traceparent and (found := _TRACEPARENT.fullmatch(traceparent)):
@@ -49,9 +50,9 @@ def _add_request(_logger: WrappedLogger, _method: str, event: EventDict) -> Even
 
 
 def _name_the_exception(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Replace an exception by where it happened.
+    """Replace an exception by its name and where it happened.
 
-    Its message is left out: a driver may quote values in it.
+    Its message is left out, since a driver may quote values in it.
     """
     info = event.pop("exc_info", None)
     if info is True:
@@ -70,10 +71,10 @@ def _name_the_exception(_logger: WrappedLogger, _method: str, event: EventDict) 
 
 
 def _without_reports(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Of reports that quote exceptions and arguments, keep what they are.
+    """Shorten reports that quote exceptions and arguments to what kind of report they are.
 
-    asyncio says so in the first line. uvicorn is told of a start or an end that failed by a whole
-    traceback: its last line begins with the exception's name.
+    asyncio says that in the first line. uvicorn logs a failed start or shutdown as a traceback,
+    whose last line begins with the exception's name.
     """
     text = str(event["event"])
     if event.get("logger") == "asyncio":
@@ -86,13 +87,15 @@ def _without_reports(_logger: WrappedLogger, _method: str, event: EventDict) -> 
 
 def _render(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
     try:
-        return orjson.dumps(event, default=str).decode()
-    except TypeError:  # a lone surrogate, a huge integer, a key that is no string
+        line = orjson.dumps(event, default=str).decode()
+    except TypeError:  # a lone surrogate, a huge integer, a key that is not a string
         return json.dumps(event, default=str, skipkeys=True)
+    # Escaped, since stdout may have any encoding.
+    return line if line.isascii() else json.dumps(event, default=str)
 
 
 def configure_logging(level: str) -> None:
-    """Send every log line, our own and the libraries', to stdout as JSON."""
+    """Write every log line, this service's own and the libraries', to stdout as JSON."""
     shared: list[Any] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
@@ -147,10 +150,10 @@ RUNNING_GENERATIONS = Gauge(
     "chat_api_running_generations", "Generations running now", multiprocess_mode="livesum"
 )
 GENERATIONS = Counter("chat_api_generations_total", "Generations that ended, by status", ["status"])
-TOKENS = Counter("chat_api_tokens_total", "Tokens received from the inference service")
+TOKENS = Counter("chat_api_tokens_total", "Tokens of saved generations, counted at their end")
 FIRST_TOKEN_SECONDS = Histogram(
     "chat_api_first_token_seconds",
-    "Time from a message's acceptance to the first token of its answer",
+    "Time from a message's acceptance to its generation's first token",
     buckets=(0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
 )
 AUTH_VALIDATIONS = Counter(
@@ -158,11 +161,11 @@ AUTH_VALIDATIONS = Counter(
 )
 REFUSALS = Counter(
     "chat_api_refusals_total",
-    "Requests and connections over a limit or broken, by our name for it",
+    "Requests and connections refused as over a limit or malformed, by code",
     ["code"],
 )
 ENGINE_FAILURES = Counter(
-    "chat_api_engine_failures_total", "Failed engine calls, by our name for the failure", ["code"]
+    "chat_api_engine_failures_total", "Failed engine calls, by code", ["code"]
 )
 ENGINE_REQUESTS = Counter(
     "chat_api_engine_requests_total",
@@ -193,4 +196,6 @@ DATABASE_ERRORS = Counter(
     "chat_api_database_errors_total", "Statements that failed because of the database"
 )
 EVENT_LOG_ROWS = Counter("chat_api_event_log_rows_total", "Rows written to the event log")
-TAKEOVERS = Counter("chat_api_takeovers_total", "Answers taken up after their replica died or left")
+TAKEOVERS = Counter(
+    "chat_api_takeovers_total", "Generations taken over after their process died or left"
+)

@@ -1,4 +1,4 @@
-"""Reading a request's body: bounded, JSON only, and every refusal with its own status."""
+"""Reading a request's body: bounded, JSON only, each refusal with its own status."""
 
 import json
 from collections.abc import Awaitable, Callable
@@ -18,7 +18,7 @@ _Model = TypeVar("_Model", bound=Request)
 def json_body(
     model: type[_Model], *, empty: bool = False
 ) -> Callable[[HttpRequest], Awaitable[_Model]]:
-    """A dependency that reads the body as `model`; with `empty`, no body counts as `{}`."""
+    """Return a dependency that reads the body as `model`; with `empty`, no body counts as `{}`."""
 
     async def read(request: HttpRequest) -> _Model:
         limit = services_of(request).settings.max_body_bytes
@@ -32,7 +32,7 @@ def json_body(
 
 
 def errors_of(error: ValidationError) -> list[tuple[str, str]]:
-    """The fields that a model refused, each with the reason; without their values."""
+    """Return the fields that a model refused, each with the reason, without their values."""
     return [
         (".".join(str(part) for part in problem["loc"]) or "body", _reason(problem["msg"]))
         for problem in error.errors(include_url=False, include_input=False, include_context=False)
@@ -76,8 +76,8 @@ def _parse(body: bytes, request: HttpRequest, *, empty: bool) -> object:
     ):
         raise UnsupportedMediaType
     try:
-        # Python's own parser: it lets NaN and lone surrogates through to the models, which answer
-        # 422 and name the field. A number of thousands of digits is a ValueError to it.
+        # Python's own parser passes NaN and lone surrogates on to the models, which answer 422 and
+        # name the field. It raises ValueError for a number of thousands of digits.
         return json.loads(body.decode())
     except (ValueError, RecursionError):
         _refuse()

@@ -1,4 +1,4 @@
-"""Is it alive, is it ready, what does it count."""
+"""Liveness, readiness and metrics."""
 
 import asyncio
 import os
@@ -59,7 +59,7 @@ async def _checks(services: Services) -> dict[str, str]:
 
 
 async def accepts_writes(db: Database) -> bool:
-    """False from a refused write on, for a while, and then until one is tried and works."""
+    """Return False for a while after a refused write, and then until a write succeeds."""
     if not db.refusals.any:
         return True
     if db.refusals.lately:
@@ -74,7 +74,7 @@ async def accepts_writes(db: Database) -> bool:
 
 
 def _forget_dead_workers(folder: Path) -> None:
-    """Gauges of what is open now must not go on counting what a killed worker had open."""
+    """Remove the gauges of workers that were killed: what they had open is closed."""
     for file in folder.glob("gauge_live*_*.db"):
         worker = int(file.stem.rpartition("_")[2])
         try:

@@ -1,4 +1,4 @@
-"""What one process counts in memory: failures by address, open streams by user."""
+"""Limits that one process counts in memory: failures by address, open streams by user."""
 
 import ipaddress
 import math
@@ -11,10 +11,10 @@ from cachetools import LRUCache
 from chat_api.errors import TooManyFailures, TooManyStreams
 
 _WINDOW_SECONDS = 60
-# Some 300 bytes each. Who has more addresses than this is not stopped by counting them.
+# Upper bound of tracked addresses, about 300 bytes each; a larger botnet needs a firewall.
 _MOST_ADDRESSES = 20_000
 
-# When to come back after too many streams; nobody knows when one ends.
+# Retry-After for too many streams; when one ends is not known.
 _STREAM_RETRY_SECONDS = 5
 
 
@@ -31,7 +31,7 @@ class Failures:
         self._counted: LRUCache[str, tuple[float, int]] = LRUCache(_MOST_ADDRESSES)
 
     def check(self, host: str | None) -> None:
-        """Raises TooManyFailures where there were so many from this host's network."""
+        """Raise TooManyFailures if this host's network has reached the limit."""
         if self._most and host is not None:
             began, count = self._counted.get(network_of(host), (0.0, 0))
             left = began + _WINDOW_SECONDS - self._clock()
@@ -55,7 +55,7 @@ class OpenStreams:
         self._open: Counter[str] = Counter()
 
     def enter(self, user_id: str) -> None:
-        """Take a place, to be given back. Raises TooManyStreams."""
+        """Count a stream until `leave`. Raise TooManyStreams if the user has reached the limit."""
         if self._most and self._open[user_id] >= self._most:
             raise TooManyStreams(self._most, _STREAM_RETRY_SECONDS)
         self._open[user_id] += 1
@@ -67,7 +67,7 @@ class OpenStreams:
 
 
 def network_of(host: str) -> str:
-    """What counts as one address: an IPv4 address, or the /64 that one subscriber has of IPv6."""
+    """Return what counts as one address: an IPv4 address, or the /64 of an IPv6 subscriber."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:

@@ -25,8 +25,7 @@ GO_ON = "samosachaat.go_on"
 
 
 def written_json(text: str | bytes, status: int = 200, **headers: str) -> Response:
-    """A response of JSON that is already written. It is somebody's own: no cache may keep it."""
-    headers = {"cache-control": "no-store", **headers}
+    """Return a response of JSON that is already written."""
     return Response(text, status, headers=headers, media_type="application/json")
 
 

@@ -88,7 +88,7 @@ class OpenStream:
                 self._refuse()
                 return
             except AuthUnavailable:
-                left = self._expires - self._authenticator.now
+                left = self._authenticator.expires_in(self._expires)
                 if left <= 0:
                     self._refuse()
                     return
@@ -101,7 +101,7 @@ class OpenStream:
             return
         self._expires = validation.expires
         # A little late rather than early: it would find what it has seen already.
-        left = validation.until - self._authenticator.now + 0.05
+        left = self._authenticator.trusted_for(validation) + 0.05
         self._timer = asyncio.get_running_loop().call_later(left, self._look)
 
     def _refuse(self) -> None:

@@ -188,7 +188,7 @@ class Generation:
 _GENERATION_COLUMNS = """
     g.message_id::text AS message_id, g.conversation_id::text AS conversation_id,
     g.question_id::text AS question_id, g.attempt, g.ended_at IS NOT NULL AS ended,
-    coalesce(g.undone, g.done::jsonb ? 'kept_message_id', false) AS undone,
+    coalesce(g.undone, g.done LIKE '%"kept_message_id":%', false) AS undone,
     g.last_event, g.status, g.error, g.done"""
 
 
