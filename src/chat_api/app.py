@@ -1,7 +1,7 @@
 """The only wiring: settings in, an ASGI application out."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import cached_property
 
@@ -22,7 +22,8 @@ from chat_api.auth import Authenticator
 from chat_api.db.database import UNAVAILABLE, Database
 from chat_api.db.migrate import Schema, migrate, schema_of
 from chat_api.db.sends import Quotas
-from chat_api.engines.samosachaat import SamosachaatEngine
+from chat_api.engines.configuration import Configured, read_engines
+from chat_api.engines.engines import Engines
 from chat_api.errors import (
     ApiError,
     BadRequest,
@@ -68,7 +69,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app = FastAPI(
         title="samosaChaat Chat API",
         version=__version__,
-        lifespan=_lifespan(settings),
+        lifespan=_lifespan(settings, read_engines(settings)),
         redirect_slashes=False,
         redoc_url=None,
     )
@@ -139,7 +140,9 @@ async def _answer_validation_error(_request: Request, error: Exception) -> Respo
     return problem(Invalid(problems), trace_id_var.get())
 
 
-def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+def _lifespan(
+    settings: Settings, configured: Sequence[Configured]
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         # One connection per request, so that none is lost on one that the neighbour is just
@@ -150,7 +153,7 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
         ) as http:
-            process = _Process(settings, http)
+            process = _Process(settings, configured, http)
             await process.db.open()
             await process.upkeep.open()
             app.state.services = process.services
@@ -165,6 +168,7 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
                         yield
             finally:
                 await process.drain.stop(process.background)
+                process.engines.close()
                 await asyncio.gather(process.db.close(), process.upkeep.close())
 
     return lifespan
@@ -178,8 +182,14 @@ def _reload() -> None:
 class _Process:
     """The objects of one process, each made once, from the settings and from the others."""
 
-    def __init__(self, settings: Settings, http: aiohttp.ClientSession) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        configured: Sequence[Configured],
+        http: aiohttp.ClientSession,
+    ) -> None:
         self._settings = settings
+        self._configured = configured
         self._http = http
         self.registry = Registry()
 
@@ -231,16 +241,8 @@ class _Process:
         )
 
     @cached_property
-    def engine(self) -> SamosachaatEngine:
-        settings = self._settings
-        return SamosachaatEngine(
-            self._http,
-            url=settings.inference_service_url,
-            internal_api_key=settings.internal_api_keys[0],
-            connect_timeout_seconds=settings.connect_timeout_seconds,
-            swap_timeout_seconds=settings.swap_timeout_seconds,
-            max_event_bytes=settings.max_event_bytes,
-        )
+    def engines(self) -> Engines:
+        return Engines(self._http, self._settings, self._configured)
 
     @cached_property
     def authenticator(self) -> Authenticator:
@@ -268,11 +270,12 @@ class _Process:
     def writer(self) -> GenerationWriter:
         return GenerationWriter(
             self.db,
-            self.engine,
+            self.engines,
             self.registry,
             self.log_writer,
             max_chars=self._settings.max_answer_chars,
             max_bytes=self._settings.max_answer_bytes,
+            first_token_seconds=self._settings.first_token_timeout_seconds,
         )
 
     @cached_property
@@ -293,6 +296,7 @@ class _Process:
             thinking_prompt=self._settings.thinking_prompt,
             max_messages=self._settings.max_conversation_history,
             max_chars=self._settings.max_token_budget,
+            max_message_chars=self.engines.max_message_chars or self._settings.max_answer_chars,
         )
 
     # --- generations: what clients ask for ---
@@ -332,7 +336,7 @@ class _Process:
             settings=self._settings,
             db=self.db,
             authenticator=self.authenticator,
-            engine=self.engine,
+            engines=self.engines,
             registry=self.registry,
             sends=self.sends,
             joins=self.joins,

@@ -65,10 +65,12 @@ def serve(host: str, port: int, workers: int) -> None:
       samosachaat serve --host 0.0.0.0 --workers 4
     """
     from chat_api import server
+    from chat_api.engines.configuration import read_engines
     from chat_api.settings import SettingsError, load_settings
 
     try:
         settings = load_settings()
+        read_engines(settings)  # so that a bad file is told of here, once
     except SettingsError as error:
         click.echo(str(error), err=True)
         sys.exit(2)

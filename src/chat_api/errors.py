@@ -305,13 +305,15 @@ class EngineFailed(ApiError):
     """The engine behind us failed.
 
     A `transient` failure is worth another try before the first token, `retry_after` seconds from
-    now where the engine said so. `finish_reason` is set where a refusal has one (content_filter).
+    now where the engine said so; one that `was_slow` took a whole timeout. `finish_reason` is set
+    where a refusal has one (content_filter).
     """
 
     status = 502
     code = "inference_error"
     detail = "The inference service failed."
     transient: bool = False
+    was_slow: bool = False
     retry_after: float | None = None
     finish_reason: str | None = None
 
@@ -345,14 +347,12 @@ class EngineUnavailable(EngineFailed):
     status = 503
     code = "inference_unavailable"
     detail = "The inference service cannot be reached."
-    transient = True
 
 
 class EngineOverloaded(EngineFailed):
     status = 503
     code = "inference_overloaded"
     detail = "The inference service has too much to do. Try again in a moment."
-    transient = True
 
 
 class EngineTimeout(EngineFailed):

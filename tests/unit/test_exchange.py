@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from tests.support.waiting import eventually
 
 from chat_api.engines.engine import Event
 from chat_api.engines.exchange import Exchange
@@ -40,7 +41,10 @@ class Call:
         self.events: list[Event] = []
         self.line = Line()
         self.exchange = Exchange(
-            b"", decoder=SamosachaatDecoder(1_000_000), deliver=self.events.extend
+            b"",
+            decoder=SamosachaatDecoder(1_000_000),
+            deliver=self.events.extend,
+            max_idle_bytes=1_000_000,
         )
         self.exchange.connection_made(self.line)
 
@@ -86,8 +90,7 @@ async def test_what_arrives_behind_a_large_packet_keeps_its_order() -> None:
     call = Call()
     call.exchange.data_received(HEAD + chunk(tokens(2000)))
     call.exchange.data_received(chunk(b'data: {"token":"b"}\n\n'))
-    while call.line.is_paused:
-        await asyncio.sleep(0)
+    await eventually(lambda: not call.line.is_paused)
     assert call.text == "a" * 2000 + "b"
     call.exchange.data_received(chunk(END))
     assert await call.failure() is None

@@ -81,7 +81,8 @@ def decoded(
             decoder.end(arrived)
     except EngineFailed as failure:
         outcome.failure, outcome.error = type(failure), failure
-        assert SENTINEL not in failure.detail
+    if outcome.error is not None:
+        assert SENTINEL not in outcome.error.detail
     for event in arrived:
         assert not (event.text and event.reasoning)
         if event.data:

@@ -382,10 +382,10 @@ async def calling(
                 url=engine.url,
                 headers=[("X-Internal-API-Key", "the-key")],
                 connect_timeout_seconds=5,
+                max_event_bytes=max_event_bytes,
             ),
             name="test",
             swap_timeout_seconds=5,
-            max_event_bytes=max_event_bytes,
         )
 
 

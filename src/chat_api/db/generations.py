@@ -32,10 +32,17 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One message of the history, as the model will see it."""
+    """One message of the history, as the model will see it.
+
+    Of an answer whose engine counted: the tokens of its whole request and its own, among which are
+    those of its reasoning, of which the size is given in bytes.
+    """
 
     role: str
     content: str
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    reasoning_bytes: int = 0
 
 
 # Read the newest messages up to a question that are not blank, and the end of longer ones.

@@ -3,16 +3,20 @@
 import time
 from collections.abc import Callable
 
-_FAILURES = 5
+# So many answers in a row that failed: nobody waits for another try of the same request.
+_FAILURES_WITHOUT_RETRY = 3
+# So many in a row that took a whole timeout to fail: the engine is not asked for a while.
+_TIMEOUTS = 3
 _FIRST_SECONDS = 5.0
 _MOST_SECONDS = 60.0
 
 
 class Breaker:
-    """Opens after several failures in a row; lets one request through when its time is up.
+    """Counts the failures of one engine in a row; any success ends the count.
 
-    While it is open nothing is asked of the engine. If the one request fails, it stays open for
-    twice as long; any success closes it. `clock` is monotonic, in seconds.
+    An engine that fails at once is asked every time, but each time only once. One that is silent
+    is not asked any more: the breaker opens, and lets one request through when its time is up. If
+    that fails too, it stays open for twice as long. `clock` is monotonic, in seconds.
     """
 
     def __init__(
@@ -24,13 +28,14 @@ class Breaker:
         self._notice = notice
         self._clock = clock
         self._failures = 0
+        self._timeouts = 0
         self._seconds = _FIRST_SECONDS
         self._open_until: float | None = None
 
     @property
-    def is_open(self) -> bool:
-        """Whether requests are refused now."""
-        return self._open_until is not None and self._clock() < self._open_until
+    def allows_retries(self) -> bool:
+        """Whether a failed request is worth another try."""
+        return self._failures < _FAILURES_WITHOUT_RETRY and self._open_until is None
 
     def admit(self) -> bool:
         """Whether a request may be made. The first one after the time is the trial."""
@@ -38,23 +43,24 @@ class Breaker:
             return True
         if self._clock() < self._open_until:
             return False
-        # Until the trial has ended, the others wait: it may take as long as any request.
+        # The others wait for the trial's end, which may take as long as any request.
         self._open_until = self._clock() + self._seconds
         return True
 
     def succeeded(self) -> None:
         """The engine has answered."""
-        self._failures = 0
+        self._failures = self._timeouts = 0
         if self._open_until is not None:
             self._open_until, self._seconds = None, _FIRST_SECONDS
             self._notice(False)
 
-    def failed(self) -> None:
-        """The engine could not be reached, was silent or broke down."""
+    def failed(self, *, by_timeout: bool) -> None:
+        """An answer could not be begun."""
         self._failures += 1
+        self._timeouts = self._timeouts + 1 if by_timeout else 0
         if self._open_until is not None:
             self._seconds = min(self._seconds * 2, _MOST_SECONDS)
             self._open_until = self._clock() + self._seconds
-        elif self._failures >= _FAILURES:
+        elif self._timeouts >= _TIMEOUTS:
             self._open_until = self._clock() + self._seconds
             self._notice(True)

@@ -171,11 +171,12 @@ class Catalogue:
         return member is self.only and member.takes_any_tag
 
     def _first(self) -> Place | None:
-        for member in self.members:
+        """The first model there is; of an engine that does not answer only if none does."""
+        for member in sorted(self.members, key=lambda member: member.answers is False):
             if member is self.only and member.takes_any_tag:
                 return Place(member, "", None)
             models = sorted(member.models or (), key=lambda model: not model.loaded)
-            if models and member.answers is not False:
+            if models:
                 return self._at(member, models[0].name)
         return self._at(self.members[0], "")
 

@@ -4,13 +4,13 @@ A dialect is one module with a client (`Engine`) and a `Decoder`; nothing of a d
 outside its module. A third dialect is one more module and one line in `catalogue.DIALECTS`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from chat_api.errors import EngineRefused
 
-Message = Mapping[str, str]
+Message = dict[str, str]
 # A model_tag has at most 100 characters, an engine's name among them.
 MOST_NAME_CHARS = 100
 
@@ -79,7 +79,8 @@ class Request:
 
     model: str
     """The engine's own name for it."""
-    messages: Sequence[Message]
+    messages: list[Message]
+    """Emptied once the answer has begun."""
     trace_id: str
     options: Mapping[str, Any] = field(default_factory=dict)
     beginning: str = ""

@@ -6,7 +6,7 @@ writes.
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -56,16 +56,23 @@ class Receiver(Protocol):
         """Events that arrived together; none for a sign of life."""
 
 
-@dataclass(frozen=True, slots=True)
+class Prompt(Protocol):
+    """What the model is asked, before it is known which engine is."""
+
+    def messages_for(self, limits: Limits, context_tokens: int | None, /) -> list[Message]:
+        """The messages for an engine with these limits and this context, if it is known."""
+
+
+@dataclass(slots=True)
 class Order:
     """An answer to be written.
 
-    `compose` gives the messages for an engine with these limits and this context (in tokens, if it
-    is known). `until` is when the first event has to be there, on the monotonic clock.
+    `prompt` is let go of once the answer has begun: it may be long, and answers take minutes.
+    `until` is when the first event has to be there, on the monotonic clock.
     """
 
     model_tag: str
-    compose: Callable[[Limits, int | None], Sequence[Message]]
+    prompt: Prompt | None
     options: Mapping[str, Any]
     trace_id: str
     until: float
@@ -102,7 +109,14 @@ class Engines:
         self._catalogue = self._made(configured, before)
         log.info("engines_configured", engines=[member.name for member in self._catalogue.members])
 
+    @property
+    def max_message_chars(self) -> int | None:
+        """The most that any of them reads of a message; None for no limit."""
+        limits = [member.engine.limits.message_chars for member in self._catalogue.members]
+        return None if None in limits else max(limit for limit in limits if limit is not None)
+
     def close(self) -> None:
+        """Ask no engine for its models any more."""
         self._catalogue.close()
 
     # --- models ---
@@ -159,7 +173,7 @@ class Engines:
         Cancelling it closes the request. A beginning is continued by its own model only; raises
         CannotContinue where that does not go on from it.
         """
-        attempt = _Attempt(receiver)
+        attempt = _Attempt(order, receiver)
         failure: EngineFailed | None = None
         places = await self._places(order)
         for index, place in enumerate(places):
@@ -198,7 +212,7 @@ class Engines:
                 isinstance(error, EngineFailed)
                 and error.transient
                 and not attempt.has_begun
-                and not breaker.is_open
+                and breaker.allows_retries
             )
 
         retrying = tenacity.AsyncRetrying(
@@ -209,33 +223,35 @@ class Engines:
             sleep=asyncio.sleep,
             reraise=True,
         )
-        reason: str | None = await retrying(self._try, order, place, attempt)
-        return reason
-
-    async def _try(self, order: Order, place: Place, attempt: "_Attempt") -> str | None:
-        """One request to one engine."""
-        member = place.member
-        if not member.breaker.admit():
-            ENGINE_REQUESTS.labels(member.name, "circuit_open").inc()
-            raise EngineUnavailable
-        attempt.begin(place)
-        outcome = "cancelled"
         try:
-            reason = await member.engine.generate(_request(order, place), attempt.take)
-            outcome = "ok"
+            reason: str | None = await retrying(self._try, place, attempt)
             return reason
         except EngineFailed as failure:
-            outcome = failure.code
             if isinstance(failure, EngineUnavailable):
-                member.asked_at = None
-            if not attempt.has_begun and _is_breakdown(failure):
-                member.breaker.failed()
+                place.member.asked_at = None  # its models are not available either
+            if not attempt.has_begun and _is_breakdown(failure) and not attempt.is_refused:
+                breaker.failed(by_timeout=_is_timeout(failure))
             raise
         except asyncio.CancelledError:
             # The writer gives up silent engines; that is the only sign of it here.
             if not attempt.has_begun and time.monotonic() >= order.until:
-                outcome = EngineTimeout.code
-                member.breaker.failed()
+                breaker.failed(by_timeout=True)
+            raise
+
+    async def _try(self, place: Place, attempt: "_Attempt") -> str | None:
+        """One request to one engine."""
+        member = place.member
+        attempt.is_refused = not member.breaker.admit()
+        if attempt.is_refused:
+            ENGINE_REQUESTS.labels(member.name, "circuit_open").inc()
+            raise EngineUnavailable
+        outcome = "cancelled"
+        try:
+            reason = await member.engine.generate(attempt.begin(place), attempt.take)
+            outcome = "ok"
+            return reason
+        except EngineFailed as failure:
+            outcome = failure.code
             raise
         finally:
             ENGINE_REQUESTS.labels(member.name, outcome).inc()
@@ -244,31 +260,45 @@ class Engines:
 class _Attempt:
     """What one order has come to: the events, once they begin, and who writes them."""
 
-    def __init__(self, receiver: Receiver) -> None:
+    def __init__(self, order: Order, receiver: Receiver) -> None:
         self.has_begun = False
-        self.take: Callable[[list[Event]], None] = self._take_first
+        self.is_refused = False  # by the breaker
+        self._order = order
         self._receiver = receiver
         self._place: Place | None = None
+        self._request: Request | None = None
         self._began = 0.0
 
-    def begin(self, place: Place) -> None:
+    def begin(self, place: Place) -> Request:
+        """The request to the model's engine."""
         self._place = place
         self._began = time.monotonic()
+        self._request = _request(self._order, place)
+        return self._request
 
-    def _take_first(self, arrived: list[Event]) -> None:
-        if arrived and not self.has_begun and self._place is not None:
-            self.has_begun = True
-            member = self._place.member
-            member.breaker.succeeded()
-            ENGINE_FIRST_EVENT_SECONDS.labels(member.name).observe(time.monotonic() - self._began)
-            self._receiver.written_by(self._place.tag)
+    def take(self, arrived: list[Event]) -> None:
+        """Pass events on; the first ones settle who writes."""
+        if arrived and not self.has_begun:
+            self._settle()
         self._receiver.take(arrived)
+
+    def _settle(self) -> None:
+        assert self._place is not None  # noqa: S101  # events come after `begin`
+        self.has_begun = True
+        self._order.prompt = None
+        if self._request is not None:
+            self._request.messages.clear()
+        member = self._place.member
+        member.breaker.succeeded()
+        ENGINE_FIRST_EVENT_SECONDS.labels(member.name).observe(time.monotonic() - self._began)
+        self._receiver.written_by(self._place.tag)
 
 
 def _request(order: Order, place: Place) -> Request:
+    assert order.prompt is not None  # noqa: S101  # nothing is asked after the first event
     return Request(
         model=place.model,
-        messages=order.compose(place.member.engine.limits, place.context_tokens),
+        messages=order.prompt.messages_for(place.member.engine.limits, place.context_tokens),
         trace_id=order.trace_id,
         options=order.options,
         beginning=order.beginning,
@@ -278,6 +308,11 @@ def _request(order: Order, place: Place) -> Request:
 def _is_breakdown(failure: EngineFailed) -> bool:
     """Whether the engine is down, rather than busy or of another opinion."""
     return not isinstance(failure, (*_FINAL, EngineOverloaded, ModelNotFound, CannotContinue))
+
+
+def _is_timeout(failure: EngineFailed) -> bool:
+    """Whether it took a whole timeout to find out: to connect, or of a proxy before the engine."""
+    return isinstance(failure, EngineTimeout) or failure.was_slow
 
 
 def _pause(state: tenacity.RetryCallState) -> float:

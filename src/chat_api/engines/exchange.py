@@ -27,13 +27,19 @@ class Exchange(asyncio.Protocol):
 
     `decoder` knows the dialect. `ended` has the result: none after the answer's end, else what went
     wrong: an EngineFailed, or what `deliver` raised. Whoever waits for it closes the transport.
+    Comments and empty events are signs of life, but not for ever: `max_idle_bytes` is how much of
+    them there may be between two events.
     """
 
-    def __init__(self, request: bytes, *, decoder: Decoder, deliver: Deliver) -> None:
+    def __init__(
+        self, request: bytes, *, decoder: Decoder, deliver: Deliver, max_idle_bytes: int
+    ) -> None:
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._request = request
         self._decoder = decoder
         self._deliver = deliver
+        self._max_idle_bytes = max_idle_bytes
+        self._idle_bytes = 0  # since the last event
         self._http = httptools.HttpResponseParser(self)
         self._headers: dict[str, str] = {}
         self._bytes_without_body = 0
@@ -148,7 +154,11 @@ class Exchange(asyncio.Protocol):
                 self._deliver(arrived)
         if is_over:
             self.ended.set_result(None)
-        elif self._decoder.is_complete and not self._is_rest:
+            return
+        self._idle_bytes = 0 if arrived else self._idle_bytes + len(body)
+        if self._idle_bytes > self._max_idle_bytes:
+            raise EngineProtocol
+        if self._decoder.is_complete and not self._is_rest:
             self._is_rest = True
             asyncio.get_running_loop().call_later(_REST_SECONDS, self._end, EngineProtocol())
 

@@ -31,6 +31,10 @@ from chat_api.telemetry import log
 MOST_JSON_BYTES = 4_000_000
 OVERLOADED_STATUS = 529  # Anthropic's, and others'; it has no name in HTTP
 
+# What may come between two events, in sizes of the largest event.
+_IDLE_EVENTS = 20
+# Worth another try before the first event.
+TRANSIENT_STATUSES = frozenset({429, 502, 503, OVERLOADED_STATUS})
 _SECONDS = re.compile(r"\d{1,9}(\.\d{1,9})?")
 
 # What aiohttp raises, and our name for it; the first that fits. A test walks aiohttp's own tree.
@@ -98,8 +102,10 @@ class EngineHttp:
         url: str,
         headers: Sequence[tuple[str, str]],
         connect_timeout_seconds: float,
+        max_event_bytes: int,
     ) -> None:
         self.url = url
+        self.max_event_bytes = max_event_bytes
         self._session = session
         self._name = name
         self._address = urlsplit(url)
@@ -114,7 +120,12 @@ class EngineHttp:
 
         Cancelling closes the request. Raises EngineFailed, after what came before it.
         """
-        exchange = Exchange(self._request(path, body, trace_id), decoder=decoder, deliver=deliver)
+        exchange = Exchange(
+            self._request(path, body, trace_id),
+            decoder=decoder,
+            deliver=deliver,
+            max_idle_bytes=_IDLE_EVENTS * self.max_event_bytes,
+        )
         del body  # it may be long, and the answer takes its time
         transport: asyncio.Transport | None = None
         try:
@@ -142,7 +153,10 @@ class EngineHttp:
                 )
         except (OSError, TimeoutError, ValueError) as error:
             log.warning("inference_unreachable", engine=self._name, error=type(error).__name__)
-            raise EngineUnavailable from None
+            failure = EngineUnavailable()
+            failure.was_slow = isinstance(error, TimeoutError)
+            failure.transient = not failure.was_slow
+            raise failure from None
         return transport
 
     def _request(self, path: str, body: Mapping[str, Any], trace_id: str) -> bytes:

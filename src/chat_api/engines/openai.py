@@ -33,7 +33,7 @@ from chat_api.engines.engine import (
     Request,
     Usage,
 )
-from chat_api.engines.http import OVERLOADED_STATUS, EngineHttp, retry_after_of
+from chat_api.engines.http import OVERLOADED_STATUS, TRANSIENT_STATUSES, EngineHttp, retry_after_of
 from chat_api.engines.reasoning import Splitter
 from chat_api.engines.untrusted import read_leniently, storable
 from chat_api.errors import (
@@ -191,6 +191,7 @@ class OpenAIDecoder:
         self.is_complete = False
         self.finish_reason: str | None = None
         self.usage: Usage | None = None
+        self.is_refused = False  # before anything was written
         self.refused_parameter: str | None = None
         self._limit = max_event_bytes
         self._parser = sse.Parser(max_event_bytes)
@@ -276,6 +277,8 @@ class OpenAIDecoder:
             document = None
         failure = failure_of(status, document)
         failure.retry_after = self._retry_after
+        failure.transient = status in TRANSIENT_STATUSES and not isinstance(failure, EngineRefused)
+        self.is_refused = True
         if isinstance(document, dict) and isinstance(error := document.get("error"), dict):
             self.refused_parameter = _refused_parameter(error)
         log.warning("inference_refused", status=status, code=failure.code)
@@ -410,6 +413,7 @@ class OpenAIDecoder:
         expected = self._beginning.strip()[:_SEAM_CHARS]
         start = held.lstrip()
         if start.startswith(expected):
+            self.is_refused = True
             raise EngineRefused
         self._unverified = held if expected.startswith(start) else None
         return "" if self._unverified is not None else held
@@ -509,13 +513,10 @@ class OpenAIEngine:
 
     limits = Limits()
 
-    def __init__(
-        self, http: EngineHttp, *, name: str, max_event_bytes: int, continues: bool | None = None
-    ) -> None:
+    def __init__(self, http: EngineHttp, *, name: str, continues: bool | None = None) -> None:
         """`continues` says whether the engine goes on from a beginning; None: find out."""
         self.name = name
         self._http = http
-        self._max_event_bytes = max_event_bytes
         self._continues = continues
         self._kind: Kind | None = None
         self._seams: dict[str, tuple[float, bool]] = {}  # by model: until when, and what was found
@@ -528,21 +529,21 @@ class OpenAIEngine:
         """
         while True:
             decoder = OpenAIDecoder(
-                self._max_event_bytes,
+                self._http.max_event_bytes,
                 beginning=request.beginning,
                 verify_seam=self._continues is None and self._kind is Kind.UNKNOWN,
             )
-            body = self._body(request)
             try:
                 await self._http.stream(
-                    "/chat/completions", body, request.trace_id, decoder, deliver
+                    "/chat/completions", self._body(request), request.trace_id, decoder, deliver
                 )
-            except EngineRefused as refusal:
-                if self._leave_out(request.model, decoder.refused_parameter, body):
+            except (EngineRefused, ContextTooLong) as refusal:
+                if self._leave_out(request, decoder.refused_parameter):
                     continue
-                if request.beginning:
-                    self._remember_seam(request.model, False)
-                    raise CannotContinue from refusal
+                if request.beginning and decoder.is_refused:
+                    if isinstance(refusal, EngineRefused):
+                        self._remember_seam(request.model, False)
+                    raise CannotContinue from None
                 raise
             return decoder.finish_reason
 
@@ -567,11 +568,12 @@ class OpenAIEngine:
             body |= _CONTINUE
         return body
 
-    def _leave_out(self, model: str, parameter: str | None, body: Mapping[str, Any]) -> bool:
+    def _leave_out(self, request: Request, parameter: str | None) -> bool:
         """Whether the parameter that was refused can be left out, from now on."""
-        if parameter not in _OPTIONAL or parameter not in body:
+        before = self._left_out.get(request.model, frozenset())
+        if parameter is None or parameter not in _OPTIONAL or parameter in before:
             return False
-        self._left_out[model] = self._left_out.get(model, frozenset()) | {parameter}
+        self._left_out[request.model] = before | {parameter}
         log.info("engine_parameter_left_out", engine=self.name, parameter=parameter)
         return True
 
@@ -701,8 +703,8 @@ def make_engine(
             url=configured.settings.url,
             headers=[("Authorization", f"Bearer {key}")] if key else [],
             connect_timeout_seconds=settings.connect_timeout_seconds,
+            max_event_bytes=settings.max_event_bytes,
         ),
         name=configured.settings.name,
-        max_event_bytes=settings.max_event_bytes,
         continues=configured.settings.continues,
     )

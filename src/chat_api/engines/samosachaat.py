@@ -23,7 +23,7 @@ from chat_api.engines.engine import (
     Reply,
     Request,
 )
-from chat_api.engines.http import EngineHttp, failure_of, retry_after_of
+from chat_api.engines.http import TRANSIENT_STATUSES, EngineHttp, failure_of, retry_after_of
 from chat_api.engines.untrusted import read_leniently, storable
 from chat_api.errors import EngineFailed, EngineIncomplete, EngineProtocol, EngineRefused
 from chat_api.settings import INFERENCE_MESSAGE_CHARS, INFERENCE_REQUEST_CHARS, Settings
@@ -94,7 +94,7 @@ class SamosachaatDecoder:
         if status == HTTPStatus.FORBIDDEN:
             log.critical("inference_refused_our_key", hint="INTERNAL_API_KEY differs")
         error = failure(f"{failure.detail} (status {status})" if status != 200 else None)
-        error.transient = error.transient or status == HTTPStatus.BAD_GATEWAY
+        error.transient = status in TRANSIENT_STATUSES
         error.retry_after = retry_after_of(headers)
         raise error
 
@@ -121,20 +121,17 @@ class SamosachaatEngine:
 
     limits = Limits(INFERENCE_MESSAGE_CHARS, INFERENCE_REQUEST_CHARS, takes_system=False)
 
-    def __init__(
-        self, http: EngineHttp, *, name: str, swap_timeout_seconds: float, max_event_bytes: int
-    ) -> None:
+    def __init__(self, http: EngineHttp, *, name: str, swap_timeout_seconds: float) -> None:
         self.name = name
         self._http = http
         self._swap_timeout = aiohttp.ClientTimeout(total=swap_timeout_seconds)
-        self._max_event_bytes = max_event_bytes
 
     async def generate(self, request: Request, deliver: Deliver) -> str | None:
         """See Engine. There is no finish reason."""
         chosen = {name: request.options.get(name) for name in _OPTIONS}
         body = {name: value for name, value in chosen.items() if value is not None}
         body["messages"] = list(request.messages)
-        decoder = SamosachaatDecoder(self._max_event_bytes)
+        decoder = SamosachaatDecoder(self._http.max_event_bytes)
         await self._http.stream("/generate", body, request.trace_id, decoder, deliver)
         return None
 
@@ -190,8 +187,8 @@ def make_engine(
             url=configured.settings.url,
             headers=[("X-Internal-API-Key", configured.key.get_secret_value())],
             connect_timeout_seconds=settings.connect_timeout_seconds,
+            max_event_bytes=settings.max_event_bytes,
         ),
         name=configured.settings.name,
         swap_timeout_seconds=settings.swap_timeout_seconds,
-        max_event_bytes=settings.max_event_bytes,
     )

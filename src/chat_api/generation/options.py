@@ -8,7 +8,7 @@ import orjson
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """None is left to the inference service."""
+    """None is left to the engine."""
 
     temperature: float | None = None
     max_tokens: int | None = None
@@ -25,8 +25,8 @@ class Options:
         document = orjson.loads(text)
         return cls(**{name: document[name] for name in cls.__slots__ if name in document})
 
-    def for_inference(self) -> dict[str, Any]:
-        """The fields of the inference request."""
+    def for_engine(self) -> dict[str, Any]:
+        """The fields of the engine's request, by our names; an engine takes those that it knows."""
         named = asdict(self)
         del named["thinking_mode"]
         return {name: value for name, value in named.items() if value is not None}

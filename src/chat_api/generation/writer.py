@@ -2,16 +2,17 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
+from chat_api.context import Context
 from chat_api.db import event_log as db_event_log
 from chat_api.db import generations as db_generations
 from chat_api.db.database import Database
 from chat_api.db.generations import Ending, Lease, Outcome
-from chat_api.engines.decoding import Event
-from chat_api.engines.samosachaat import SamosachaatEngine
+from chat_api.engines.engine import Event
+from chat_api.engines.engines import Engines, Order
 from chat_api.errors import (
     ApiError,
     EngineFailed,
@@ -45,28 +46,28 @@ class GenerationWriter:
     def __init__(
         self,
         db: Database,
-        engine: SamosachaatEngine,
+        engines: Engines,
         registry: Registry,
         log_writer: LogWriter,
         *,
         max_chars: int,
         max_bytes: int,
+        first_token_seconds: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._db = db
-        self._engine = engine
+        self._engines = engines
         self._registry = registry
         self._log = log_writer
         self._max_chars = max_chars
         self._max_bytes = max_bytes
+        self._first_token_seconds = first_token_seconds
         self._clock = clock
 
-    def start(
-        self, lease: Lease, messages: Sequence[Mapping[str, str]], options: Options
-    ) -> asyncio.Task[None]:
+    def start(self, lease: Lease, context: Context, options: Options) -> asyncio.Task[None]:
         """Run the generation in a task of its own."""
         return self._registry.own(
-            self._write(lease, messages, options), f"generation-{lease.message_id}"
+            self._write(lease, context, options), f"generation-{lease.message_id}"
         )
 
     @contextmanager
@@ -77,9 +78,7 @@ class GenerationWriter:
         finally:
             self._registry.remove(generation)
 
-    async def _write(
-        self, lease: Lease, messages: Sequence[Mapping[str, str]], options: Options
-    ) -> None:
+    async def _write(self, lease: Lease, context: Context, options: Options) -> None:
         """Have the engine write, and save the end: every way out leads through here.
 
         A stop does not cancel this task. It cancels the pump, and the generation ends in order.
@@ -88,9 +87,9 @@ class GenerationWriter:
             return
         with self._registered(lease) as generation:
             generation.pump = asyncio.create_task(
-                self._pump(generation, messages, options), name=f"pump-{generation.message_id}"
+                self._pump(generation, context, options), name=f"pump-{generation.message_id}"
             )
-            del messages
+            del context
             try:
                 await _ended(generation.pump)
             finally:
@@ -112,45 +111,20 @@ class GenerationWriter:
             await self._end(generation, "interrupted" if is_cut_off else "failed", failure)
 
     async def _pump(
-        self,
-        generation: RunningGeneration,
-        messages: Sequence[Mapping[str, str]],
-        options: Options,
+        self, generation: RunningGeneration, context: Context, options: Options
     ) -> None:
-        generating = self._engine.generate(
-            messages,
-            options.for_inference(),
-            generation.lease.trace_id,
-            lambda arrived: self._take(generation, arrived),
+        order = Order(
+            model_tag="default",
+            prompt=context,
+            options=options.for_engine(),
+            trace_id=generation.lease.trace_id,
+            until=generation.began + self._first_token_seconds,
         )
-        del messages  # they may be long, and a generation takes minutes
-        await generating
-
-    def _take(self, generation: RunningGeneration, arrived: list[Event]) -> None:
-        """Add the events of a packet, and show them to the subscriptions: step 2 of the hot path.
-
-        Raise EngineIncomplete where the text or its events have become too large.
-        """
-        generation.heard = self._clock()
-        try:
-            for event in arrived:
-                generation.bytes += len(event.data)
-                if generation.bytes > self._max_bytes:
-                    raise EngineIncomplete("The answer was cut off: its events are too large.")
-                if event.text:
-                    if generation.token_count == 0:
-                        FIRST_TOKEN_SECONDS.observe(generation.heard - generation.began)
-                    room = self._max_chars - generation.chars
-                    if len(event.text) > room:
-                        self._cut_off(generation, event.text[:room])
-                generation.add(event.data, event.text)
-        finally:
-            generation.show()
-
-    def _cut_off(self, generation: RunningGeneration, piece: str) -> NoReturn:
-        if piece:
-            generation.add(events.token(piece), piece)
-        raise EngineIncomplete(f"The answer was cut off at {self._max_chars} characters.")
+        del context  # it may be long, and a generation takes minutes
+        receiver = _Pump(
+            generation, max_chars=self._max_chars, max_bytes=self._max_bytes, clock=self._clock
+        )
+        await self._engines.generate(order, receiver)
 
     async def close_from_log(self, lease: Lease, status: str) -> None:
         """End a generation that another process ran, with what its log holds."""
@@ -256,6 +230,53 @@ class GenerationWriter:
             for attempt in {row.attempt for row in rows}
         ]
         return max(by_attempt, key=lambda written: len(written.text), default=Written("", 0))
+
+
+class _Pump:
+    """Takes an engine's events for one generation; see Receiver."""
+
+    def __init__(
+        self,
+        generation: RunningGeneration,
+        *,
+        max_chars: int,
+        max_bytes: int,
+        clock: Callable[[], float],
+    ) -> None:
+        self._generation = generation
+        self._max_chars = max_chars
+        self._max_bytes = max_bytes
+        self._clock = clock
+
+    def written_by(self, model_tag: str | None) -> None:
+        """Note the model that really writes."""
+
+    def take(self, arrived: list[Event]) -> None:
+        """Add the events of a packet, and show them to the subscriptions: step 2 of the hot path.
+
+        Raise EngineIncomplete where the text or its events have become too large.
+        """
+        generation = self._generation
+        generation.heard = self._clock()
+        try:
+            for event in arrived:
+                generation.bytes += len(event.data)
+                if generation.bytes > self._max_bytes:
+                    raise EngineIncomplete("The answer was cut off: its events are too large.")
+                if event.text:
+                    if generation.token_count == 0:
+                        FIRST_TOKEN_SECONDS.observe(generation.heard - generation.began)
+                    room = self._max_chars - generation.chars
+                    if len(event.text) > room:
+                        self._cut_off(event.text[:room])
+                generation.add(event.data, event.text)
+        finally:
+            generation.show()
+
+    def _cut_off(self, piece: str) -> NoReturn:
+        if piece:
+            self._generation.add(events.token(piece), piece)
+        raise EngineIncomplete(f"The answer was cut off at {self._max_chars} characters.")
 
 
 async def _ended(pump: asyncio.Task[None]) -> None:
