@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from chat_api.db.database import Connection, Database, Record
-from chat_api.db.event_log import LogRow
+from chat_api.db.event_log import LogRow, pieces
 
 # How long an ended answer's row, and an idempotency key, are kept.
 KEPT_FOR = "24 hours"
@@ -374,6 +374,8 @@ class Ending:
     error: str | None
     done: str  # the final event's JSON
     last_event: int
+    before_done: str = ""
+    """The events between the text and `done`, a line each; an empty line is a `snapshot`."""
 
 
 class Outcome(Enum):
@@ -418,17 +420,16 @@ async def end(connection: Connection, lease: Lease, ending: Ending, tail: LogRow
         ending.status,
         ending.error,
         ending.last_event,
-        ending.done,
+        ending.before_done + ending.done,
     )
     if tail is not None:
-        await connection.execute(
+        await connection.executemany(
             "INSERT INTO answer_log (message_id, attempt, first_event, last_event, events) "
             "VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
-            tail.message_id,
-            tail.attempt,
-            tail.first_event,
-            tail.last_event,
-            tail.events,
+            [
+                (row.message_id, row.attempt, row.first_event, row.last_event, row.events)
+                for row in pieces(tail)
+            ],
         )
     if lease.replaces is not None:
         going = lease.replaces if ending.status == "complete" else lease.message_id

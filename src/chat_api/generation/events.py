@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import orjson
 
+from chat_api import sse
 from chat_api.db.event_log import LogRow
 from chat_api.errors import BadRequest
 
@@ -30,6 +31,11 @@ def event_id_prefix(message_id: str, attempt: int) -> str:
 
 def event_id(message_id: str, attempt: int, number: int) -> str:
     return f"{event_id_prefix(message_id, attempt)}{number}"
+
+
+def frame(message_id: str, attempt: int, number: int, data: bytes) -> bytes:
+    """Return an event's bytes on the wire. `data` is JSON on one line."""
+    return sse.encode(event_id(message_id, attempt, number), data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +105,8 @@ def done(
 
 
 def is_undone(done: str) -> bool:
-    """Whether this final event is that of a regeneration that left the old answer in place."""
-    return "kept_message_id" in orjson.loads(done or "{}")
+    """Whether these final events are of a regeneration that left the old answer in place."""
+    return "kept_message_id" in orjson.loads(done.rpartition("\n")[2] or "{}")
 
 
 def snapshot_content(data: bytes) -> str | None:

@@ -182,8 +182,10 @@ class GenerationWriter:
         """Save the answer, then tell its readers; they hear nothing where it is no longer ours."""
         answer.ending = True
         lease = answer.lease
+        before_done = b""
         if failure is not None:
-            answer.publish(events.error(failure.code, failure.detail))
+            before_done = events.error(failure.code, failure.detail) + b"\n"
+            answer.publish(before_done[:-1])
         if failure is not None and lease.attempt > 1:
             older = await until_there(lambda: self._longest_logged(lease.message_id))
             if len(older.text) > answer.chars:
@@ -191,6 +193,7 @@ class GenerationWriter:
                 status = "interrupted"
                 answer.replace_text(older)
                 answer.publish(events.snapshot(older.text))
+                before_done += b"\n"
         took_ms = max(1, round((time.monotonic() - answer.began) * 1000))
         written = answer.written
         undone = lease.replaces is not None and status != "complete"
@@ -208,6 +211,7 @@ class GenerationWriter:
                 kept_message_id=lease.replaces if undone else None,
             ).decode(),
             last_event=answer.last_event + 1,
+            before_done=before_done.decode(),
         )
         outcome = await self._save(answer, ending)
         if outcome is not Outcome.SAVED:
