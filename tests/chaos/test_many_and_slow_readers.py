@@ -11,7 +11,7 @@ from tests.support.client import Client, Stream
 from tests.support.gates import Gate
 from tests.support.inference import Inference
 from tests.support.known import Known, counted, length
-from tests.support.lazy import LazyStream, lazily
+from tests.support.lazy import lazily
 from tests.support.service import Service
 from tests.support.waiting import eventually
 
@@ -156,7 +156,7 @@ async def test_a_hundred_and_fifty_readers_of_a_long_answer_cost_little_memory(
         ]
         assert max(grown) < 75_000_000
         gate.open()
-        reading = asyncio.gather(*(all_of(reader) for reader in readers[::3]))
+        reading = asyncio.gather(*(reader.bytes_left() for reader in readers[::3]))
         while not reading.done():
             slowest = max(slowest, *[await health_seconds(client) for client in pair.clients])
             await asyncio.sleep(0.05)
@@ -169,17 +169,6 @@ async def test_a_hundred_and_fifty_readers_of_a_long_answer_cost_little_memory(
         print(f"memory {grown}, slowest health {slowest:.2f} s")  # noqa: T201  # what was measured
         assert max(grown) < 100_000_000
         assert slowest < 5  # the test's own reading shares the processor
-
-
-async def all_of(reader: LazyStream) -> bytearray:
-    """Every byte of the response, quickly, chunk sizes and all."""
-    received = bytearray()
-    async with asyncio.timeout(120):
-        while not received.endswith(b"0\r\n\r\n"):
-            piece = await asyncio.get_running_loop().sock_recv(reader.raw, 262_144)
-            assert piece, "closed before its end"
-            received += piece
-    return received
 
 
 def memory_of(service: Service) -> int:
