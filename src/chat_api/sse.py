@@ -45,7 +45,9 @@ class Parser:
 
     def __init__(self, max_event_bytes: int = 1_000_000) -> None:
         self._limit = max_event_bytes
-        self._rest = b""
+        # The unfinished line. It is extended in place and never searched again, so that the work is
+        # linear in the bytes, however they are cut.
+        self._rest = bytearray()
         self._data: list[bytes] = []
         self._size = 0
         self._at_start = True
@@ -75,18 +77,31 @@ class Parser:
             # A CR ended the last chunk; this LF is the second half of the same line end.
             self._skip_lf = False
             chunk = chunk.removeprefix(b"\n")
-        buffer = self._rest + chunk if self._rest else chunk
         if self._at_start:
-            if len(buffer) < 3 and b"\xef\xbb\xbf".startswith(buffer):
-                self._rest = buffer
+            chunk = bytes(self._rest) + chunk  # at most two bytes of a byte order mark
+            if len(chunk) < 3 and b"\xef\xbb\xbf".startswith(chunk):
+                self._rest = bytearray(chunk)
                 return
             self._at_start = False
-            buffer = buffer.removeprefix(b"\xef\xbb\xbf")
-        if b"\r" in buffer:
-            self._skip_lf = buffer.endswith(b"\r")
-            buffer = buffer.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        lines = buffer.split(b"\n")
-        self._rest = lines.pop()
+            self._rest.clear()
+            chunk = chunk.removeprefix(b"\xef\xbb\xbf")
+        if b"\r" in chunk:
+            self._skip_lf = chunk.endswith(b"\r")
+            chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        lines = chunk.split(b"\n")
+        if len(lines) > 1:
+            if self._rest:
+                self._rest += lines[0]
+                lines[0] = bytes(self._rest)
+            self._rest = bytearray(lines.pop())
+            yield from self._events(lines)
+        else:
+            self._rest += chunk
+        self._check(len(self._rest))
+        self._is_between = not (self._rest or self._data or self._skip_lf)
+
+    def _events(self, lines: list[bytes]) -> Iterator[bytes]:
+        """Return the data of every event that these whole lines complete."""
         for line in lines:
             if line.startswith(b"data:"):
                 self._size += len(line)
@@ -102,8 +117,6 @@ class Parser:
                 self._size += len(line)
                 self._check(0)
                 self._data.append(b"")
-        self._check(len(self._rest))
-        self._is_between = not (self._rest or self._data or self._skip_lf)
 
     def _check(self, unfinished: int) -> None:
         if self._size + unfinished > self._limit:

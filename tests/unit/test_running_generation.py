@@ -68,7 +68,7 @@ class Subscription:
 def test_it_begins_with_its_start() -> None:
     answer = RunningGeneration(LEASE)
     assert answer.last_event == 0
-    assert answer.after(-1) == frame(0, events.start("conversation", ID, "question", 2))
+    assert answer.after(-1) == (frame(0, events.start("conversation", ID, "question", 2)), 0)
     assert answer.written == Written("", 0)
 
 
@@ -80,8 +80,10 @@ def test_events_are_numbered_and_served_from_any_place() -> None:
         *(frame(number, events.token(letter)) for number, letter in enumerate("abc", 1)),
     ]
     for place in range(-1, 4):
-        assert answer.after(place) == b"".join(frames[place + 1 :])
-    assert answer.after(99) == b""
+        chunk = answer.after(place)
+        assert chunk is not None
+        assert chunk[0] == b"".join(frames[place + 1 :])
+    assert answer.after(99) == (b"", 99)
 
 
 async def test_every_reader_is_shown_every_event_and_told_of_the_end() -> None:
@@ -129,7 +131,7 @@ def test_confirmed_events_stay_five_seconds(clock: Clock) -> None:
     write(answer, "e")
     answer.confirm(5)
     assert in_memory(answer) == 2
-    assert answer.after(3) == frame(4, events.token("d")) + frame(5, events.token("e"))
+    assert answer.after(3) == (frame(4, events.token("d")) + frame(5, events.token("e")), 5)
     assert answer.after(2) is None
     assert answer.after(-1) is None
 

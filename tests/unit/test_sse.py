@@ -1,6 +1,8 @@
 """Server-sent events, both ways, cut anywhere."""
 
 import json
+import time
+from collections.abc import Callable, Iterable
 
 import pytest
 from hypothesis import example, given
@@ -128,6 +130,53 @@ def test_a_line_without_an_end_is_too_long(size: int) -> None:
 def test_a_finished_line_is_too_long() -> None:
     with pytest.raises(TooLong):
         parsed([b"data: " + b"x" * LIMIT + b"\n\n"], LIMIT)
+
+
+@pytest.mark.parametrize("before", [[], [b"data: a\n\n"], [b"data: a\n\n", b"\n"]])
+def test_the_limit_holds_for_an_event_in_one_piece_too(before: list[bytes]) -> None:
+    longest = b"data: " + b"x" * (LIMIT - len(b"data: "))
+    assert parsed([*before, longest + b"\n\n"], LIMIT)[-1] == longest[6:]
+    with pytest.raises(TooLong):
+        parsed([*before, longest + b"x\n\n"], LIMIT)
+
+
+def seconds_of(pieces: Callable[[int], Iterable[bytes]], size: int) -> float:
+    """The least processor time of three tries at parsing pieces of that many bytes."""
+
+    def once() -> float:
+        parser = Parser(10**9)
+        chunks = list(pieces(size))
+        began = time.process_time()
+        for chunk in chunks:
+            for _ in parser.feed(chunk):
+                pass
+        return time.process_time() - began
+
+    return min(once() for _ in range(3))
+
+
+@pytest.mark.case(49)
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        pytest.param(lambda size: [b"data: ", *([b"x"] * size)], id="one line, byte by byte"),
+        pytest.param(
+            lambda size: [b"data: " + b"x" * size, *([b"x"] * (size // 8))],
+            id="a long line, then single bytes",
+        ),
+        pytest.param(lambda size: [b"data:\n"] * (size // 6), id="one event of many lines"),
+        pytest.param(lambda size: [b"data:\n" * (size // 6)], id="many lines in one piece"),
+        pytest.param(lambda size: [b": ", *([b"c"] * size)], id="a comment without an end"),
+        pytest.param(lambda size: [b":\n"] * (size // 2), id="many comments"),
+        pytest.param(lambda size: [b"\r", b"\n"] * (size // 2), id="line ends cut in two"),
+        pytest.param(lambda size: [b"data: x\r", b"\n\r", b"\n"] * (size // 11), id="CR LF events"),
+        pytest.param(lambda size: [b"data: {}\n\n" * (size // 10)], id="many events in one piece"),
+    ],
+)
+def test_the_work_is_linear_in_the_bytes(pieces: Callable[[int], Iterable[bytes]]) -> None:
+    """Eight times the bytes take about 8 times as long; quadratic work takes 64 times."""
+    size = 20_000
+    assert seconds_of(pieces, 8 * size) < 24 * seconds_of(pieces, size) + 0.05
 
 
 @pytest.mark.parametrize("line", [b"data: x\n", b"data:\n", b"data\n"])

@@ -12,6 +12,7 @@ from tests.unit.world import LEASE_SECONDS, World, ending, log_row
 
 from chat_api import sse
 from chat_api.db import event_log as db_event_log
+from chat_api.db import generations as db_generations
 from chat_api.db import leases as db_leases
 from chat_api.db import queries
 from chat_api.db.database import Database
@@ -600,7 +601,7 @@ async def test_an_answer_whose_log_is_gone_is_one_token_to_a_post(world: World, 
     await without_log(world, lease)
     assert await desk.read(lease, one_attempt=True) == [
         start(lease),
-        ("1.3", {"token": "abc"}),
+        ("1.5", {"token": "abc"}),  # no event had this id
         done(lease, last),
     ]
     # One that has had some of it already is left to reconnect.
@@ -615,9 +616,9 @@ async def test_a_failed_answer_whose_log_is_gone_fails_again(
     last = await saved(world, lease, "abc", status="interrupted", error="inference_timeout")
     await without_log(world, lease)
     found = await desk.read(lease, one_attempt=one_attempt)
-    text = {"token": "abc"} if one_attempt else {"snapshot": {"content": "abc"}}
+    text = ("1.6", {"token": "abc"}) if one_attempt else ("1.3", {"snapshot": {"content": "abc"}})
     assert found[-3:] == [
-        ("1.3", text),
+        text,
         (
             "1.4",
             {
@@ -627,6 +628,42 @@ async def test_a_failed_answer_whose_log_is_gone_fails_again(
         ),
         done(lease, last, "interrupted"),
     ]
+
+
+@pytest.mark.case(59)
+@pytest.mark.parametrize("one_attempt", [False, True])
+@pytest.mark.parametrize("older", [False, True])
+async def test_an_id_never_comes_again_with_other_data(
+    one_attempt: bool, older: bool, world: World, desk: Desk
+) -> None:
+    """Also not after the log is gone, for an error with a wording of its own."""
+    lease = await world.lease()
+    answer = RunningGeneration(lease)
+    answer.add(events.token("abc"), "abc")
+    answer.publish(events.error("inference_error", "Cut off at 3 characters."))
+    if older:
+        answer.publish(events.snapshot("abcdef"))
+    end = replace(
+        ending(lease, "abcdef" if older else "abc", status="interrupted", error="inference_error"),
+        last_event=answer.last_event + 1,
+        before_done=events.error("inference_error", "Cut off at 3 characters.").decode()
+        + ("\n\n" if older else "\n"),
+    )
+    async with world.pool.transaction() as connection:
+        tail = answer.unlogged(end.done.encode())
+        assert await db_generations.end(connection, lease, end, tail) is Outcome.SAVED
+    first = dict(await desk.read(lease))
+    await without_log(world, lease)
+    again = await desk.read(lease, one_attempt=one_attempt)
+    told = {place: event for place, event in again if "snapshot" not in event}
+    assert {place: first.get(place, event) for place, event in told.items()} == told
+    assert again[-1] == list(first.items())[-1]
+    assert [event["detail"] for event in told.values() if "error" in event] == [
+        "Cut off at 3 characters."
+    ]
+    if older and not one_attempt:
+        assert ("1.3", {"snapshot": {"content": "abcdef"}}) in again
+        assert first["1.3"] == {"snapshot": {"content": "abcdef"}}
 
 
 async def test_an_undone_regeneration_whose_log_is_gone_only_ends(world: World, desk: Desk) -> None:
@@ -732,7 +769,7 @@ async def test_a_reader_leaves_when_told_to(local: bool, world: World, desk: Des
     await client.settled()
     assert client.ended
     assert desk.left == [client.reader]
-    assert desk.follower._waiting == set()
+    assert not desk.follower._waiting
     if local:
         assert desk.running[lease.message_id].readers == set()
 
@@ -836,3 +873,103 @@ async def test_ids_never_repeat_whatever_happens(world: World, desk: Desk) -> No
     assert joined(found) == "abcdef"
     unknown = replace(lease, message_id=str(uuid4()))
     assert await desk.read(unknown) == []
+
+
+# --- many readers of a long answer ----------------------------------------------------------------
+
+
+def long_answer(desk: Desk, lease: Lease, count: int = 20_000) -> RunningGeneration:
+    answer = desk.answer(lease)
+    for number in range(count):
+        answer.add(events.token(f"{number} "), f"{number} ")
+    answer.show()
+    return answer
+
+
+async def pieces_of(reader: Subscription) -> list[bytes]:
+    return [chunk async for chunk in reader.chunks()][1:]
+
+
+@pytest.mark.case(50)
+@pytest.mark.parametrize("place", ["memory", "batches", "log", "saved"])
+async def test_readers_of_a_long_answer_are_given_small_pieces_that_they_share(
+    place: str, world: World, desk: Desk
+) -> None:
+    lease = await world.lease()
+    answer = long_answer(desk, lease)
+    row = answer.unlogged()
+    assert row is not None
+    if place == "batches":
+        answer.confirm(answer.last_event)
+    elif place != "memory":
+        last = answer.last_event + 1
+        end = replace(ending(lease, answer.written.text), last_event=last)
+        async with world.pool.transaction() as connection:
+            tail = answer.unlogged(end.done.encode())
+            assert await db_generations.end(connection, lease, end, tail) is Outcome.SAVED
+        desk.running.clear()
+        if place == "saved":
+            await without_log(world, lease)
+    readings = [asyncio.create_task(pieces_of(desk.reader(lease.message_id))) for _ in range(20)]
+    if place in {"memory", "batches"}:
+        for _ in range(500):
+            await asyncio.sleep(0)
+        answer.close()
+    following = asyncio.create_task(desk.follow())
+    statements = desk.pool.statements
+    async with asyncio.timeout(20):
+        read = await asyncio.gather(*readings)
+    following.cancel()
+    whole = b"".join(read[0])
+    assert all(b"".join(pieces) == whole for pieces in read)
+    assert answer.written.text[-20:].encode() in b"".join(
+        json.loads(line[6:]).get("token", json.dumps(json.loads(line[6:]))).encode()
+        for line in whole.split(b"\n")
+        if line.startswith(b"data: ")
+    )
+    assert max(len(piece) for pieces in read for piece in pieces) < 200_000
+    distinct = {id(piece): len(piece) for pieces in read for piece in pieces}
+    if place != "saved":
+        assert sum(distinct.values()) < 2 * len(whole)
+    assert desk.pool.statements - statements < 60
+
+
+async def test_a_round_is_bounded_and_the_readers_left_out_come_next(
+    world: World, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leases = [await world.lease() for _ in range(4)]
+    for lease in leases:
+        answer = long_answer(desk, lease, 3000)
+        row = answer.unlogged()
+        assert row is not None
+        await db_event_log.append(world.pool, world.process, list(db_event_log.pieces(row)))
+    desk.running.clear()
+    places = [(lease.message_id, 1, -1) for lease in leases]
+    monkeypatch.setattr(db_event_log, "ROUND_BYTES", 50_000)
+    found = await db_event_log.read_pages(world.pool, places)
+    assert list(found) == [0, 1]
+    assert all(page.more for page in found.values())
+    assert sum(page.size for page in found.values()) < 50_000 + db_event_log.ROW_CHARS
+    following = asyncio.create_task(desk.follow())
+    clients = [desk.client(lease) for lease in leases]
+    async with asyncio.timeout(10):
+        while any(len(client.events) < 3001 for client in clients):  # noqa: ASYNC110
+            await asyncio.sleep(0)
+    following.cancel()
+
+
+@pytest.mark.parametrize("size", [1, 100, 40_000, 200_000])
+def test_a_row_is_cut_into_pieces_that_hold_the_same_events(size: int) -> None:
+    lines = [events.token("x" * (size + number % 7)).decode() for number in range(50)]
+    row = LogRow("m", 1, 10, 59, "\n".join(lines))
+    cut = list(db_event_log.pieces(row))
+    assert [event.data.decode() for event in events.unpack(cut, 9)] == lines
+    assert (cut[0].first_event, cut[-1].last_event) == (10, 59)
+    for piece in cut:
+        alone = piece.first_event == piece.last_event
+        assert alone or len(piece.events) <= db_event_log.ROW_CHARS
+
+
+def test_a_snapshot_is_never_cut() -> None:
+    row = LogRow("m", 1, 0, 9, events.snapshot("x" * 100_000).decode(), is_snapshot=True)
+    assert list(db_event_log.pieces(row)) == [row]

@@ -5,6 +5,7 @@ handed on in the same call, without a task to wake. Everything else talks throug
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 
@@ -19,7 +20,11 @@ from chat_api.errors import (
     EngineUnavailable,
 )
 
-_MOST_HEAD_BYTES = 65_536
+# How much may arrive between two pieces of the body: the head, trailers, what surrounds chunks.
+_MOST_BYTES_WITHOUT_BODY = 65_536
+# How much is handled in one turn of the event loop. A packet may hold 256 KB, which is more than
+# 10,000 events: enough to keep everything else waiting.
+_BYTES_PER_TURN = 16_384
 
 Deliver = Callable[[list[Event]], None]
 CheckHead = Callable[[int, Mapping[str, str]], None]
@@ -43,18 +48,53 @@ class Exchange(asyncio.Protocol):
         self._http = httptools.HttpResponseParser(self)
         self._events = sse.Parser(max_event_bytes)
         self._headers: dict[str, str] = {}
-        self._head_bytes = 0
+        self._bytes_without_body = 0
         self._streaming = False
+        self._transport: asyncio.Transport | None = None
+        self._waiting: deque[bytes] = deque()  # received, and left for later turns of the loop
+        self._is_lost = False
 
     # --- the connection's side ---
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._transport = transport
         transport.write(self._request)
         self._request = b""
 
     def data_received(self, data: bytes) -> None:
         if self.ended.done():
             return
+        if self._waiting or len(data) > _BYTES_PER_TURN:
+            self._put_off(data)
+        else:
+            self._feed(data)
+
+    def _put_off(self, data: bytes) -> None:
+        """Handle a large packet over several turns of the loop; nothing is read meanwhile."""
+        if not self._waiting:
+            if self._transport is not None:
+                self._transport.pause_reading()
+            asyncio.get_running_loop().call_soon(self._feed_waiting)
+        self._waiting.extend(
+            data[at : at + _BYTES_PER_TURN] for at in range(0, len(data), _BYTES_PER_TURN)
+        )
+
+    def _feed_waiting(self) -> None:
+        if self.ended.done():
+            self._waiting.clear()
+            return
+        self._feed(self._waiting.popleft())
+        if self._waiting:
+            asyncio.get_running_loop().call_soon(self._feed_waiting)
+        elif self._is_lost:
+            self._fail(self._cut_off())
+        elif self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def _feed(self, data: bytes) -> None:
+        if self.ended.done():
+            return
+        self._bytes_without_body += len(data)
         try:
             self._http.feed_data(data)
         except httptools.HttpParserCallbackError as error:
@@ -62,13 +102,13 @@ class Exchange(asyncio.Protocol):
             self._fail(error.__context__ or error)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._fail(self._cut_off() if self._streaming else EngineProtocol())
-        if not self._streaming:
-            self._head_bytes += len(data)
-            if self._head_bytes > _MOST_HEAD_BYTES:
-                self._fail(EngineProtocol())
+        if self._bytes_without_body > _MOST_BYTES_WITHOUT_BODY:
+            self._fail(EngineProtocol())
 
     def connection_lost(self, _error: Exception | None) -> None:
-        self._fail(self._cut_off())
+        self._is_lost = True
+        if not self._waiting:
+            self._fail(self._cut_off())
 
     def _cut_off(self) -> EngineFailed:
         """Of an answer that had begun, what came is worth keeping."""
@@ -91,6 +131,7 @@ class Exchange(asyncio.Protocol):
             self._streaming = True
 
     def on_body(self, body: bytes) -> None:
+        self._bytes_without_body = 0
         if self.ended.done():
             return
         events: list[Event] = []

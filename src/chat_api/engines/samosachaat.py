@@ -179,7 +179,7 @@ class SamosachaatEngine:
             ) as response:
                 if failure := _failure_of(response.status):
                     raise failure()
-                content = await response.content.read(MOST_JSON_BYTES + 1)
+                content = bytearray()
                 while chunk := await response.content.read(MOST_JSON_BYTES + 1 - len(content)):
                     content += chunk
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -190,7 +190,7 @@ class SamosachaatEngine:
             orjson.loads(content)
         except orjson.JSONDecodeError:
             raise EngineProtocol from None
-        return Reply(response.status, content)
+        return Reply(response.status, bytes(content))
 
 
 def _failure_of(status: int) -> type[EngineFailed] | None:

@@ -3,26 +3,18 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from enum import Enum
+from functools import partial
 
 from chat_api import sse
 from chat_api.db import generations as db_generations
 from chat_api.db.database import Database
-from chat_api.db.event_log import Page
 from chat_api.errors import inference_failure
 from chat_api.generation import events
-from chat_api.generation.event_log import Follower
+from chat_api.generation.event_log import Follower, Reading, SharedPage, Then
 from chat_api.generation.running import RunningGeneration
 
-_FULL_PAGE = 100
-
-
-class _Then(Enum):
-    """What follows a page of the log."""
-
-    MORE = "more"
-    END = "end"
-    STORED = "stored"  # the answer has ended, and the rest of its events is gone
+# How much of an answer that is told as it was saved is sent at once.
+_SLICE_BYTES = 65_536
 
 
 class Subscription:
@@ -57,7 +49,7 @@ class Subscription:
         self._only_stored = only_stored
         self._on_close = on_close
         self._answer: RunningGeneration | None = None
-        self._page: Page | None = None
+        self._page: SharedPage | None = None
         self._alarm: asyncio.Future[None] | None = None
         self._leaving = False
         self._beat = False
@@ -104,7 +96,7 @@ class Subscription:
         else:
             self.wake()
 
-    def take(self, page: Page) -> None:
+    def take(self, page: SharedPage) -> None:
         self._page = page
         self.wake()
 
@@ -138,9 +130,8 @@ class Subscription:
         """Event-stream bytes; the end of the iteration is the end of the response."""
         yield sse.RETRY
         if self._only_stored:
-            stored = await self._stored()
-            if stored:
-                yield stored
+            async for piece in self._stored_slices():
+                yield piece
             return
         while not self._leaving:
             if self._beat:
@@ -153,18 +144,19 @@ class Subscription:
                 page = await self._next_page()
                 if page is None:
                     continue
-                frames, then = self._read_page(page)
-                if frames:
-                    yield frames
-                if then is _Then.STORED:
-                    stored = await self._stored()
-                    if stored:
-                        yield stored
-                if then is not _Then.MORE:
+                reading = self._read(page)
+                if reading.frames:
+                    yield reading.frames
+                if reading.then is Then.STORED:
+                    async for piece in self._stored_slices():
+                        yield piece
+                if reading.then is not Then.MORE:
                     return
-            elif chunk:
-                self._number = answer.last_event
-                yield chunk
+            elif chunk[0]:
+                frames, self._number = chunk
+                yield frames
+                if self._number < answer.last_event:
+                    await asyncio.sleep(0)  # a connection that takes everything waits for nothing
             elif not answer.closed:
                 await self._sleep()
             elif answer.saved and self._number > answer.last_event:
@@ -187,7 +179,7 @@ class Subscription:
             return None
         return self._answer
 
-    async def _next_page(self) -> Page | None:
+    async def _next_page(self) -> SharedPage | None:
         """What the log has for this place; None where something else woke the reader."""
         self._follower.ask(self, urgent=self._urgent)
         await self._sleep()
@@ -195,69 +187,60 @@ class Subscription:
         page, self._page = self._page, None
         return page
 
-    def _read_page(self, page: Page) -> tuple[bytes, _Then]:
-        """A page's frames, and how it goes on."""
-        if page.gone:
-            return b"", _Then.END
-        frames: list[bytes] = []
-        if page.attempt != self._attempt:
-            if self._one_attempt:
-                return b"", _Then.END
-            if self._answer is not None:
-                self._answer.readers.discard(self)
-                self._answer = None
-            self._attempt, self._number = page.attempt, 0
-            frames.append(self._frame(0, events.reset(page.attempt)))
-        for event in events.unpack(page.rows, self._number):
-            if page.last_event is not None and event.number > page.last_event:
-                break
-            data = event.data
-            if self._one_attempt and (content := events.snapshot_content(data)) is not None:
-                if self._number > 0:
-                    return b"".join(frames), _Then.END
-                data = events.token(content)
-            frames.append(self._frame(event.number, data))
-            self._number = event.number
-        # A full page that brought something has a successor. At a hole nothing is to be hurried.
-        self._urgent = bool(frames) and len(page.rows) >= _FULL_PAGE
-        if page.ended and self._number == page.last_event:
-            return b"".join(frames), _Then.END
-        if page.ended and not frames:
-            return b"", _Then.STORED
-        return b"".join(frames), _Then.MORE
+    def _read(self, page: SharedPage) -> Reading:
+        """Return what a page says, and go on to the place after it."""
+        reading = page.read(one_attempt=self._one_attempt)
+        if reading.attempt != self._attempt and self._answer is not None:
+            self._answer.readers.discard(self)
+            self._answer = None
+        self._attempt, self._number = reading.attempt, reading.number
+        self._urgent = reading.urgent
+        return reading
 
-    def _frame(self, number: int, data: bytes) -> bytes:
-        return sse.encode(events.event_id(self.message_id, self._attempt, number), data)
+    async def _stored_slices(self) -> AsyncIterator[bytes]:
+        """Send the ended answer as it was saved. Readers that tell the same share the bytes."""
+        key = (self.message_id, self._one_attempt, (self._number > 0) - (self._number < 0))
+        stored = self._follower.share(key, self._stored)
+        frames = await stored.frames()
+        for at in range(0, len(frames or b""), _SLICE_BYTES):
+            if self._leaving:
+                return
+            yield (frames or b"")[at : at + _SLICE_BYTES]
+            await asyncio.sleep(0)
 
     async def _stored(self) -> bytes | None:
-        """The ended answer from the database, where its events are gone."""
+        """Return the frames of the ended answer from the database, where its events are gone.
+
+        The ids of the events that were sent stand for the same bytes again. A snapshot has the id
+        of the last event that it contains; a token with the whole text, which no event was, has an
+        id that no event had.
+        """
         begun = await db_generations.read_generation(self._db, self.message_id)
         if begun is None or begun.last_event is None or begun.done is None:
             return None
         content = await db_generations.read_content(self._db, self.message_id)
         if content is None and not begun.undone:
             return None  # replaced, and its log swept, in this moment: no end without the text
-        frames: list[bytes] = []
-        last = begun.last_event - 1
-        failure: bytes | None = None
-        if begun.error is not None:
-            failure = self._frame(
-                last, events.error(begun.error, inference_failure(begun.error).detail)
-            )
-            last -= 1
+        final = ((begun.before_done or "") + begun.done).encode().split(b"\n")
+        if begun.error is not None and not begun.before_done:  # as before migration 0003
+            detail = inference_failure(begun.error).detail
+            final.insert(0, events.error(begun.error, detail))
+        frame = partial(events.frame, self.message_id, begun.attempt)
+        numbered = list(enumerate(final, begun.last_event + 1 - len(final)))
+        frames = [frame(number, data) for number, data in numbered if data]
         if self._one_attempt:
             if self._number > 0:
                 return None
+            if content:
+                frames.insert(0, frame(begun.last_event + 1, events.token(content)))
             if self._number < 0:
                 start = events.start(
                     begun.conversation_id, begun.message_id, begun.question_id, begun.attempt
                 )
-                frames.append(self._frame(0, start))
-            if content:
-                frames.append(self._frame(last, events.token(content)))
+                frames.insert(0, frame(0, start))
         elif content is not None:
-            frames.append(self._frame(last, events.snapshot(content)))
-        if failure is not None:
-            frames.append(failure)
-        frames.append(self._frame(begun.last_event, begun.done.encode()))
+            # Among the final events, a line of nothing is where the snapshot was.
+            place = final.index(b"") if b"" in final else 0
+            number = numbered[place][0] if b"" in final else numbered[0][0] - 1
+            frames.insert(place, frame(number, events.snapshot(content)))
         return b"".join(frames)
