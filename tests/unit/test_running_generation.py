@@ -89,9 +89,9 @@ def test_events_are_numbered_and_served_from_any_place() -> None:
 async def test_every_reader_is_shown_every_event_and_told_of_the_end() -> None:
     answer = RunningGeneration(LEASE)
     one, other = Subscription(), Subscription()
-    answer.readers |= {one, other}
+    answer.subscribers |= {one, other}
     write(answer, "ab")
-    answer.readers.discard(other)
+    answer.subscribers.discard(other)
     waiting = asyncio.create_task(answer.until_closed())
     await asyncio.sleep(0)
     answer.close()
@@ -106,7 +106,7 @@ async def test_every_reader_is_shown_every_event_and_told_of_the_end() -> None:
 def test_what_was_added_together_is_shown_together() -> None:
     answer = RunningGeneration(LEASE)
     reader = Subscription()
-    answer.readers.add(reader)
+    answer.subscribers.add(reader)
     answer.add(events.token("a"))
     answer.add(events.token("b"))
     assert reader.shown == []

@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import replace
 from typing import Any
 from uuid import uuid4
@@ -21,7 +22,9 @@ from chat_api.db.generations import Lease, Outcome
 from chat_api.generation import events
 from chat_api.generation import running as running_module
 from chat_api.generation.event_log import Follower
+from chat_api.generation.registry import Registry
 from chat_api.generation.running import RunningGeneration
+from chat_api.generation.sink import Discard, Sink
 from chat_api.generation.subscription import Subscription
 
 Event = tuple[str, dict[str, Any]]  # `attempt.number`, and the event
@@ -38,19 +41,36 @@ class Counting(Database):
 
 
 class Client:
-    """Reads an answer in a task of its own."""
+    """A sink, and the subscription that writes to it in a task of its own."""
 
-    def __init__(self, reader: Subscription) -> None:
-        self.reader = reader
+    blocked_since: float | None = None
+    aborted = False
+
+    def __init__(self, subscribe: Callable[[Sink], Subscription]) -> None:
+        self.takes = False  # whether it can be written to at once
+        self.written_at_once = 0
         self.events: list[Event] = []
         self.heartbeats = 0
         self.retries = 0
+        self.reader = subscribe(self)
         self._task = asyncio.create_task(self._read())
+
+    def try_write(self, data: bytes) -> bool:
+        if self.takes:
+            self.written_at_once += 1
+            self.receive(data)
+        return self.takes
+
+    async def write(self, data: bytes) -> None:
+        self.receive(data)
+
+    def abort(self) -> None:
+        self.aborted = True
+        self._task.cancel()
 
     async def _read(self) -> None:
         try:
-            async for chunk in self.reader.chunks():
-                self.receive(chunk)
+            await self.reader.run()
         finally:
             self.reader.close()
 
@@ -93,18 +113,29 @@ class Desk:
 
     def __init__(self, pool: Counting) -> None:
         self.pool = pool
-        self.running: dict[str, RunningGeneration] = {}
+        self.registry = Registry()
         self.follower = Follower(pool, every_seconds=0.005)
         self.left: list[Subscription] = []
         self.clients: list[Client] = []
 
+    @property
+    def running(self) -> dict[str, RunningGeneration]:
+        return self.registry._running
+
     def reader(
-        self, message_id: str, *, attempt: int = 1, number: int = -1, one_attempt: bool = False
+        self,
+        message_id: str,
+        sink: Sink | None = None,
+        *,
+        attempt: int = 1,
+        number: int = -1,
+        one_attempt: bool = False,
     ) -> Subscription:
         return Subscription(
             self.pool,
             self.follower,
-            self.running,
+            self.registry,
+            sink or Discard(),
             message_id,
             attempt=attempt,
             number=number,
@@ -113,7 +144,7 @@ class Desk:
         )
 
     def client(self, lease: Lease, **place: Any) -> Client:
-        client = Client(self.reader(lease.message_id, **place))
+        client = Client(lambda sink: self.reader(lease.message_id, sink, **place))
         self.clients.append(client)
         return client
 
@@ -131,8 +162,7 @@ class Desk:
 
     def answer(self, lease: Lease) -> RunningGeneration:
         """Written by this process from now on."""
-        answer = self.running[lease.message_id] = RunningGeneration(lease)
-        return answer
+        return self.registry.add(lease)
 
 
 @pytest.fixture
@@ -144,6 +174,10 @@ async def desk(database_url: str) -> AsyncIterator[Desk]:
     for client in desk.clients:
         await client.leave()
     await pool.close()
+
+
+def beat(reader: Subscription) -> None:
+    reader.look_at_clock(time.monotonic() + 99, heartbeat_seconds=9, slow_reader_seconds=9)
 
 
 def write(answer: RunningGeneration, text: str) -> None:
@@ -220,31 +254,15 @@ def joined(found: Iterable[Event]) -> str:
 # --- from memory ----------------------------------------------------------------------------------
 
 
-class Line:
-    """A connection that is written to at once, while it takes bytes."""
-
-    def __init__(self, client: Client) -> None:
-        self.takes = True
-        self.written = 0
-        self._client = client
-        client.reader.write = self.write
-
-    def write(self, frames: bytes) -> bool:
-        if self.takes:
-            self.written += 1
-            self._client.receive(frames)
-        return self.takes
-
-
 async def test_who_is_up_to_date_is_written_to_at_once(world: World, desk: Desk) -> None:
     lease = await world.lease()
     answer = desk.answer(lease)
     client = await desk.client(lease, one_attempt=True).settled()
-    line = Line(client)
+    client.takes = True
     write(answer, "ab")
     assert client.events == [start(lease), *tokens("ab")]  # before anything else could run
     finish(answer)
-    assert line.written == 3
+    assert client.written_at_once == 3
     assert await client.to_the_end() == [*client.events[:3], ("1.3", client.events[-1][1])]
 
 
@@ -252,20 +270,19 @@ async def test_who_cannot_be_written_to_at_once_misses_nothing(world: World, des
     lease = await world.lease()
     answer = desk.answer(lease)
     client = await desk.client(lease, one_attempt=True).settled()
-    line = Line(client)
-    line.takes = False
+    client.takes = False
     write(answer, "a")
-    line.takes = True
+    client.takes = True
     write(answer, "b")  # stands behind one that waits
     assert client.events == [start(lease)]
     await client.settled()
     assert client.events == [start(lease), *tokens("ab")]
-    client.reader.beat()
+    beat(client.reader)
     write(answer, "c")  # behind a heartbeat
-    assert line.written == 0
+    assert client.written_at_once == 0
     await client.settled()
     write(answer, "d")
-    assert line.written == 1
+    assert client.written_at_once == 1
     assert client.events == [start(lease), *tokens("abcd")]
     assert client.heartbeats == 1
 
@@ -276,10 +293,10 @@ async def test_a_snapshot_is_not_written_at_once_into_the_response_to_a_post(
     lease = await world.lease()
     answer = desk.answer(lease)
     client = await desk.client(lease, one_attempt=True).settled()
-    line = Line(client)
+    client.takes = True
     answer.replace_text(events.Written("an earlier text", 3))
     answer.publish(events.snapshot("an earlier text"))
-    assert line.written == 0
+    assert client.written_at_once == 0
     await client.settled()
     assert client.events == [start(lease)]
 
@@ -302,14 +319,14 @@ async def test_a_local_answer_is_read_from_memory_alone(world: World, desk: Desk
     assert await late.to_the_end() == client.events[3:]
     assert client.events[-1][1]["done"] is True
     assert desk.pool.statements == 0
-    assert answer.readers == set()
+    assert answer.subscribers == set()
     assert len(desk.left) == 2
 
 
 async def test_one_slow_reader_holds_up_nobody(world: World, desk: Desk) -> None:
     lease = await world.lease()
     answer = desk.answer(lease)
-    slow = desk.reader(lease.message_id).chunks()
+    slow = desk.reader(lease.message_id)._chunks()
     assert await anext(slow) == sse.RETRY
     fast = desk.client(lease)
     for letter in "abc":
@@ -751,9 +768,9 @@ async def test_a_heartbeat_is_sent_in_silence(local: bool, world: World, desk: D
     if local:
         desk.answer(lease)
     client = await desk.client(lease).settled()
-    client.reader.beat()
+    beat(client.reader)
     await client.settled()
-    client.reader.beat()
+    beat(client.reader)
     await client.settled()
     assert client.heartbeats == 2
     assert not client.ended
@@ -771,7 +788,7 @@ async def test_a_reader_leaves_when_told_to(local: bool, world: World, desk: Des
     assert desk.left == [client.reader]
     assert not desk.follower._waiting
     if local:
-        assert desk.running[lease.message_id].readers == set()
+        assert desk.running[lease.message_id].subscribers == set()
 
 
 async def test_a_reader_told_to_leave_before_it_began_only_begins(world: World, desk: Desk) -> None:
@@ -779,7 +796,7 @@ async def test_a_reader_told_to_leave_before_it_began_only_begins(world: World, 
     desk.answer(lease)
     reader = desk.reader(lease.message_id)
     reader.leave()
-    assert [chunk async for chunk in reader.chunks()] == [sse.RETRY]
+    assert [chunk async for chunk in reader._chunks()] == [sse.RETRY]
 
 
 async def test_a_reader_told_to_leave_between_events_delivers_no_more(
@@ -788,7 +805,7 @@ async def test_a_reader_told_to_leave_between_events_delivers_no_more(
     lease = await world.lease()
     answer = desk.answer(lease)
     reader = desk.reader(lease.message_id)
-    chunks = reader.chunks()
+    chunks = reader._chunks()
     await anext(chunks)
     await anext(chunks)
     write(answer, "a")
@@ -805,13 +822,42 @@ async def test_a_reader_told_to_leave_during_a_heartbeat_leaves(
     if not local:
         desk.running.clear()
     reader = desk.reader(lease.message_id, number=answer.last_event)
-    chunks = reader.chunks()
+    chunks = reader._chunks()
     assert await anext(chunks) == sse.RETRY
-    reader.beat()
+    beat(reader)
     assert await anext(chunks) == sse.HEARTBEAT
     reader.leave()
     async with asyncio.timeout(0.05):
         assert [chunk async for chunk in chunks] == []
+
+
+@pytest.mark.case(17)
+@pytest.mark.parametrize(
+    ("blocked_seconds", "is_dropped"), [(None, False), (8.9, False), (9.1, True)]
+)
+async def test_a_client_that_takes_nothing_for_too_long_is_dropped(
+    blocked_seconds: float | None, is_dropped: bool, world: World, desk: Desk
+) -> None:
+    lease = await world.lease()
+    client = await desk.client(lease).settled()
+    client.blocked_since = None if blocked_seconds is None else 1000.0
+    now = 1000.0 + (blocked_seconds or 0)
+    client.reader.look_at_clock(now, heartbeat_seconds=1e9, slow_reader_seconds=9)
+    await client.settled()
+    assert (client.aborted, client.ended) == (is_dropped, is_dropped)
+    assert client.heartbeats == 0
+
+
+@pytest.mark.parametrize("blocked", [False, True])
+async def test_at_the_exit_a_client_that_takes_nothing_is_cut_off(
+    blocked: bool, world: World, desk: Desk
+) -> None:
+    client = await desk.client(await world.lease()).settled()
+    client.blocked_since = 1000.0 if blocked else None
+    client.reader.send_away()
+    await client.settled()
+    assert client.ended
+    assert client.aborted is blocked
 
 
 # --- the follower ---------------------------------------------------------------------------------
@@ -887,7 +933,7 @@ def long_answer(desk: Desk, lease: Lease, count: int = 20_000) -> RunningGenerat
 
 
 async def pieces_of(reader: Subscription) -> list[bytes]:
-    return [chunk async for chunk in reader.chunks()][1:]
+    return [chunk async for chunk in reader._chunks()][1:]
 
 
 @pytest.mark.case(50)

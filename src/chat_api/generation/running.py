@@ -39,14 +39,14 @@ class StopReason(Enum):
     NOT_OURS = "not ours"  # deleted, taken by another process, or handed over
 
 
-class Listener(Protocol):
-    """A reader of the answer, as the answer knows it."""
+class Subscriber(Protocol):
+    """A subscription, as the running generation knows it."""
 
     def show(self, frames: bytes, first: int, last: int) -> None:
-        """The events from number `first` to `last` are there, and these are their bytes."""
+        """Write the new events, whose numbers are `first` to `last`, at once if possible."""
 
     def wake(self) -> None:
-        """Look again: the answer has changed."""
+        """Look again for something to send."""
 
 
 @dataclass(slots=True)
@@ -85,7 +85,7 @@ class RunningGeneration:
         self.stop_reason: StopReason | None = None
         self.pump: asyncio.Task[None] | None = None  # reads upstream; may be cancelled
         self._closing: asyncio.Future[None] | None = None  # for those who wait for it
-        self.readers: set[Listener] = set()
+        self.subscribers: set[Subscriber] = set()
         self._id_prefix = sse.id_prefix(events.event_id_prefix(self.message_id, self.attempt))
         self._shown = -1  # the last event that readers were told of
         self._batches: list[_Batch] = []  # those of the last seconds
@@ -113,8 +113,8 @@ class RunningGeneration:
         self._joined = [written.text]
         self._pieces.clear()
         # Not every reader may be shown what follows: each is to look for itself.
-        for reader in self.readers:
-            reader.wake()
+        for subscriber in self.subscribers:
+            subscriber.wake()
 
     def publish(self, data: bytes) -> None:
         """Number an event and show it to every reader. `data` is JSON on one line."""
@@ -137,14 +137,14 @@ class RunningGeneration:
         """Give the readers what was added. Those who are up to date have it sent at once."""
         first, last = self._shown + 1, self.last_event
         self._shown = last
-        if first > last or not self.readers:
+        if first > last or not self.subscribers:
             return
         if first == last:
             frames = sse.numbered(self._id_prefix, last, self._unconfirmed[-1])
         else:
             frames = self._frames(first, self._unconfirmed[first - last - 1 :])
-        for reader in self.readers:
-            reader.show(frames, first, last)
+        for subscriber in self.subscribers:
+            subscriber.show(frames, first, last)
 
     def after(self, number: int) -> tuple[bytes, int] | None:
         """Return the frames that follow event `number`, as far as one chunk, and the last's number.
@@ -196,8 +196,8 @@ class RunningGeneration:
         self.closed = True
         if self._closing is not None and not self._closing.done():
             self._closing.set_result(None)
-        for reader in self.readers:
-            reader.wake()
+        for subscriber in self.subscribers:
+            subscriber.wake()
 
     async def until_closed(self) -> None:
         """Returns once nothing will follow."""
