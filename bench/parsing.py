@@ -34,9 +34,7 @@ def _seconds(chunks: list[bytes]) -> float:
 def main() -> None:
     print(f"{'shape':32}{_SIZE:>12,} bytes{4 * _SIZE:>12,} bytes   ratio")
     for name, shape in _SHAPES.items():
-        small, large = (
-            min(_seconds(shape(size)) for _ in range(3)) for size in (_SIZE, 4 * _SIZE)
-        )
+        small, large = (min(_seconds(shape(size)) for _ in range(3)) for size in (_SIZE, 4 * _SIZE))
         print(f"{name:32}{small * 1000:>15.1f} ms{large * 1000:>15.1f} ms{large / small:>8.1f}")
 
 

@@ -14,10 +14,11 @@ from starlette.routing import Match
 
 from chat_api import __version__
 from chat_api.api import conversations, health, messages, models
-from chat_api.api.limits import Failures, OpenStreams
+from chat_api.api.limits import Failures
 from chat_api.api.openapi import describe
-from chat_api.api.responses import LongResponses
 from chat_api.api.services import Services
+from chat_api.api.streaming.accounting import OpenStreams
+from chat_api.api.streaming.response import LongResponses
 from chat_api.auth import Authenticator
 from chat_api.db.database import UNAVAILABLE, Database
 from chat_api.db.migrate import Schema, migrate, schema_of

@@ -198,7 +198,7 @@ def _refusal() -> NotAuthenticated:
 
 
 async def _read_at_most(response: aiohttp.ClientResponse, limit: int) -> bytes:
-    """Return the body, or nothing where it is longer than `limit` bytes."""
+    """Return the body, cut (and so no longer JSON) where it is longer than `limit` bytes."""
     body = bytearray()
     while len(body) <= limit and (chunk := await response.content.read(limit)):
         body += chunk

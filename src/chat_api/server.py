@@ -24,12 +24,7 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
-from chat_api.api.responses import (
-    ABORT_EXTENSION,
-    GONE_EXTENSION,
-    WRITE_EXTENSION,
-    LongResponses,
-)
+from chat_api.api.streaming.response import LongResponses
 from chat_api.errors import (
     ApiError,
     BadRequest,
@@ -100,7 +95,6 @@ class Protocol(HttpToolsProtocol):
         self, *arguments: Any, bounds: Bounds, origins: Sequence[str] = (), **options: Any
     ) -> None:
         super().__init__(*arguments, **options)
-        self.app = LongResponses(self.app)
         self._bounds = bounds
         self._origins = origins
         self._waiting = bytearray()  # received, not parsed yet
@@ -145,7 +139,8 @@ class Protocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._answering = cycle
-        super()._start_asgi_task(cycle, app)
+        connection = _ClientConnection(self, cycle)
+        super()._start_asgi_task(cycle, LongResponses(app, connection))  # type: ignore[arg-type]
 
     def data_received(self, data: bytes) -> None:
         if self._refused:
@@ -217,11 +212,6 @@ class Protocol(HttpToolsProtocol):
         self._arriving = True
         if self._deadline is None:
             self._expect_a_request()
-        self.scope["extensions"] = {
-            ABORT_EXTENSION: self.transport.abort,  # type: ignore[dict-item]
-            WRITE_EXTENSION: self._direct_write,  # type: ignore[dict-item]
-            GONE_EXTENSION: self._call_when_gone,  # type: ignore[dict-item]
-        }
 
     def on_headers_complete(self) -> None:
         if self._refused:
@@ -281,28 +271,10 @@ class Protocol(HttpToolsProtocol):
         # A browser whose preflight fails is not told of the 503 of the request itself.
         return self.parser.get_method() == b"OPTIONS" or self.url.startswith(_ALWAYS_ANSWERED)
 
-    def _direct_write(self) -> Callable[[bytes], bool]:
-        """Return the function of WRITE_EXTENSION for the response that is being sent."""
-        cycle, flow, transport = self._answering, self.flow, self.transport
-        assert cycle is not None  # noqa: S101  # the one whose response has started
-
-        def write(body: bytes) -> bool:
-            if flow.write_paused or cycle.disconnected or cycle.response_complete:
-                return False
-            if cycle.chunked_encoding:
-                transport.write(b"%x\r\n%b\r\n" % (len(body), body))
-            else:
-                transport.write(body)
-            return True
-
-        return write
-
-    def _call_when_gone(self, call: Callable[[], None]) -> None:
+    def when_gone(self, call: Callable[[], None]) -> None:
         """Call `call` when the client of the response that is being sent has gone."""
         self._when_gone = call
         self.flow.resume_reading()  # without it the end of the connection is not seen
-        if self._answering is None or self._answering.disconnected:
-            call()
 
     def on_response_complete(self) -> None:
         self._when_gone = None
@@ -375,6 +347,36 @@ class Protocol(HttpToolsProtocol):
         wants_body = not self._arriving or self.parser.get_method() != b"HEAD"
         body = bytes(response.body) if wants_body else b""
         return STATUS_LINE[error.status] + head + b"\r\n" + body
+
+
+class _ClientConnection:
+    """The connection of one request: the `ServerConnection` of `api.streaming.connection`."""
+
+    __slots__ = ("_cycle", "_flow", "_protocol", "_transport")
+
+    def __init__(self, protocol: Protocol, cycle: RequestResponseCycle) -> None:
+        self._protocol = protocol
+        self._cycle = cycle
+        self._flow = protocol.flow
+        self._transport = protocol.transport
+
+    def try_write(self, data: bytes) -> bool:
+        cycle = self._cycle
+        if self._flow.write_paused or cycle.disconnected or cycle.response_complete:
+            return False
+        if cycle.chunked_encoding:
+            self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+        else:
+            self._transport.write(data)
+        return True
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+    def when_gone(self, call: Callable[[], None]) -> None:
+        self._protocol.when_gone(call)
+        if self._cycle.disconnected:
+            call()
 
 
 def _file_limit() -> int:

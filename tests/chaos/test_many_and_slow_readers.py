@@ -7,11 +7,12 @@ import time
 import psutil
 import pytest
 from tests.chaos.conftest import Pair, StartPair
-from tests.support.client import Stream
+from tests.support.client import Client, Stream
 from tests.support.gates import Gate
 from tests.support.inference import Inference
 from tests.support.known import Known, counted, length
 from tests.support.lazy import lazily
+from tests.support.service import Service
 from tests.support.waiting import eventually
 
 HUGE = {"MAX_ANSWER_CHARS": "10000000", "SLOW_READER_SECONDS": "1"}
@@ -68,7 +69,7 @@ async def test_case_17_a_client_that_stops_reading_is_dropped_and_the_answer_goe
             )
 
         await eventually(lambda: dropped() == 10)
-        assert memory(pair) - before < 250_000_000
+        assert memory(pair) - before < 80_000_000
         gate.open()
         for stream in slow:
             await stream.rest()
@@ -125,6 +126,60 @@ async def test_a_drain_waits_for_a_slow_reader_of_an_answer_that_has_ended(
 def draining(pair: Pair) -> bool:
     """Whether the first replica's drain has begun."""
     return any(line.get("event") == "draining" for line in pair.services[0].logs())
+
+
+@pytest.mark.case(50)
+async def test_a_hundred_and_fifty_readers_of_a_long_answer_cost_little_memory(
+    start_pair: StartPair, inference: Inference
+) -> None:
+    """Case 50: at the writer and elsewhere, from its start, reading nothing and then everything."""
+    pair = await start_pair(**{**HUGE, "SLOW_READER_SECONDS": "60"}, MAX_OPEN_STREAMS="0")
+    count = 60_000
+    gate = Gate()
+    inference.once(Known().count(count).wait(gate, 100).done())
+    conversation = await pair.here.create()
+    path = f"/api/conversations/{conversation['id']}/stream"
+    async with contextlib.AsyncExitStack() as stack:
+        sender = await stack.enter_async_context(pair.here.send(conversation["id"], "Much"))
+        await sender.until(lambda _event: len(sender.events) > count, 60)
+        before = [memory_of(service) for service in pair.services]
+        slowest = 0.0
+        readers = []
+        for client in pair.clients:
+            for _ in range(75):
+                reader = await stack.enter_async_context(lazily(client, "GET", path))
+                readers.append(reader)
+                assert await reader.head() == 200
+            slowest = max(slowest, await health_seconds(client))
+        grown = [
+            memory_of(service) - was for service, was in zip(pair.services, before, strict=True)
+        ]
+        assert max(grown) < 75_000_000
+        gate.open()
+        reading = asyncio.gather(*(reader.bytes_left() for reader in readers[::3]))
+        while not reading.done():
+            slowest = max(slowest, *[await health_seconds(client) for client in pair.clients])
+            await asyncio.sleep(0.05)
+        for received in await reading:
+            assert received.count(b'{"token":') == count
+            assert b'{"done":' in received
+        grown = [
+            memory_of(service) - was for service, was in zip(pair.services, before, strict=True)
+        ]
+        print(f"memory {grown}, slowest health {slowest:.2f} s")  # noqa: T201  # what was measured
+        assert max(grown) < 100_000_000
+        assert slowest < 5  # the test's own reading shares the processor
+
+
+def memory_of(service: Service) -> int:
+    return sum(process.memory_info().rss for process in service.processes())
+
+
+async def health_seconds(client: Client) -> float:
+    """How long a request that needs nothing takes."""
+    began = time.monotonic()
+    assert (await client.get("/api/health")).status_code == 200
+    return time.monotonic() - began
 
 
 @pytest.mark.case(18)

@@ -304,10 +304,8 @@ async def test_a_failed_answer_is_replayed_with_its_error(
     await forget_log(pair, original.start["message_id"])
     async with at(pair, side).join(conversation["id"], original.events[0].id) as stream:
         events = await stream.rest()
-        # Of the error the name is kept, not the wording.
         assert [event.kind for event in events] == ["snapshot", "error", "done"]
-        assert events[1].data["error"] == original.events[1].data["error"]
-        assert events[2] == original.events[2]
+        assert events[1:] == original.events[1:]
 
 
 async def test_an_answer_cut_off_by_upstream_is_replayed_with_its_text_and_error(

@@ -41,6 +41,16 @@ class LazyStream:
                 self._parse()
         return self.events
 
+    async def bytes_left(self, timeout: float = 120) -> bytes:
+        """Take everything up to the response's end, quickly and as it is: chunk sizes and all."""
+        received = bytearray(self._pending)
+        async with asyncio.timeout(timeout):
+            while not received.endswith(b"0\r\n\r\n"):
+                piece = await asyncio.get_running_loop().sock_recv(self.raw, 262_144)
+                assert piece, "closed before its end"
+                received += piece
+        return bytes(received)
+
     async def _more(self) -> bool:
         try:
             data = await asyncio.get_running_loop().sock_recv(self.raw, 65536)

@@ -26,7 +26,7 @@ class Clock:
 class NoSubscriptions:
     looks = 0
 
-    def watch_clocks(self) -> None:
+    def look_at_clocks(self) -> None:
         self.looks += 1
 
 

@@ -8,7 +8,8 @@ from ipaddress import IPv4Address
 import pytest
 from tests.unit.world import World
 
-from chat_api.api.limits import Failures, OpenStreams, network_of
+from chat_api.api.limits import Failures, network_of
+from chat_api.api.streaming.accounting import OpenStreams
 from chat_api.db import housekeeping
 from chat_api.db.generations import Lease
 from chat_api.db.sends import Busy, Quotas

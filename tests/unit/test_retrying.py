@@ -25,7 +25,8 @@ async def test_it_goes_on_until_the_database_is_there() -> None:
     calls, action = failing(*[DatabaseUnavailable()] * 5)
     async with asyncio.timeout(5):
         assert await until_available(action, first_pause=0.001, longest_pause=0.002) == "done"
-    assert len(calls) == 6
+        assert await until_available(lambda: action()) == "done"  # no coroutine function
+    assert len(calls) == 7
 
 
 @pytest.mark.parametrize("error", [KeyError("a defect"), EngineFailed()])

@@ -68,7 +68,7 @@ class Subscription:
 def test_it_begins_with_its_start() -> None:
     answer = RunningGeneration(LEASE)
     assert answer.last_event == 0
-    assert answer.after(-1) == frame(0, events.start("conversation", ID, "question", 2))
+    assert answer.after(-1) == (frame(0, events.start("conversation", ID, "question", 2)), 0)
     assert answer.written == Written("", 0)
 
 
@@ -80,16 +80,18 @@ def test_events_are_numbered_and_served_from_any_place() -> None:
         *(frame(number, events.token(letter)) for number, letter in enumerate("abc", 1)),
     ]
     for place in range(-1, 4):
-        assert answer.after(place) == b"".join(frames[place + 1 :])
-    assert answer.after(99) == b""
+        chunk = answer.after(place)
+        assert chunk is not None
+        assert chunk[0] == b"".join(frames[place + 1 :])
+    assert answer.after(99) == (b"", 99)
 
 
 async def test_every_reader_is_shown_every_event_and_told_of_the_end() -> None:
     answer = RunningGeneration(LEASE)
     one, other = Subscription(), Subscription()
-    answer.readers |= {one, other}
+    answer.subscribers |= {one, other}
     write(answer, "ab")
-    answer.readers.discard(other)
+    answer.subscribers.discard(other)
     waiting = asyncio.create_task(answer.until_closed())
     await asyncio.sleep(0)
     answer.close()
@@ -104,7 +106,7 @@ async def test_every_reader_is_shown_every_event_and_told_of_the_end() -> None:
 def test_what_was_added_together_is_shown_together() -> None:
     answer = RunningGeneration(LEASE)
     reader = Subscription()
-    answer.readers.add(reader)
+    answer.subscribers.add(reader)
     answer.add(events.token("a"))
     answer.add(events.token("b"))
     assert reader.shown == []
@@ -129,7 +131,7 @@ def test_confirmed_events_stay_five_seconds(clock: Clock) -> None:
     write(answer, "e")
     answer.confirm(5)
     assert in_memory(answer) == 2
-    assert answer.after(3) == frame(4, events.token("d")) + frame(5, events.token("e"))
+    assert answer.after(3) == (frame(4, events.token("d")) + frame(5, events.token("e")), 5)
     assert answer.after(2) is None
     assert answer.after(-1) is None
 

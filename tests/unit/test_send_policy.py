@@ -12,6 +12,7 @@ from chat_api.errors import ConversationBusy
 from chat_api.generation.options import Options
 from chat_api.generation.registry import Registry
 from chat_api.generation.send_policy import PATIENCE_SECONDS, SendPolicy
+from chat_api.generation.sink import Discard
 
 
 class Clock:
@@ -59,6 +60,7 @@ async def send(world: World, stops: Any, conversation_id: str) -> None:
         title=None,
         options=Options(),
         idempotency=None,
+        sink=Discard(),
         one_attempt=True,
     )
 

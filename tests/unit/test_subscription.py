@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import replace
 from typing import Any
 from uuid import uuid4
@@ -12,6 +13,7 @@ from tests.unit.world import LEASE_SECONDS, World, ending, log_row
 
 from chat_api import sse
 from chat_api.db import event_log as db_event_log
+from chat_api.db import generations as db_generations
 from chat_api.db import leases as db_leases
 from chat_api.db import queries
 from chat_api.db.database import Database
@@ -20,7 +22,9 @@ from chat_api.db.generations import Lease, Outcome
 from chat_api.generation import events
 from chat_api.generation import running as running_module
 from chat_api.generation.event_log import Follower
+from chat_api.generation.registry import Registry
 from chat_api.generation.running import RunningGeneration
+from chat_api.generation.sink import Discard, Sink
 from chat_api.generation.subscription import Subscription
 
 Event = tuple[str, dict[str, Any]]  # `attempt.number`, and the event
@@ -37,19 +41,36 @@ class Counting(Database):
 
 
 class Client:
-    """Reads an answer in a task of its own."""
+    """A sink, and the subscription that writes to it in a task of its own."""
 
-    def __init__(self, reader: Subscription) -> None:
-        self.reader = reader
+    blocked_since: float | None = None
+    aborted = False
+
+    def __init__(self, subscribe: Callable[[Sink], Subscription]) -> None:
+        self.takes = False  # whether it can be written to at once
+        self.written_at_once = 0
         self.events: list[Event] = []
         self.heartbeats = 0
         self.retries = 0
+        self.reader = subscribe(self)
         self._task = asyncio.create_task(self._read())
+
+    def try_write(self, data: bytes) -> bool:
+        if self.takes:
+            self.written_at_once += 1
+            self.receive(data)
+        return self.takes
+
+    async def write(self, data: bytes) -> None:
+        self.receive(data)
+
+    def abort(self) -> None:
+        self.aborted = True
+        self._task.cancel()
 
     async def _read(self) -> None:
         try:
-            async for chunk in self.reader.chunks():
-                self.receive(chunk)
+            await self.reader.run()
         finally:
             self.reader.close()
 
@@ -92,18 +113,29 @@ class Desk:
 
     def __init__(self, pool: Counting) -> None:
         self.pool = pool
-        self.running: dict[str, RunningGeneration] = {}
+        self.registry = Registry()
         self.follower = Follower(pool, every_seconds=0.005)
         self.left: list[Subscription] = []
         self.clients: list[Client] = []
 
+    @property
+    def running(self) -> dict[str, RunningGeneration]:
+        return self.registry._running
+
     def reader(
-        self, message_id: str, *, attempt: int = 1, number: int = -1, one_attempt: bool = False
+        self,
+        message_id: str,
+        sink: Sink | None = None,
+        *,
+        attempt: int = 1,
+        number: int = -1,
+        one_attempt: bool = False,
     ) -> Subscription:
         return Subscription(
             self.pool,
             self.follower,
-            self.running,
+            self.registry,
+            sink or Discard(),
             message_id,
             attempt=attempt,
             number=number,
@@ -112,7 +144,7 @@ class Desk:
         )
 
     def client(self, lease: Lease, **place: Any) -> Client:
-        client = Client(self.reader(lease.message_id, **place))
+        client = Client(lambda sink: self.reader(lease.message_id, sink, **place))
         self.clients.append(client)
         return client
 
@@ -130,8 +162,7 @@ class Desk:
 
     def answer(self, lease: Lease) -> RunningGeneration:
         """Written by this process from now on."""
-        answer = self.running[lease.message_id] = RunningGeneration(lease)
-        return answer
+        return self.registry.add(lease)
 
 
 @pytest.fixture
@@ -143,6 +174,10 @@ async def desk(database_url: str) -> AsyncIterator[Desk]:
     for client in desk.clients:
         await client.leave()
     await pool.close()
+
+
+def beat(reader: Subscription) -> None:
+    reader.look_at_clock(time.monotonic() + 99, heartbeat_seconds=9, slow_reader_seconds=9)
 
 
 def write(answer: RunningGeneration, text: str) -> None:
@@ -219,31 +254,15 @@ def joined(found: Iterable[Event]) -> str:
 # --- from memory ----------------------------------------------------------------------------------
 
 
-class Line:
-    """A connection that is written to at once, while it takes bytes."""
-
-    def __init__(self, client: Client) -> None:
-        self.takes = True
-        self.written = 0
-        self._client = client
-        client.reader.write = self.write
-
-    def write(self, frames: bytes) -> bool:
-        if self.takes:
-            self.written += 1
-            self._client.receive(frames)
-        return self.takes
-
-
 async def test_who_is_up_to_date_is_written_to_at_once(world: World, desk: Desk) -> None:
     lease = await world.lease()
     answer = desk.answer(lease)
     client = await desk.client(lease, one_attempt=True).settled()
-    line = Line(client)
+    client.takes = True
     write(answer, "ab")
     assert client.events == [start(lease), *tokens("ab")]  # before anything else could run
     finish(answer)
-    assert line.written == 3
+    assert client.written_at_once == 3
     assert await client.to_the_end() == [*client.events[:3], ("1.3", client.events[-1][1])]
 
 
@@ -251,20 +270,19 @@ async def test_who_cannot_be_written_to_at_once_misses_nothing(world: World, des
     lease = await world.lease()
     answer = desk.answer(lease)
     client = await desk.client(lease, one_attempt=True).settled()
-    line = Line(client)
-    line.takes = False
+    client.takes = False
     write(answer, "a")
-    line.takes = True
+    client.takes = True
     write(answer, "b")  # stands behind one that waits
     assert client.events == [start(lease)]
     await client.settled()
     assert client.events == [start(lease), *tokens("ab")]
-    client.reader.beat()
+    beat(client.reader)
     write(answer, "c")  # behind a heartbeat
-    assert line.written == 0
+    assert client.written_at_once == 0
     await client.settled()
     write(answer, "d")
-    assert line.written == 1
+    assert client.written_at_once == 1
     assert client.events == [start(lease), *tokens("abcd")]
     assert client.heartbeats == 1
 
@@ -275,10 +293,10 @@ async def test_a_snapshot_is_not_written_at_once_into_the_response_to_a_post(
     lease = await world.lease()
     answer = desk.answer(lease)
     client = await desk.client(lease, one_attempt=True).settled()
-    line = Line(client)
+    client.takes = True
     answer.replace_text(events.Written("an earlier text", 3))
     answer.publish(events.snapshot("an earlier text"))
-    assert line.written == 0
+    assert client.written_at_once == 0
     await client.settled()
     assert client.events == [start(lease)]
 
@@ -301,14 +319,14 @@ async def test_a_local_answer_is_read_from_memory_alone(world: World, desk: Desk
     assert await late.to_the_end() == client.events[3:]
     assert client.events[-1][1]["done"] is True
     assert desk.pool.statements == 0
-    assert answer.readers == set()
+    assert answer.subscribers == set()
     assert len(desk.left) == 2
 
 
 async def test_one_slow_reader_holds_up_nobody(world: World, desk: Desk) -> None:
     lease = await world.lease()
     answer = desk.answer(lease)
-    slow = desk.reader(lease.message_id).chunks()
+    slow = desk.reader(lease.message_id)._chunks()
     assert await anext(slow) == sse.RETRY
     fast = desk.client(lease)
     for letter in "abc":
@@ -600,7 +618,7 @@ async def test_an_answer_whose_log_is_gone_is_one_token_to_a_post(world: World, 
     await without_log(world, lease)
     assert await desk.read(lease, one_attempt=True) == [
         start(lease),
-        ("1.3", {"token": "abc"}),
+        ("1.5", {"token": "abc"}),  # no event had this id
         done(lease, last),
     ]
     # One that has had some of it already is left to reconnect.
@@ -615,9 +633,9 @@ async def test_a_failed_answer_whose_log_is_gone_fails_again(
     last = await saved(world, lease, "abc", status="interrupted", error="inference_timeout")
     await without_log(world, lease)
     found = await desk.read(lease, one_attempt=one_attempt)
-    text = {"token": "abc"} if one_attempt else {"snapshot": {"content": "abc"}}
+    text = ("1.6", {"token": "abc"}) if one_attempt else ("1.3", {"snapshot": {"content": "abc"}})
     assert found[-3:] == [
-        ("1.3", text),
+        text,
         (
             "1.4",
             {
@@ -627,6 +645,42 @@ async def test_a_failed_answer_whose_log_is_gone_fails_again(
         ),
         done(lease, last, "interrupted"),
     ]
+
+
+@pytest.mark.case(59)
+@pytest.mark.parametrize("one_attempt", [False, True])
+@pytest.mark.parametrize("older", [False, True])
+async def test_an_id_never_comes_again_with_other_data(
+    one_attempt: bool, older: bool, world: World, desk: Desk
+) -> None:
+    """Also not after the log is gone, for an error with a wording of its own."""
+    lease = await world.lease()
+    answer = RunningGeneration(lease)
+    answer.add(events.token("abc"), "abc")
+    answer.publish(events.error("inference_error", "Cut off at 3 characters."))
+    if older:
+        answer.publish(events.snapshot("abcdef"))
+    end = replace(
+        ending(lease, "abcdef" if older else "abc", status="interrupted", error="inference_error"),
+        last_event=answer.last_event + 1,
+        before_done=events.error("inference_error", "Cut off at 3 characters.").decode()
+        + ("\n\n" if older else "\n"),
+    )
+    async with world.pool.transaction() as connection:
+        tail = answer.unlogged(end.done.encode())
+        assert await db_generations.end(connection, lease, end, tail) is Outcome.SAVED
+    first = dict(await desk.read(lease))
+    await without_log(world, lease)
+    again = await desk.read(lease, one_attempt=one_attempt)
+    told = {place: event for place, event in again if "snapshot" not in event}
+    assert {place: first.get(place, event) for place, event in told.items()} == told
+    assert again[-1] == list(first.items())[-1]
+    assert [event["detail"] for event in told.values() if "error" in event] == [
+        "Cut off at 3 characters."
+    ]
+    if older and not one_attempt:
+        assert ("1.3", {"snapshot": {"content": "abcdef"}}) in again
+        assert first["1.3"] == {"snapshot": {"content": "abcdef"}}
 
 
 async def test_an_undone_regeneration_whose_log_is_gone_only_ends(world: World, desk: Desk) -> None:
@@ -714,9 +768,9 @@ async def test_a_heartbeat_is_sent_in_silence(local: bool, world: World, desk: D
     if local:
         desk.answer(lease)
     client = await desk.client(lease).settled()
-    client.reader.beat()
+    beat(client.reader)
     await client.settled()
-    client.reader.beat()
+    beat(client.reader)
     await client.settled()
     assert client.heartbeats == 2
     assert not client.ended
@@ -732,9 +786,9 @@ async def test_a_reader_leaves_when_told_to(local: bool, world: World, desk: Des
     await client.settled()
     assert client.ended
     assert desk.left == [client.reader]
-    assert desk.follower._waiting == set()
+    assert not desk.follower._waiting
     if local:
-        assert desk.running[lease.message_id].readers == set()
+        assert desk.running[lease.message_id].subscribers == set()
 
 
 async def test_a_reader_told_to_leave_before_it_began_only_begins(world: World, desk: Desk) -> None:
@@ -742,7 +796,7 @@ async def test_a_reader_told_to_leave_before_it_began_only_begins(world: World, 
     desk.answer(lease)
     reader = desk.reader(lease.message_id)
     reader.leave()
-    assert [chunk async for chunk in reader.chunks()] == [sse.RETRY]
+    assert [chunk async for chunk in reader._chunks()] == [sse.RETRY]
 
 
 async def test_a_reader_told_to_leave_between_events_delivers_no_more(
@@ -751,7 +805,7 @@ async def test_a_reader_told_to_leave_between_events_delivers_no_more(
     lease = await world.lease()
     answer = desk.answer(lease)
     reader = desk.reader(lease.message_id)
-    chunks = reader.chunks()
+    chunks = reader._chunks()
     await anext(chunks)
     await anext(chunks)
     write(answer, "a")
@@ -768,13 +822,42 @@ async def test_a_reader_told_to_leave_during_a_heartbeat_leaves(
     if not local:
         desk.running.clear()
     reader = desk.reader(lease.message_id, number=answer.last_event)
-    chunks = reader.chunks()
+    chunks = reader._chunks()
     assert await anext(chunks) == sse.RETRY
-    reader.beat()
+    beat(reader)
     assert await anext(chunks) == sse.HEARTBEAT
     reader.leave()
     async with asyncio.timeout(0.05):
         assert [chunk async for chunk in chunks] == []
+
+
+@pytest.mark.case(17)
+@pytest.mark.parametrize(
+    ("blocked_seconds", "is_dropped"), [(None, False), (8.9, False), (9.1, True)]
+)
+async def test_a_client_that_takes_nothing_for_too_long_is_dropped(
+    blocked_seconds: float | None, is_dropped: bool, world: World, desk: Desk
+) -> None:
+    lease = await world.lease()
+    client = await desk.client(lease).settled()
+    client.blocked_since = None if blocked_seconds is None else 1000.0
+    now = 1000.0 + (blocked_seconds or 0)
+    client.reader.look_at_clock(now, heartbeat_seconds=1e9, slow_reader_seconds=9)
+    await client.settled()
+    assert (client.aborted, client.ended) == (is_dropped, is_dropped)
+    assert client.heartbeats == 0
+
+
+@pytest.mark.parametrize("blocked", [False, True])
+async def test_at_the_exit_a_client_that_takes_nothing_is_cut_off(
+    blocked: bool, world: World, desk: Desk
+) -> None:
+    client = await desk.client(await world.lease()).settled()
+    client.blocked_since = 1000.0 if blocked else None
+    client.reader.send_away()
+    await client.settled()
+    assert client.ended
+    assert client.aborted is blocked
 
 
 # --- the follower ---------------------------------------------------------------------------------
@@ -836,3 +919,103 @@ async def test_ids_never_repeat_whatever_happens(world: World, desk: Desk) -> No
     assert joined(found) == "abcdef"
     unknown = replace(lease, message_id=str(uuid4()))
     assert await desk.read(unknown) == []
+
+
+# --- many readers of a long answer ----------------------------------------------------------------
+
+
+def long_answer(desk: Desk, lease: Lease, count: int = 20_000) -> RunningGeneration:
+    answer = desk.answer(lease)
+    for number in range(count):
+        answer.add(events.token(f"{number} "), f"{number} ")
+    answer.show()
+    return answer
+
+
+async def pieces_of(reader: Subscription) -> list[bytes]:
+    return [chunk async for chunk in reader._chunks()][1:]
+
+
+@pytest.mark.case(50)
+@pytest.mark.parametrize("place", ["memory", "batches", "log", "saved"])
+async def test_readers_of_a_long_answer_are_given_small_pieces_that_they_share(
+    place: str, world: World, desk: Desk
+) -> None:
+    lease = await world.lease()
+    answer = long_answer(desk, lease)
+    row = answer.unlogged()
+    assert row is not None
+    if place == "batches":
+        answer.confirm(answer.last_event)
+    elif place != "memory":
+        last = answer.last_event + 1
+        end = replace(ending(lease, answer.written.text), last_event=last)
+        async with world.pool.transaction() as connection:
+            tail = answer.unlogged(end.done.encode())
+            assert await db_generations.end(connection, lease, end, tail) is Outcome.SAVED
+        desk.running.clear()
+        if place == "saved":
+            await without_log(world, lease)
+    readings = [asyncio.create_task(pieces_of(desk.reader(lease.message_id))) for _ in range(20)]
+    if place in {"memory", "batches"}:
+        for _ in range(500):
+            await asyncio.sleep(0)
+        answer.close()
+    following = asyncio.create_task(desk.follow())
+    statements = desk.pool.statements
+    async with asyncio.timeout(20):
+        read = await asyncio.gather(*readings)
+    following.cancel()
+    whole = b"".join(read[0])
+    assert all(b"".join(pieces) == whole for pieces in read)
+    assert answer.written.text[-20:].encode() in b"".join(
+        json.loads(line[6:]).get("token", json.dumps(json.loads(line[6:]))).encode()
+        for line in whole.split(b"\n")
+        if line.startswith(b"data: ")
+    )
+    assert max(len(piece) for pieces in read for piece in pieces) < 200_000
+    distinct = {id(piece): len(piece) for pieces in read for piece in pieces}
+    if place != "saved":
+        assert sum(distinct.values()) < 2 * len(whole)
+    assert desk.pool.statements - statements < 60
+
+
+async def test_a_round_is_bounded_and_the_readers_left_out_come_next(
+    world: World, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leases = [await world.lease() for _ in range(4)]
+    for lease in leases:
+        answer = long_answer(desk, lease, 3000)
+        row = answer.unlogged()
+        assert row is not None
+        await db_event_log.append(world.pool, world.process, list(db_event_log.pieces(row)))
+    desk.running.clear()
+    places = [(lease.message_id, 1, -1) for lease in leases]
+    monkeypatch.setattr(db_event_log, "ROUND_BYTES", 50_000)
+    found = await db_event_log.read_pages(world.pool, places)
+    assert list(found) == [0, 1]
+    assert all(page.more for page in found.values())
+    assert sum(page.size for page in found.values()) < 50_000 + db_event_log.ROW_CHARS
+    following = asyncio.create_task(desk.follow())
+    clients = [desk.client(lease) for lease in leases]
+    async with asyncio.timeout(10):
+        while any(len(client.events) < 3001 for client in clients):  # noqa: ASYNC110
+            await asyncio.sleep(0)
+    following.cancel()
+
+
+@pytest.mark.parametrize("size", [1, 100, 40_000, 200_000])
+def test_a_row_is_cut_into_pieces_that_hold_the_same_events(size: int) -> None:
+    lines = [events.token("x" * (size + number % 7)).decode() for number in range(50)]
+    row = LogRow("m", 1, 10, 59, "\n".join(lines))
+    cut = list(db_event_log.pieces(row))
+    assert [event.data.decode() for event in events.unpack(cut, 9)] == lines
+    assert (cut[0].first_event, cut[-1].last_event) == (10, 59)
+    for piece in cut:
+        alone = piece.first_event == piece.last_event
+        assert alone or len(piece.events) <= db_event_log.ROW_CHARS
+
+
+def test_a_snapshot_is_never_cut() -> None:
+    row = LogRow("m", 1, 0, 9, events.snapshot("x" * 100_000).decode(), is_snapshot=True)
+    assert list(db_event_log.pieces(row)) == [row]

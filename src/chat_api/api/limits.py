@@ -1,21 +1,17 @@
-"""Limits that one process counts in memory: failures by address, open streams by user."""
+"""Failed authentications, which one process counts in memory by address."""
 
 import ipaddress
 import math
 import time
-from collections import Counter
 from collections.abc import Callable
 
 from cachetools import LRUCache
 
-from chat_api.errors import TooManyFailures, TooManyStreams
+from chat_api.errors import TooManyFailures
 
 _WINDOW_SECONDS = 60
 # Upper bound of tracked addresses, about 300 bytes each; a larger botnet needs a firewall.
 _MOST_ADDRESSES = 20_000
-
-# Retry-After for too many streams; when one ends is not known.
-_STREAM_RETRY_SECONDS = 5
 
 
 class Failures:
@@ -45,25 +41,6 @@ class Failures:
             if now - began >= _WINDOW_SECONDS:
                 began, count = now, 0
             self._counted[network] = (began, count + 1)
-
-
-class OpenStreams:
-    """How many streams each user has open in this process. 0: any number."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._open: Counter[str] = Counter()
-
-    def enter(self, user_id: str) -> None:
-        """Count a stream until `leave`. Raise TooManyStreams if the user has reached the limit."""
-        if self._most and self._open[user_id] >= self._most:
-            raise TooManyStreams(self._most, _STREAM_RETRY_SECONDS)
-        self._open[user_id] += 1
-
-    def leave(self, user_id: str) -> None:
-        self._open[user_id] -= 1
-        if not self._open[user_id]:
-            del self._open[user_id]
 
 
 def network_of(host: str) -> str:

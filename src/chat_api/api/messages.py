@@ -9,16 +9,19 @@ from fastapi import APIRouter, Depends, Header, Query, Request
 from starlette.responses import Response
 
 from chat_api.api.bodies import json_body
-from chat_api.api.responses import EventStream, problems, read_to_end, written_json
+from chat_api.api.responses import problems, written_json
 from chat_api.api.schemas import AnswerOptions, Message, NewMessage, event_stream, request_body
 from chat_api.api.services import ConversationId, CurrentUser, Services, ServicesOf
-from chat_api.api.streams import OpenStream, StreamPlace
+from chat_api.api.streaming.connection import connection_of
+from chat_api.api.streaming.open_stream import OpenStream, StreamPlace
+from chat_api.api.streaming.response import EventStream, run_to_end
 from chat_api.auth import User
 from chat_api.db import queries
 from chat_api.db.sends import IdempotencyKey
 from chat_api.errors import BadRequest, NotAuthenticated, NotFound, Superseded, inference_failure
 from chat_api.generation.events import Cursor
 from chat_api.generation.options import Options
+from chat_api.generation.sink import Discard
 
 router = APIRouter(prefix="/api/conversations/{conversation_id}", tags=["messages"])
 
@@ -111,7 +114,7 @@ async def _answer(
     content: str | None,
 ) -> Response:
     only_result = _wants_json(request.headers.get("accept", ""))
-    reader = await services.sends.send(
+    subscription = await services.sends.send(
         user.id,
         conversation_id,
         content=content,
@@ -124,15 +127,16 @@ async def _answer(
             force_web_search=body.force_web_search,
         ),
         idempotency=_idempotency(request, idempotency_key, body),
+        sink=Discard() if only_result else connection_of(request),
         one_attempt=not only_result,
     )
-    place.follow(reader)
+    place.follow(subscription)
     if not only_result:
-        return EventStream(reader)
-    await read_to_end(reader, request.receive)
+        return EventStream(subscription, place)
+    await run_to_end(subscription, place, request.receive)
     if place.refused:
         raise NotAuthenticated("The access token is not valid any more.", invalid_token=True)
-    return await _result(services, user, conversation_id, reader.message_id)
+    return await _result(services, user, conversation_id, subscription.message_id)
 
 
 def _idempotency(request: Request, sent: str | None, body: AnswerOptions) -> IdempotencyKey | None:
@@ -184,6 +188,7 @@ async def _result(
     },
 )
 async def join_stream(
+    request: Request,
     services: ServicesOf,
     user: CurrentUser,
     conversation_id: ConversationId,
@@ -205,13 +210,16 @@ async def join_stream(
 ) -> Response:
     """Join the running answer, on whichever replica it is written, from the last event seen."""
     seen = last_event_id or after
-    reader = await services.joins.join(
-        user.id, conversation_id, Cursor.parse(seen) if seen else None
+    subscription = await services.joins.join(
+        user.id,
+        conversation_id,
+        Cursor.parse(seen) if seen else None,
+        connection_of(request),
     )
-    if reader is None:
+    if subscription is None:
         return Response(status_code=204)
-    place.follow(reader)
-    return EventStream(reader)
+    place.follow(subscription)
+    return EventStream(subscription, place)
 
 
 @router.post("/stop", response_model=Message, responses=problems(404))

@@ -7,7 +7,8 @@ from typing import Annotated, cast
 from fastapi import Depends, Path, Request, Security
 from fastapi.security import HTTPBearer
 
-from chat_api.api.limits import Failures, OpenStreams
+from chat_api.api.limits import Failures
+from chat_api.api.streaming.accounting import OpenStreams
 from chat_api.auth import Authenticator, User
 from chat_api.db.database import Database
 from chat_api.engines.engines import Engines

@@ -4,11 +4,15 @@ Rows name their attempt; a row of an attempt that no longer holds its generation
 are strings that hold a UUID.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
-from chat_api.db.database import Database
+from chat_api.db.database import Database, Record
+
+# The size of a row, and so of what a reader is given at once. One event may be larger.
+ROW_CHARS = 32_768
+# What one round reads for all readers of a process together.
+ROUND_BYTES = 4_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +30,30 @@ class LogRow:
     is_snapshot: bool | None = None
     """None where a replica of the version before wrote the row: a snapshot has fewer lines than
     events then."""
+
+
+def pieces(row: LogRow) -> Iterator[LogRow]:
+    """Yield the same events in rows of at most ROW_CHARS, or of one event."""
+    if row.is_snapshot or len(row.events) <= ROW_CHARS:
+        yield row
+        return
+    lines = row.events.split("\n")
+    start, size = 0, 0
+    for index, line in enumerate(lines):
+        if index > start and size + len(line) > ROW_CHARS:
+            yield _piece(row, lines, start, index)
+            start, size = index, 0
+        size += len(line) + 1
+    yield _piece(row, lines, start, len(lines))
+
+
+def _piece(row: LogRow, lines: Sequence[str], start: int, end: int) -> LogRow:
+    return replace(
+        row,
+        first_event=row.first_event + start,
+        last_event=row.first_event + end - 1,
+        events="\n".join(lines[start:end]),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,62 +138,110 @@ class Page:
     ended: bool
     last_event: int | None
     rows: tuple[LogRow, ...]
+    more: bool = False
+    """Whether further rows may follow at once."""
+    size: int = field(default=0, compare=False)
+    """The bytes of the rows' events."""
+
+
+# Read, for each place, the rows that follow it: up to a number of rows and bytes each, and up to a
+# number of bytes in all. The sizes are known without reading the events themselves.
+_READ_PAGES = """
+SELECT * FROM (
+    SELECT r.place, g.message_id IS NULL AS gone, g.attempt,
+        g.ended_at IS NOT NULL AS ended, g.last_event AS end_event,
+        l.first_event, l.last_event, l.events, l.is_snapshot, l.available,
+        coalesce(l.size, 0) AS size,
+        coalesce(sum(l.size) OVER (ORDER BY r.place, l.last_event), 0)
+            - coalesce(l.size, 0) AS before
+    FROM unnest($1::integer[], $2::uuid[], $3::integer[], $4::integer[])
+        AS r (place, message_id, attempt, event)
+    LEFT JOIN generations g ON g.message_id = r.message_id
+    CROSS JOIN LATERAL (
+        SELECT CASE WHEN g.attempt = r.attempt THEN r.event ELSE -1 END AS event) seen
+    LEFT JOIN LATERAL (
+        SELECT w.* FROM (
+            SELECT b.*, octet_length(b.events) AS size,
+                sum(octet_length(b.events)) OVER (ORDER BY b.last_event)
+                    - octet_length(b.events) AS before,
+                count(*) OVER () AS available
+            FROM (
+                SELECT a.first_event, a.last_event, a.events, a.is_snapshot FROM event_log a
+                WHERE a.message_id = r.message_id AND a.attempt = g.attempt
+                    AND a.last_event >= (
+                        SELECT s.last_event FROM event_log s
+                        WHERE s.message_id = r.message_id AND s.attempt = g.attempt
+                            AND s.last_event > seen.event
+                            AND s.first_event <= seen.event + 1
+                        ORDER BY s.last_event LIMIT 1)
+                ORDER BY a.last_event LIMIT $5) b) w
+        WHERE w.before = 0 OR w.before + w.size <= $6
+    ) l ON true
+    WHERE g.message_id IS NULL OR g.attempt <> r.attempt OR g.ended_at IS NOT NULL
+        OR l.events IS NOT NULL) p
+WHERE p.before < $7
+ORDER BY p.place, p.last_event
+"""
 
 
 async def read_pages(
-    db: Database, places: Sequence[tuple[str, int, int]], *, rows_each: int = 100
+    db: Database,
+    places: Sequence[tuple[str, int, int]],
+    *,
+    rows_each: int = 100,
+    bytes_each: int = ROW_CHARS,
 ) -> dict[int, Page]:
-    """For each place (message id, attempt, last event seen), what is new; by index.
+    """Return, for each place (message id, attempt, last event seen), what is new; by index.
 
-    A place of which there is nothing new is not in the result. Of an attempt later than the
-    place's, rows come from its start. One statement for all of a process's readers.
+    A place of which there is nothing new is not in the result, nor are the last places once the
+    pages reach ROUND_BYTES. A page has at most `bytes_each`, or is one larger row. It begins with
+    the row that holds the event after the place; behind a hole in the log there is nothing new. Of
+    an attempt later than the place's, rows come from its start.
     """
     found = await db.fetch(
-        """
-        SELECT r.place, g.message_id IS NULL AS gone, g.attempt, g.ended_at IS NOT NULL AS ended,
-            g.last_event AS end_event, l.first_event, l.last_event, l.events
-        FROM unnest($1::integer[], $2::uuid[], $3::integer[], $4::integer[])
-            AS r (place, message_id, attempt, event)
-        LEFT JOIN generations g ON g.message_id = r.message_id
-        LEFT JOIN LATERAL (
-            SELECT a.first_event, a.last_event, a.events FROM answer_log a
-            WHERE a.message_id = r.message_id AND a.attempt = g.attempt
-                AND a.last_event > CASE WHEN g.attempt = r.attempt THEN r.event ELSE -1 END
-            ORDER BY a.last_event LIMIT $5
-        ) l ON true
-        WHERE g.message_id IS NULL OR g.attempt <> r.attempt OR g.ended_at IS NOT NULL
-            OR l.events IS NOT NULL
-        ORDER BY r.place, l.last_event
-        """,
+        _READ_PAGES,
         list(range(len(places))),
         [message_id for message_id, _, _ in places],
         [attempt for _, attempt, _ in places],
         [event for _, _, event in places],
         rows_each,
+        bytes_each,
+        ROUND_BYTES,
     )
-    grouped: dict[int, list[Any]] = {}
+    is_cut = sum(row["size"] for row in found) >= ROUND_BYTES
+    grouped: dict[int, list[Record]] = {}
     for row in found:
         grouped.setdefault(row["place"], []).append(row)
     return {
-        place: Page(
-            gone=rows[0]["gone"],
-            attempt=rows[0]["attempt"] or 0,
-            ended=rows[0]["ended"],
-            last_event=rows[0]["end_event"],
-            rows=tuple(
-                LogRow(
-                    places[place][0],
-                    row["attempt"],
-                    row["first_event"],
-                    row["last_event"],
-                    row["events"],
-                )
-                for row in rows
-                if row["events"] is not None
-            ),
+        place: _page(
+            places[place][0], rows, rows_each, is_cut=is_cut and place == found[-1]["place"]
         )
         for place, rows in grouped.items()
     }
+
+
+def _page(message_id: str, rows: Sequence[Record], rows_each: int, *, is_cut: bool) -> Page:
+    available = rows[0]["available"] or 0
+    return Page(
+        gone=rows[0]["gone"],
+        attempt=rows[0]["attempt"] or 0,
+        ended=rows[0]["ended"],
+        last_event=rows[0]["end_event"],
+        rows=tuple(
+            LogRow(
+                message_id,
+                row["attempt"],
+                row["first_event"],
+                row["last_event"],
+                row["events"],
+                row["is_snapshot"],
+            )
+            for row in rows
+            if row["events"] is not None
+        ),
+        more=is_cut or available > len(rows) or available >= rows_each,
+        size=sum(row["size"] for row in rows),
+    )
 
 
 async def read(db: Database, message_id: str) -> list[LogRow]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from chat_api.db.database import Connection, Database, Record
-from chat_api.db.event_log import LogRow
+from chat_api.db.event_log import LogRow, pieces
 
 # How long an ended generation's row, and an idempotency key, are kept.
 KEPT_FOR = "24 hours"
@@ -80,6 +80,8 @@ class Ending:
     undone: bool  # a regeneration that leaves the old message in place
     done: str  # the final event's JSON
     last_event: int
+    before_done: str = ""
+    """The events between the text and `done`, a line each; an empty line is a `snapshot`."""
 
 
 class Outcome(Enum):
@@ -113,16 +115,22 @@ async def end(connection: Connection, lease: Lease, ending: Ending, tail: LogRow
         ending.last_event,
         ending.done,
         ending.undone,
+        ending.before_done,
     )
     if tail is not None:
-        await connection.execute(
+        await connection.executemany(
             _INSERT_TAIL,
-            tail.message_id,
-            tail.attempt,
-            tail.first_event,
-            tail.last_event,
-            tail.events,
-            tail.is_snapshot,
+            [
+                (
+                    row.message_id,
+                    row.attempt,
+                    row.first_event,
+                    row.last_event,
+                    row.events,
+                    row.is_snapshot,
+                )
+                for row in pieces(tail)
+            ],
         )
     if lease.replaces is not None:
         going = lease.message_id if ending.undone else lease.replaces
@@ -151,7 +159,7 @@ WHERE message_id = $1 FOR NO KEY UPDATE
 _END_GENERATION = """
 WITH unsubscribed AS (DELETE FROM subscriptions WHERE message_id = $1)
 UPDATE generations SET ended_at = now(), status = $2, error = $3, last_event = $4, done = $5,
-    undone = $6
+    undone = $6, before_done = $7
 WHERE message_id = $1
 """
 
@@ -177,7 +185,7 @@ WHERE id = $1
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """A generation that runs or has ended. The last four are not known while it runs."""
+    """A generation that runs or has ended. The last five are not known while it runs."""
 
     message_id: str
     conversation_id: str
@@ -189,6 +197,8 @@ class Generation:
     status: str | None = None
     error: str | None = None
     done: str | None = None
+    before_done: str | None = None
+    """None also where a replica of the version before ended it (migration 0003)."""
 
 
 # `undone` is null where a replica of the version before ended the generation (migration 0003).
@@ -196,7 +206,7 @@ _GENERATION_COLUMNS = """
     g.message_id::text AS message_id, g.conversation_id::text AS conversation_id,
     g.question_id::text AS question_id, g.attempt, g.ended_at IS NOT NULL AS ended,
     coalesce(g.undone, g.done LIKE '%"kept_message_id":%', false) AS undone,
-    g.last_event, g.status, g.error, g.done"""
+    g.last_event, g.status, g.error, g.done, g.before_done"""
 
 
 def _generation(row: Record) -> Generation:

@@ -36,7 +36,7 @@ class Clocks:
         for generation in list(self._registry.running.values()):
             if self._is_late(generation, now):
                 generation.stop_writing(StopReason.SILENT)
-        self._subscriptions.watch_clocks()
+        self._subscriptions.look_at_clocks()
 
     def _is_late(self, generation: RunningGeneration, now: float) -> bool:
         if now - generation.began > self._generation_seconds:

@@ -6,19 +6,35 @@ another process writes, those that come late, and those that fell behind.
 """
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Coroutine, Hashable, Iterator, Sequence
 from contextlib import suppress
-from typing import Protocol
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Protocol
+from weakref import WeakValueDictionary
 
 from chat_api.db import event_log as db_event_log
 from chat_api.db.database import Database
 from chat_api.db.event_log import LogRow, Page
 from chat_api.errors import DatabaseUnavailable
+from chat_api.generation import events
 from chat_api.generation.registry import Registry
 from chat_api.generation.running import RunningGeneration, StopReason
 from chat_api.telemetry import EVENT_LOG_ROWS, log
 
 _MOST_BATCH_CHARS = 4_000_000
+
+
+Place = tuple[str, int, int]
+"""Message id, attempt, and the number of the last event that was read."""
+
+
+class Then(Enum):
+    """What follows a page of the log."""
+
+    MORE = "more"
+    END = "end"
+    STORED = "stored"  # the answer has ended, and the rest of its events is gone
 
 
 class LogWriter:
@@ -57,8 +73,9 @@ class LogWriter:
                 await self.compare(running)
                 self._failed, self._losses = False, losses
             rows = [row for one in running if (row := one.unlogged()) is not None]
+            small = [piece for row in rows for piece in db_event_log.pieces(row)]
             # What has piled up in an outage must not become one statement that is always too large.
-            for batch in _batches(rows):
+            for batch in _batches(small):
                 held = await db_event_log.append(self._db, self._registry.process, batch)
         except DatabaseUnavailable:
             self._failed = True
@@ -103,51 +120,141 @@ def _batches(rows: list[LogRow]) -> Iterator[list[LogRow]]:
     yield batch
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a page says to its readers: bytes to send, the place after them, and how it goes on."""
+
+    frames: bytes
+    attempt: int
+    number: int
+    then: Then
+    urgent: bool = False
+
+
+class SharedPage:
+    """A page for all readers at one place, who share the bytes that they send."""
+
+    def __init__(self, page: Page, place: Place) -> None:
+        self._page = page
+        self._place = place
+        self._readings: dict[bool, Reading] = {}
+
+    def read(self, *, one_attempt: bool) -> Reading:
+        reading = self._readings.get(one_attempt)
+        if reading is None:
+            reading = _read(self._page, self._place, one_attempt=one_attempt)
+            self._readings[one_attempt] = reading
+        return reading
+
+
+def _read(page: Page, place: Place, *, one_attempt: bool) -> Reading:
+    message_id, attempt, number = place
+    if page.gone:
+        return Reading(b"", attempt, number, Then.END)
+    frames: list[bytes] = []
+    if page.attempt != attempt:
+        if one_attempt:
+            return Reading(b"", attempt, number, Then.END)
+        attempt, number = page.attempt, 0
+        frames.append(events.frame(message_id, attempt, 0, events.reset(attempt)))
+    for event in events.unpack(page.rows, number):
+        if page.last_event is not None and event.number > page.last_event:
+            break
+        data = event.data
+        if one_attempt and (content := events.snapshot_content(data)) is not None:
+            if number > 0:
+                return Reading(b"".join(frames), attempt, number, Then.END)
+            data = events.token(content)
+        frames.append(events.frame(message_id, attempt, event.number, data))
+        number = event.number
+    then = Then.MORE
+    if page.ended and number == page.last_event:
+        then = Then.END
+    elif page.ended and not frames:
+        then = Then.STORED
+    # A page that is full has a successor.
+    return Reading(b"".join(frames), attempt, number, then, urgent=bool(frames) and page.more)
+
+
 class Waiting(Protocol):
     """A reader that waits for the log."""
 
     @property
-    def place(self) -> tuple[str, int, int]: ...
+    def place(self) -> Place: ...
 
-    def take(self, page: Page) -> None: ...
+    def take(self, page: SharedPage) -> None: ...
+
+
+class Load:
+    """Bytes that are read once for all readers who want them at the same time."""
+
+    def __init__(self, read: Coroutine[Any, Any, bytes | None]) -> None:
+        self._task = asyncio.create_task(read, name="read-stored-answer")
+        self._task.add_done_callback(_see)
+
+    async def frames(self) -> bytes | None:
+        return await asyncio.shield(self._task)
+
+
+def _see(task: asyncio.Task[bytes | None]) -> None:
+    if not task.cancelled():
+        task.exception()  # seen, even where every reader has left
 
 
 class Follower:
-    """Asks the log for every waiting reader in one statement."""
+    """Asks the log for every waiting reader in one statement, in turn.
+
+    Readers at the same place are given the same page. A reader asks again once its last page was
+    taken by its connection, and is then the last in the queue.
+    """
 
     def __init__(self, db: Database, *, every_seconds: float) -> None:
         self._db = db
         self._every = every_seconds
-        self._waiting: set[Waiting] = set()
+        self._waiting: dict[Waiting, None] = {}  # in the order in which they asked
         self._present = asyncio.Event()  # somebody waits
         self._asked = asyncio.Event()  # somebody cannot wait for the next round
+        self._loads: WeakValueDictionary[Hashable, Load] = WeakValueDictionary()
+
+    def share(self, key: Hashable, read: Callable[[], Coroutine[Any, Any, bytes | None]]) -> Load:
+        """Return the load of `key` that other readers hold, else a new one by `read`."""
+        load = self._loads.get(key)
+        if load is None:
+            load = self._loads[key] = Load(read())
+        return load
 
     def ask(self, reader: Waiting, *, urgent: bool) -> None:
         """The reader's `take` will be called when there is something new at its place.
 
         `urgent` for one that has something to catch up with: it is looked up at once.
         """
-        self._waiting.add(reader)
+        self._waiting[reader] = None
         self._present.set()
         if urgent:
             self._asked.set()
 
     def forget(self, reader: Waiting) -> None:
-        self._waiting.discard(reader)
+        self._waiting.pop(reader, None)
 
     async def step(self) -> None:
         await self._present.wait()
         with suppress(TimeoutError):
             await asyncio.wait_for(self._asked.wait(), self._every)
         self._asked.clear()
-        readers = list(self._waiting)
-        if not readers:
+        if not self._waiting:
             self._present.clear()
             return
-        places = [reader.place for reader in readers]
+        readers: dict[Place, list[Waiting]] = {}
+        for reader in self._waiting:
+            readers.setdefault(reader.place, []).append(reader)
+        places = list(readers)
         pages = await db_event_log.read_pages(self._db, places)
+        if sum(page.size for page in pages.values()) >= db_event_log.ROUND_BYTES:
+            self._asked.set()  # the last places were left for the next round
         for index, page in pages.items():
-            reader = readers[index]
-            if reader in self._waiting and reader.place == places[index]:
-                self._waiting.discard(reader)
-                reader.take(page)
+            place = places[index]
+            shared = SharedPage(page, place)
+            for reader in readers[place]:
+                if reader in self._waiting and reader.place == place:
+                    del self._waiting[reader]
+                    reader.take(shared)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import orjson
 
+from chat_api import sse
 from chat_api.db.event_log import LogRow
 from chat_api.errors import BadRequest
 
@@ -30,6 +31,11 @@ def event_id_prefix(message_id: str, attempt: int) -> str:
 
 def event_id(message_id: str, attempt: int, number: int) -> str:
     return f"{event_id_prefix(message_id, attempt)}{number}"
+
+
+def frame(message_id: str, attempt: int, number: int, data: bytes) -> bytes:
+    """Return an event's bytes on the wire. `data` is JSON on one line."""
+    return sse.encode(event_id(message_id, attempt, number), data)
 
 
 @dataclass(frozen=True, slots=True)

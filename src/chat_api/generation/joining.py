@@ -8,6 +8,7 @@ from chat_api.errors import AnswerGone, Draining, NotFound
 from chat_api.generation import events
 from chat_api.generation.events import Cursor, Written
 from chat_api.generation.registry import Registry
+from chat_api.generation.sink import Sink
 from chat_api.generation.subscription import Subscription
 from chat_api.generation.subscriptions import Subscriptions
 
@@ -21,7 +22,7 @@ class Joins:
         self._subscriptions = subscriptions
 
     async def join(
-        self, user_id: str, conversation_id: str, cursor: Cursor | None
+        self, user_id: str, conversation_id: str, cursor: Cursor | None, sink: Sink
     ) -> Subscription | None:
         """Subscribe from the cursor on, or from the start of the running generation.
 
@@ -41,15 +42,15 @@ class Joins:
             )
             if not is_at_end and not await self._is_gone(named):
                 return await self._subscriptions.subscribe(
-                    named.message_id, cursor.attempt, cursor.number
+                    named.message_id, cursor.attempt, cursor.number, sink=sink
                 )
         if found.running is not None:
             return await self._subscriptions.subscribe(
-                found.running.message_id, found.running.attempt
+                found.running.message_id, found.running.attempt, sink=sink
             )
         return None
 
-    async def repeat(self, message_id: str, *, one_attempt: bool) -> Subscription:
+    async def repeat(self, message_id: str, sink: Sink, *, one_attempt: bool) -> Subscription:
         """Subscribe from the start to what an earlier request with the same key began.
 
         Raise AnswerGone where it was deleted or replaced.
@@ -63,6 +64,7 @@ class Joins:
         return await self._subscriptions.subscribe(
             message_id,
             generation.attempt,
+            sink=sink,
             one_attempt=one_attempt,
             only_stored=only_stored,
         )

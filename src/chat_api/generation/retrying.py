@@ -18,8 +18,12 @@ async def until_available(
     Pauses are random, up to a bound that doubles with each attempt, so that the processes do not
     all come back at once. Any other error is raised: a defect does not go away by itself.
     """
+
+    async def attempt() -> _T:  # tenacity awaits what a coroutine function returns, and only that
+        return await action()
+
     retrying = AsyncRetrying(
         retry=retry_if_exception_type(DatabaseUnavailable),
         wait=wait_random_exponential(multiplier=first_pause, max=longest_pause, min=0.02),
     )
-    return await retrying(action)
+    return await retrying(attempt)

@@ -1,10 +1,13 @@
 """One answer while this process writes it: its text, its newest events, its readers' alarm."""
 
 import asyncio
+import math
 import time
-from collections.abc import Callable, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from itertools import islice
 from typing import Protocol
 
 from chat_api import sse
@@ -18,6 +21,12 @@ from chat_api.generation.events import Written
 KEPT_SECONDS = 5.0
 # So long a batch takes in further events, which are cheaper to keep together.
 _BATCH_SECONDS = 1.0
+# How much a reader is given at once, and how much of the log's is kept in one piece.
+_CHUNK_BYTES = 65_536
+# What an event has around its JSON, roughly.
+_FRAME_BYTES = 40
+# How many chunks are kept for other readers at the same place.
+_KEPT_CHUNKS = 4
 # So many pieces of text are joined at a time, which keeps them cheap in memory and in time.
 _PIECES = 32
 
@@ -30,14 +39,14 @@ class StopReason(Enum):
     NOT_OURS = "not ours"  # deleted, taken by another process, or handed over
 
 
-class Listener(Protocol):
-    """A reader of the answer, as the answer knows it."""
+class Subscriber(Protocol):
+    """A subscription, as the running generation knows it."""
 
     def show(self, frames: bytes, first: int, last: int) -> None:
-        """The events from number `first` to `last` are there, and these are their bytes."""
+        """Write the new events, whose numbers are `first` to `last`, at once if possible."""
 
     def wake(self) -> None:
-        """Look again: the answer has changed."""
+        """Look again for something to send."""
 
 
 @dataclass(slots=True)
@@ -76,11 +85,12 @@ class RunningGeneration:
         self.stop_reason: StopReason | None = None
         self.pump: asyncio.Task[None] | None = None  # reads upstream; may be cancelled
         self._closing: asyncio.Future[None] | None = None  # for those who wait for it
-        self.readers: set[Listener] = set()
+        self.subscribers: set[Subscriber] = set()
         self._id_prefix = sse.id_prefix(events.event_id_prefix(self.message_id, self.attempt))
         self._shown = -1  # the last event that readers were told of
         self._batches: list[_Batch] = []  # those of the last seconds
         self._unconfirmed: list[bytes] = []  # the JSON of the newest events
+        self._chunks: dict[int, tuple[bytes, int]] = {}  # the last ones made, by their place
         self._joined: list[str] = []
         self._pieces: list[str] = []
         self.saved = False
@@ -103,8 +113,8 @@ class RunningGeneration:
         self._joined = [written.text]
         self._pieces.clear()
         # Not every reader may be shown what follows: each is to look for itself.
-        for reader in self.readers:
-            reader.wake()
+        for subscriber in self.subscribers:
+            subscriber.wake()
 
     def publish(self, data: bytes) -> None:
         """Number an event and show it to every reader. `data` is JSON on one line."""
@@ -127,47 +137,67 @@ class RunningGeneration:
         """Give the readers what was added. Those who are up to date have it sent at once."""
         first, last = self._shown + 1, self.last_event
         self._shown = last
-        if first > last or not self.readers:
+        if first > last or not self.subscribers:
             return
         if first == last:
             frames = sse.numbered(self._id_prefix, last, self._unconfirmed[-1])
         else:
             frames = self._frames(first, self._unconfirmed[first - last - 1 :])
-        for reader in self.readers:
-            reader.show(frames, first, last)
+        for subscriber in self.subscribers:
+            subscriber.show(frames, first, last)
 
-    def after(self, number: int) -> bytes | None:
-        """The frames that follow event `number`; None where they are no longer in memory."""
+    def after(self, number: int) -> tuple[bytes, int] | None:
+        """Return the frames that follow event `number`, as far as one chunk, and the last's number.
+
+        None where they are no longer in memory. Readers at the same place share the bytes.
+        """
         if number >= self.last_event:
-            return b""
-        lines = self._lines_from(number + 1)
-        return None if lines is None else self._frames(number + 1, lines)
+            return b"", number
+        if (chunk := self._chunks.get(number)) is not None:
+            return chunk
+        lines = self._lines_from(number + 1, _CHUNK_BYTES)
+        if lines is None:
+            return None
+        chunk = self._frames(number + 1, lines), number + len(lines)
+        if chunk[1] < self.last_event:
+            self._chunks[number] = chunk
+            if len(self._chunks) > _KEPT_CHUNKS:
+                del self._chunks[next(iter(self._chunks))]
+        return chunk
 
     def _frames(self, first: int, lines: Sequence[bytes]) -> bytes:
         return b"".join(
             sse.numbered(self._id_prefix, number, line) for number, line in enumerate(lines, first)
         )
 
-    def _lines_from(self, first: int) -> Sequence[bytes] | None:
-        """The JSON of the events from `first` on; None where some are no longer in memory."""
-        unconfirmed = self.last_event + 1 - len(self._unconfirmed)
-        if first >= unconfirmed:
-            return self._unconfirmed[first - unconfirmed :]
-        if not self._batches or first < self._batches[0].first:
-            return None
+    def _lines_from(self, first: int, most_bytes: float = math.inf) -> list[bytes] | None:
+        """Return the JSON of the events from `first` on; None where some are no longer in memory.
+
+        With `most_bytes`, only as many as make frames of about that size; at least one.
+        """
         lines: list[bytes] = []
-        for batch in self._batches:
-            if batch.last >= first:
-                lines += batch.lines.split(b"\n")[max(0, first - batch.first) :]
-        return lines + self._unconfirmed
+        unconfirmed = self.last_event + 1 - len(self._unconfirmed)
+        if first < unconfirmed:
+            if not self._batches or first < self._batches[0].first:
+                return None
+            begin = bisect_left(self._batches, first, key=lambda batch: batch.last)
+            for batch in islice(self._batches, begin, None):
+                kept = batch.lines.split(b"\n")
+                most_bytes = _take(
+                    lines, islice(kept, max(0, first - batch.first), None), most_bytes
+                )
+                if most_bytes <= 0:
+                    return lines
+        _take(lines, islice(self._unconfirmed, max(0, first - unconfirmed), None), most_bytes)
+        return lines
 
     def close(self) -> None:
         """Nothing will follow: readers take what is left and go."""
         self.closed = True
         if self._closing is not None and not self._closing.done():
             self._closing.set_result(None)
-        for reader in self.readers:
-            reader.wake()
+        for subscriber in self.subscribers:
+            subscriber.wake()
 
     async def until_closed(self) -> None:
         """Returns once nothing will follow."""
@@ -212,17 +242,29 @@ class RunningGeneration:
         self.logged = last_event
         first = self.last_event + 1 - len(self._unconfirmed)
         count = last_event + 1 - first
-        if count > 0:
-            lines = b"\n".join(self._unconfirmed[:count])
-            del self._unconfirmed[:count]
-            newest = self._batches[-1] if self._batches else None
-            if newest is not None and now - newest.begun < _BATCH_SECONDS:
-                newest.lines += b"\n" + lines
-                newest.last, newest.confirmed = last_event, now
-            else:
-                self._batches.append(_Batch(first, last_event, lines, now, now))
+        while count > 0:
+            lines: list[bytes] = []
+            _take(lines, islice(self._unconfirmed, count), _CHUNK_BYTES)
+            self._keep(first, lines, now)
+            del self._unconfirmed[: len(lines)]
+            first += len(lines)
+            count -= len(lines)
         while self._batches and self._batches[0].confirmed < now - KEPT_SECONDS:
             del self._batches[0]
+
+    def _keep(self, first: int, lines: list[bytes], now: float) -> None:
+        """Keep events that the log has confirmed, together with the newest if both are few."""
+        last, joined = first + len(lines) - 1, b"\n".join(lines)
+        newest = self._batches[-1] if self._batches else None
+        if (
+            newest is not None
+            and now - newest.begun < _BATCH_SECONDS
+            and len(newest.lines) + len(joined) < _CHUNK_BYTES
+        ):
+            newest.lines += b"\n" + joined
+            newest.last, newest.confirmed = last, now
+        else:
+            self._batches.append(_Batch(first, last, joined, now, now))
 
     def log_lost(self, last_event: int) -> None:
         """The log ends at `last_event`, earlier than it had confirmed.
@@ -233,3 +275,13 @@ class RunningGeneration:
         if self._batches:
             self._unconfirmed = list(self._lines_from(self._batches[0].first) or ())
             self._batches.clear()
+
+
+def _take(lines: list[bytes], more: Iterable[bytes], most_bytes: float) -> float:
+    """Append lines until their frames reach `most_bytes`; return what is left of it."""
+    for line in more:
+        lines.append(line)
+        most_bytes -= len(line) + _FRAME_BYTES
+        if most_bytes <= 0:
+            break
+    return most_bytes

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from uuid_utils.compat import uuid7
 
@@ -15,6 +16,7 @@ from chat_api.generation.joining import Joins
 from chat_api.generation.options import Options
 from chat_api.generation.prompts import Prompts
 from chat_api.generation.registry import Registry
+from chat_api.generation.sink import Sink
 from chat_api.generation.stopping import Stops
 from chat_api.generation.subscription import Subscription
 from chat_api.generation.subscriptions import Subscriptions
@@ -24,6 +26,16 @@ from chat_api.telemetry import trace_id_var
 # How long a send waits for the running generation's subscribers to go.
 PATIENCE_SECONDS = 1.0
 _POLL_SECONDS = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class _Send:
+    user_id: str
+    conversation_id: str
+    draft: Draft
+    options: Options
+    sink: Sink
+    one_attempt: bool
 
 
 class SendPolicy:
@@ -63,6 +75,7 @@ class SendPolicy:
         title: str | None,
         options: Options,
         idempotency: IdempotencyKey | None,
+        sink: Sink,
         one_attempt: bool,
     ) -> Subscription:
         """Keep the message (None: regenerate), begin its generation, and subscribe to it.
@@ -81,14 +94,15 @@ class SendPolicy:
             trace_id=trace_id_var.get(),
             idempotency=idempotency,
         )
+        send = _Send(user_id, conversation_id, draft, options, sink, one_attempt)
         deadline = self._clock() + PATIENCE_SECONDS
         first_found: str | None = None
         while True:
-            accepted = await self._accept(user_id, conversation_id, draft, options, one_attempt)
+            accepted = await self._accept(send)
             if isinstance(accepted, Subscription):
                 return accepted
             if isinstance(accepted, Repeat):
-                return await self._joins.repeat(accepted.message_id, one_attempt=one_attempt)
+                return await self._joins.repeat(accepted.message_id, sink, one_attempt=one_attempt)
             if first_found not in (None, accepted.message_id):
                 # Another send was faster: its generation is not the one to be stopped.
                 raise ConversationBusy(accepted.message_id)
@@ -97,40 +111,24 @@ class SendPolicy:
                 await self._until_unsubscribed(conversation_id, first_found, deadline)
             await self._stops.halt(first_found)
 
-    async def _accept(
-        self,
-        user_id: str,
-        conversation_id: str,
-        draft: Draft,
-        options: Options,
-        one_attempt: bool,
-    ) -> Subscription | Busy | Repeat:
+    async def _accept(self, send: _Send) -> Subscription | Busy | Repeat:
         """Begin the generation in a task that outlives the request: a COMMIT is not cancelled."""
         if self._registry.is_draining:
             raise Draining
-        accepting = self._registry.own_send(
-            self._begin(user_id, conversation_id, draft, options, one_attempt)
-        )
+        accepting = self._registry.own_send(self._begin(send))
         try:
             return await asyncio.shield(accepting)
         except asyncio.CancelledError:
             accepting.add_done_callback(_close_subscription)
             raise
 
-    async def _begin(
-        self,
-        user_id: str,
-        conversation_id: str,
-        draft: Draft,
-        options: Options,
-        one_attempt: bool,
-    ) -> Subscription | Busy | Repeat:
+    async def _begin(self, send: _Send) -> Subscription | Busy | Repeat:
         async with self._db.transaction() as connection:
             begun = await db_sends.begin(
                 connection,
-                user_id,
-                conversation_id,
-                draft,
+                send.user_id,
+                send.conversation_id,
+                send.draft,
                 process=self._registry.process,
                 lease_seconds=self._lease_seconds,
                 quotas=self._quotas,
@@ -142,8 +140,10 @@ class SendPolicy:
             history = await self._prompts.read_history(connection, begun)
         # Nothing is awaited between the commit and the task's start: a lease of ours without a
         # task would have to expire.
-        self._writer.start(begun, self._prompts.build(history, options), options)
-        return self._subscriptions.open(begun.message_id, begun.attempt, one_attempt=one_attempt)
+        self._writer.start(begun, self._prompts.build(history, send.options), send.options)
+        return self._subscriptions.open(
+            begun.message_id, begun.attempt, sink=send.sink, one_attempt=send.one_attempt
+        )
 
     async def _until_unsubscribed(
         self, conversation_id: str, message_id: str, deadline: float

@@ -1,44 +1,39 @@
-"""One client's way through an answer, wherever it is written."""
+"""One client's reading of one generation, whichever process runs it."""
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from enum import Enum
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
+from functools import partial
 
 from chat_api import sse
-from chat_api.db import generations as db_generations
 from chat_api.db.database import Database
-from chat_api.db.event_log import Page
-from chat_api.errors import inference_failure
-from chat_api.generation import events
-from chat_api.generation.event_log import Follower
+from chat_api.generation.event_log import Follower, Place, Reading, SharedPage, Then
+from chat_api.generation.registry import Registry
 from chat_api.generation.running import RunningGeneration
+from chat_api.generation.sink import Sink
+from chat_api.generation.stored import stored_frames
+from chat_api.telemetry import log
 
-_FULL_PAGE = 100
-
-
-class _Then(Enum):
-    """What follows a page of the log."""
-
-    MORE = "more"
-    END = "end"
-    STORED = "stored"  # the answer has ended, and the rest of its events is gone
+# How much of a generation that is sent as it was saved is sent at once.
+_SLICE_BYTES = 65_536
 
 
 class Subscription:
-    """Delivers an answer's events from a place on, each once and in order, until its end.
+    """Writes a generation's events to a sink, from a cursor on, each once and in order.
 
-    Events come from the memory of the process that writes the answer where this is it and they are
-    still there, else from the log. With `one_attempt` (the response to a POST) an answer that
-    begins again ends the reading without `done`; otherwise the client is told `reset`. With
-    `only_stored` an ended answer is told as it was saved, whatever the log has.
+    Events come from the memory of the process that runs the generation where this is it and they
+    are still there, else from the log. With `one_attempt` (the response to a POST) the subscription
+    ends without `done` where a later attempt begins; otherwise the client is sent `reset`. With
+    `only_stored` a generation that has ended is sent as it was saved, whatever the log has.
     """
 
     def __init__(
         self,
         db: Database,
         follower: Follower,
-        running: Mapping[str, RunningGeneration],
+        registry: Registry,
+        sink: Sink,
         message_id: str,
         *,
         attempt: int,
@@ -46,218 +41,198 @@ class Subscription:
         one_attempt: bool,
         only_stored: bool = False,
         on_close: Callable[["Subscription"], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._db = db
         self._follower = follower
-        self._running = running
+        self._registry = registry
+        self._sink = sink
         self.message_id = message_id
         self._attempt = attempt
         self._number = number
         self._one_attempt = one_attempt
         self._only_stored = only_stored
         self._on_close = on_close
-        self._answer: RunningGeneration | None = None
-        self._page: Page | None = None
+        self._clock = clock
+        self._running: RunningGeneration | None = None
+        self._page: SharedPage | None = None
         self._alarm: asyncio.Future[None] | None = None
         self._leaving = False
         self._beat = False
         self._urgent = True
-        self.last_sent = time.monotonic()
-        # Sends bytes at once, where the connection takes them: True if it did.
-        self.write: Callable[[bytes], bool] | None = None
-        # Set by whoever sends: since when it has been waiting for the client to take bytes.
-        self.sending_since: float | None = None
-        self.drop: Callable[[], None] = self.leave
-        # Called once the reading has ended.
-        self.at_end: Callable[[], None] | None = None
+        self._last_sent = clock()
 
     @property
-    def place(self) -> tuple[str, int, int]:
+    def place(self) -> Place:
+        """Message id, attempt, and the number of the last event that was sent."""
         return self.message_id, self._attempt, self._number
 
     @property
     def is_local(self) -> bool:
-        """Whether it reads, or has read, what this process writes."""
-        return self._answer is not None
+        """Whether it reads, or has read, what this process runs."""
+        return self._running is not None
 
     # --- what wakes it ---
 
     def wake(self) -> None:
+        """Look again for something to send."""
         if self._alarm is not None and not self._alarm.done():
             self._alarm.set_result(None)
 
     def show(self, frames: bytes, first: int, last: int) -> None:
-        """Send new events in the moment they are there: the end of the hot path.
+        """Write new events at once: step 4 of the hot path (docs/decisions/0008).
 
-        Only where nothing else is to be sent before them, and nobody has to wait for the
-        connection; else `chunks` sees to it.
+        Only where nothing else is to be sent before them, and the sink takes them without waiting;
+        otherwise `run` is woken, and sends them.
         """
         if (
-            self.write is not None
-            and self._number == first - 1
+            self._number == first - 1
             and self._alarm is not None
             and not self._alarm.done()
-            and self.write(frames)
+            and self._sink.try_write(frames)
         ):
             self._number = last
-            self.last_sent = time.monotonic()
+            self._last_sent = self._clock()
         else:
             self.wake()
 
-    def take(self, page: Page) -> None:
+    def take(self, page: SharedPage) -> None:
+        """Send what the log has for this place."""
         self._page = page
         self.wake()
 
+    def look_at_clock(
+        self, now: float, *, heartbeat_seconds: float, slow_reader_seconds: float
+    ) -> None:
+        """Send a heartbeat after a silence; drop a client that takes nothing."""
+        blocked_since = self._sink.blocked_since
+        if blocked_since is not None:
+            if now - blocked_since > slow_reader_seconds:
+                log.info("slow_subscription_dropped", message_id=self.message_id)
+                self._sink.abort()
+        elif now - self._last_sent > heartbeat_seconds:
+            self._beat = True
+            self.wake()
+
     def leave(self) -> None:
-        """End the reading at the next event: the client has gone, or is to reconnect."""
+        """End before the next event: the client has gone, or is to reconnect."""
         self._leaving = True
         self.wake()
 
-    def beat(self) -> None:
-        """Send a heartbeat."""
-        self._beat = True
-        self.wake()
-
-    def close(self) -> None:
-        """Must be called when the reading has ended, however it did."""
-        if self._answer is not None:
-            self._answer.readers.discard(self)
-        self._follower.forget(self)
-        self._on_close(self)
-        if self.at_end is not None:
-            self.at_end()
-
-    async def _sleep(self) -> None:
-        self._alarm = asyncio.get_running_loop().create_future()
-        await self._alarm
-        self._alarm = None
+    def send_away(self) -> None:
+        """End now, also where the client takes nothing: the process exits."""
+        if self._sink.blocked_since is None:
+            self.leave()
+        else:
+            self._sink.abort()
 
     # --- the reading ---
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """Event-stream bytes; the end of the iteration is the end of the response."""
+    async def run(self) -> None:
+        """Write to the sink until the generation ends, or the client is to go or has gone."""
+        async with aclosing(self._chunks()) as chunks:
+            async for chunk in chunks:
+                await self._sink.write(chunk)
+                self._last_sent = self._clock()
+
+    def close(self) -> None:
+        """Must be called when the subscription has ended, however it did."""
+        if self._running is not None:
+            self._running.subscribers.discard(self)
+        self._follower.forget(self)
+        self._on_close(self)
+
+    async def _chunks(self) -> AsyncGenerator[bytes]:
         yield sse.RETRY
         if self._only_stored:
-            stored = await self._stored()
-            if stored:
-                yield stored
+            async for piece in self._stored():
+                yield piece
             return
         while not self._leaving:
             if self._beat:
                 self._beat = False
                 yield sse.HEARTBEAT
                 continue
-            answer = self._local()
-            chunk = None if answer is None else answer.after(self._number)
-            if answer is None or chunk is None:
+            running = self._local()
+            chunk = None if running is None else running.after(self._number)
+            if running is None or chunk is None:
                 page = await self._next_page()
                 if page is None:
                     continue
-                frames, then = self._read_page(page)
-                if frames:
-                    yield frames
-                if then is _Then.STORED:
-                    stored = await self._stored()
-                    if stored:
-                        yield stored
-                if then is not _Then.MORE:
+                reading = self._read(page)
+                if reading.frames:
+                    yield reading.frames
+                if reading.then is Then.STORED:
+                    async for piece in self._stored():
+                        yield piece
+                if reading.then is not Then.MORE:
                     return
-            elif chunk:
-                self._number = answer.last_event
-                yield chunk
-            elif not answer.closed:
+            elif chunk[0]:
+                frames, self._number = chunk
+                yield frames
+                if self._number < running.last_event:
+                    await asyncio.sleep(0)  # a sink that takes everything waits for nothing
+            elif not running.closed:
                 await self._sleep()
-            elif answer.saved and self._number > answer.last_event:
-                # A cursor from the future: only the saved answer can help.
-                self._answer = None
-                answer.readers.discard(self)
+            elif running.saved and self._number > running.last_event:
+                # The cursor is ahead of all events: only what was saved can help.
+                self._running = None
+                running.subscribers.discard(self)
             else:
                 return
 
-    def _local(self) -> RunningGeneration | None:
-        """The answer in this process's memory, where it has this reader's attempt."""
-        if self._answer is None:
-            answer = self._running.get(self.message_id)
-            if answer is not None and answer.attempt == self._attempt:
-                answer.readers.add(self)
-                self._answer = answer
-        if self._answer is not None and self._answer.rewritten and self._one_attempt:
-            # Its `snapshot` is nothing for the response to a POST: `_read_page` sees to that.
-            self._answer.readers.discard(self)
-            return None
-        return self._answer
+    async def _sleep(self) -> None:
+        self._alarm = asyncio.get_running_loop().create_future()
+        await self._alarm
+        self._alarm = None
 
-    async def _next_page(self) -> Page | None:
-        """What the log has for this place; None where something else woke the reader."""
+    def _local(self) -> RunningGeneration | None:
+        """Return the generation in memory, where this process runs the attempt that is read."""
+        if self._running is None:
+            running = self._registry.running.get(self.message_id)
+            if running is not None and running.attempt == self._attempt:
+                running.subscribers.add(self)
+                self._running = running
+        if self._running is not None and self._running.rewritten and self._one_attempt:
+            # The response to a POST never contains its `snapshot`: the log's page says what does.
+            self._running.subscribers.discard(self)
+            return None
+        return self._running
+
+    async def _next_page(self) -> SharedPage | None:
+        """Return what the log has for this place; None where something else woke `run`."""
         self._follower.ask(self, urgent=self._urgent)
         await self._sleep()
         self._follower.forget(self)
         page, self._page = self._page, None
         return page
 
-    def _read_page(self, page: Page) -> tuple[bytes, _Then]:
-        """A page's frames, and how it goes on."""
-        if page.gone:
-            return b"", _Then.END
-        frames: list[bytes] = []
-        if page.attempt != self._attempt:
-            if self._one_attempt:
-                return b"", _Then.END
-            if self._answer is not None:
-                self._answer.readers.discard(self)
-                self._answer = None
-            self._attempt, self._number = page.attempt, 0
-            frames.append(self._frame(0, events.reset(page.attempt)))
-        for event in events.unpack(page.rows, self._number):
-            if page.last_event is not None and event.number > page.last_event:
-                break
-            data = event.data
-            if self._one_attempt and (content := events.snapshot_content(data)) is not None:
-                if self._number > 0:
-                    return b"".join(frames), _Then.END
-                data = events.token(content)
-            frames.append(self._frame(event.number, data))
-            self._number = event.number
-        # A full page that brought something has a successor. At a hole nothing is to be hurried.
-        self._urgent = bool(frames) and len(page.rows) >= _FULL_PAGE
-        if page.ended and self._number == page.last_event:
-            return b"".join(frames), _Then.END
-        if page.ended and not frames:
-            return b"", _Then.STORED
-        return b"".join(frames), _Then.MORE
+    def _read(self, page: SharedPage) -> Reading:
+        """Return what a page says, and go on to the place after it."""
+        reading = page.read(one_attempt=self._one_attempt)
+        if reading.attempt != self._attempt and self._running is not None:
+            self._running.subscribers.discard(self)
+            self._running = None
+        self._attempt, self._number = reading.attempt, reading.number
+        self._urgent = reading.urgent
+        return reading
 
-    def _frame(self, number: int, data: bytes) -> bytes:
-        return sse.encode(events.event_id(self.message_id, self._attempt, number), data)
-
-    async def _stored(self) -> bytes | None:
-        """The ended answer from the database, where its events are gone."""
-        begun = await db_generations.read_generation(self._db, self.message_id)
-        if begun is None or begun.last_event is None or begun.done is None:
-            return None
-        content = await db_generations.read_content(self._db, self.message_id)
-        if content is None and not begun.undone:
-            return None  # replaced, and its log swept, in this moment: no end without the text
-        frames: list[bytes] = []
-        last = begun.last_event - 1
-        failure: bytes | None = None
-        if begun.error is not None:
-            failure = self._frame(
-                last, events.error(begun.error, inference_failure(begun.error).detail)
-            )
-            last -= 1
-        if self._one_attempt:
-            if self._number > 0:
-                return None
-            if self._number < 0:
-                start = events.start(
-                    begun.conversation_id, begun.message_id, begun.question_id, begun.attempt
-                )
-                frames.append(self._frame(0, start))
-            if content:
-                frames.append(self._frame(last, events.token(content)))
-        elif content is not None:
-            frames.append(self._frame(last, events.snapshot(content)))
-        if failure is not None:
-            frames.append(failure)
-        frames.append(self._frame(begun.last_event, begun.done.encode()))
-        return b"".join(frames)
+    async def _stored(self) -> AsyncIterator[bytes]:
+        """Yield the generation as it was saved; those that send the same share the bytes."""
+        key = (self.message_id, self._one_attempt, (self._number > 0) - (self._number < 0))
+        stored = self._follower.share(
+            key,
+            partial(
+                stored_frames,
+                self._db,
+                self.message_id,
+                self._number,
+                one_attempt=self._one_attempt,
+            ),
+        )
+        frames = await stored.frames() or b""
+        for at in range(0, len(frames), _SLICE_BYTES):
+            if self._leaving:
+                return
+            yield frames[at : at + _SLICE_BYTES]
+            await asyncio.sleep(0)

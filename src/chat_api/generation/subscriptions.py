@@ -11,8 +11,8 @@ from chat_api.db.database import Database
 from chat_api.errors import DatabaseUnavailable
 from chat_api.generation.event_log import Follower
 from chat_api.generation.registry import Registry
+from chat_api.generation.sink import Sink
 from chat_api.generation.subscription import Subscription
-from chat_api.telemetry import log
 
 
 class Subscriptions:
@@ -57,6 +57,7 @@ class Subscriptions:
         attempt: int,
         number: int = -1,
         *,
+        sink: Sink,
         one_attempt: bool,
         only_stored: bool = False,
     ) -> Subscription:
@@ -64,13 +65,15 @@ class Subscriptions:
         subscription = Subscription(
             self._db,
             self._follower,
-            self._registry.running,
+            self._registry,
+            sink,
             message_id,
             attempt=attempt,
             number=number,
             one_attempt=one_attempt,
             only_stored=only_stored,
             on_close=self._closed,
+            clock=self._clock,
         )
         self._open.add(subscription)
         self._by_message[message_id] += 1
@@ -82,12 +85,18 @@ class Subscriptions:
         attempt: int,
         number: int = -1,
         *,
+        sink: Sink,
         one_attempt: bool = False,
         only_stored: bool = False,
     ) -> Subscription:
         """Return a subscription that the other processes know of. Raise DatabaseUnavailable."""
         subscription = self.open(
-            message_id, attempt, number, one_attempt=one_attempt, only_stored=only_stored
+            message_id,
+            attempt,
+            number,
+            sink=sink,
+            one_attempt=one_attempt,
+            only_stored=only_stored,
         )
         try:
             await db_leases.subscribe(
@@ -121,16 +130,15 @@ class Subscriptions:
                 # A new subscription's row may have been deleted with the old one's.
                 await db_leases.subscribe(self._db, process, [message_id], self._lease_seconds)
 
-    def watch_clocks(self) -> None:
-        """Send heartbeats where it is silent, and drop clients that take nothing."""
+    def look_at_clocks(self) -> None:
+        """Send heartbeats after a silence, and drop clients that take nothing."""
         now = self._clock()
         for subscription in list(self._open):
-            if subscription.sending_since is not None:
-                if now - subscription.sending_since > self._slow_reader_seconds:
-                    log.info("slow_subscription_dropped", message_id=subscription.message_id)
-                    subscription.drop()
-            elif now - subscription.last_sent > self._heartbeat_seconds:
-                subscription.beat()
+            subscription.look_at_clock(
+                now,
+                heartbeat_seconds=self._heartbeat_seconds,
+                slow_reader_seconds=self._slow_reader_seconds,
+            )
 
     def send_away_followers(self) -> None:
         """End subscriptions to what other processes run: clients can read it there as well."""
@@ -141,7 +149,4 @@ class Subscriptions:
     def send_away(self) -> None:
         """End every subscription; clients reconnect elsewhere with their last event's id."""
         for subscription in list(self._open):
-            if subscription.sending_since is None:
-                subscription.leave()
-            else:
-                subscription.drop()  # its client takes nothing, and would hold up the exit
+            subscription.send_away()

@@ -147,11 +147,14 @@ class GenerationWriter:
         They are told nothing where the generation belongs to another process by now.
         """
         generation.ending = True
+        before_done = b""
         if failure is not None:
-            generation.publish(events.error(failure.code, failure.detail))
+            before_done = events.error(failure.code, failure.detail) + b"\n"
+            generation.publish(before_done[:-1])
             if await self._keep_longer_text(generation):
                 status = "interrupted"
-        ending = self._ending(generation, status, failure)
+                before_done += b"\n"
+        ending = self._ending(generation, status, failure, before_done)
         outcome = await self._save(generation, ending)
         if outcome is not Outcome.SAVED:
             log.warning(
@@ -186,7 +189,11 @@ class GenerationWriter:
         return True
 
     def _ending(
-        self, generation: RunningGeneration, status: str, failure: ApiError | None
+        self,
+        generation: RunningGeneration,
+        status: str,
+        failure: ApiError | None,
+        before_done: bytes,
     ) -> Ending:
         lease, written = generation.lease, generation.written
         took_ms = max(1, round((self._clock() - generation.began) * 1000))
@@ -206,6 +213,7 @@ class GenerationWriter:
                 kept_message_id=lease.replaces if undone else None,
             ).decode(),
             last_event=generation.last_event + 1,
+            before_done=before_done.decode(),
         )
 
     async def _save(self, generation: RunningGeneration, ending: Ending) -> Outcome:

@@ -39,6 +39,8 @@ LOCK TABLE generations, answer_log, listeners IN ACCESS EXCLUSIVE MODE;
 
 -- Whether a regeneration ended without replacing the old message.
 ALTER TABLE generations ADD COLUMN undone boolean;
+-- The events between the text and `done`, a line each; an empty line is a `snapshot`.
+ALTER TABLE generations ADD COLUMN before_done text;
 
 ALTER TABLE answer_log RENAME TO event_log;
 ALTER INDEX answer_log_pkey RENAME TO event_log_pkey;
@@ -83,6 +85,7 @@ ALTER TABLE subscriptions RENAME TO listeners;
 ALTER TABLE event_log DROP COLUMN is_snapshot;
 ALTER INDEX event_log_pkey RENAME TO answer_log_pkey;
 ALTER TABLE event_log RENAME TO answer_log;
+ALTER TABLE generations DROP COLUMN before_done;
 ALTER TABLE generations DROP COLUMN undone;
 """
 

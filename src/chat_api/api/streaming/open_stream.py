@@ -1,13 +1,14 @@
-"""An open event stream: its place among the user's, and whether its token still stands."""
+"""An open event stream: its place among the user's, and whether its token is still valid."""
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import Depends, Request
 
 from chat_api.api.services import CurrentUser, ServicesOf
+from chat_api.api.streaming.accounting import OpenStreams
 from chat_api.auth import Authenticator, User, Validation
 from chat_api.errors import AuthUnavailable, NotAuthenticated
 from chat_api.generation.subscription import Subscription
@@ -18,51 +19,52 @@ _ASK_AGAIN_SECONDS = 5.0
 
 
 class OpenStream:
-    """Ends a reading when the token that it was opened with is no longer valid.
+    """A place among a user's open streams, and whether the stream's token is still valid.
 
     What the auth service said is trusted here for no longer than anywhere else: then it is asked
-    again, and the stream of a token that is refused closes without `done`; its reader comes back
+    again, and the stream of a token that is refused closes without `done`; its client reconnects
     and is told why. While the auth service cannot answer, the stream goes on until the token's own
-    end. Nothing of this happens per event: there is one timer a stream.
-
-    The token is kept for that as long as the reading lasts, and no longer. `on_close` is called
-    once, at its end.
+    end. Nothing of this happens per event: there is one timer per stream. The token is kept until
+    `close`, and no longer.
     """
 
     def __init__(
         self,
+        open_streams: OpenStreams,
         authenticator: Authenticator,
         authorization: str | None,
         user: User,
-        on_close: Callable[[], None],
     ) -> None:
+        """Take the place. Raise TooManyStreams."""
+        open_streams.enter(user.id)
         self.refused = False
-        """Whether the token is why the reading ended."""
-        self._on_close = on_close
+        """Whether the token is why the subscription ended."""
+        self._open_streams = open_streams
         self._is_open = True
         self._authenticator = authenticator
         self._authorization = authorization
         self._user = user
-        self._reader: Subscription | None = None
+        self._subscription: Subscription | None = None
         self._expires = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
 
-    def follow(self, reader: Subscription) -> None:
-        """Watch over this reading from now on; its end is the stream's."""
-        self._reader = reader
-        reader.at_end = self.close
+    def follow(self, subscription: Subscription) -> None:
+        """Keep the place for a subscription, and end it when the token is refused."""
+        self._subscription = subscription
         self._look()
 
     @property
     def follows(self) -> bool:
-        return self._reader is not None
+        """Whether a subscription needs the place."""
+        return self._subscription is not None
 
     def close(self) -> None:
+        """Give the place back."""
         if not self._is_open:
             return
         self._is_open = False
-        self._on_close()
+        self._open_streams.leave(self._user.id)
         if self._timer is not None:
             self._timer.cancel()
         if self._task is not None:
@@ -106,25 +108,24 @@ class OpenStream:
 
     def _refuse(self) -> None:
         self.refused = True
-        if self._reader is not None:
-            log.info("stream_token_refused", message_id=self._reader.message_id)
-            self._reader.leave()
+        if self._subscription is not None:
+            log.info("stream_token_refused", message_id=self._subscription.message_id)
+            self._subscription.leave()
 
 
 async def open_stream(
     request: Request, services: ServicesOf, user: CurrentUser
 ) -> AsyncIterator[OpenStream]:
-    """A place among the user's open streams. Raises TooManyStreams.
+    """Take a place among the user's open streams. Raise TooManyStreams.
 
-    It is given back when the reading ends that it follows, which is later than the request's own
-    end; where it follows none, at that.
+    Where a subscription needs the place, it is given back with the end of that, which is later than
+    the end of the request; otherwise with the request.
     """
-    services.open_streams.enter(user.id)
     stream = OpenStream(
+        services.open_streams,
         services.authenticator,
         request.headers.get("authorization"),
         user,
-        lambda: services.open_streams.leave(user.id),
     )
     try:
         yield stream

@@ -1,0 +1,110 @@
+"""Event streams as responses."""
+
+import asyncio
+
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from chat_api import sse
+from chat_api.api.streaming.connection import (
+    CONNECTION,
+    Connection,
+    ServerConnection,
+    until_gone,
+)
+from chat_api.api.streaming.open_stream import OpenStream
+from chat_api.errors import ApiError
+from chat_api.generation.subscription import Subscription
+from chat_api.telemetry import OPEN_STREAMS, log
+
+
+class EventStream(Response):
+    """Sends a subscription's events until it ends or the client goes away.
+
+    The response begins where it was made, and goes on in `LongResponses`: the frames and objects of
+    the application, which are most of what an open stream would hold in memory, are gone by then.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(self, subscription: Subscription, stream: OpenStream) -> None:
+        self._subscription = subscription
+        self._stream = stream
+        self.status_code = 200
+        self.background = None
+        # Not `init_headers`: it would add a content-length.
+        self.raw_headers = [(name.encode(), value.encode()) for name, value in sse.HEADERS.items()]
+
+    async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
+        connection: Connection = scope[CONNECTION]
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        except BaseException:
+            self.close()
+            raise
+        connection.stream = self
+
+    async def send_events(self, connection: Connection) -> None:
+        """Send the body, and close."""
+        OPEN_STREAMS.inc()
+        connection.open(self._subscription.leave)
+        try:
+            try:
+                await self._subscription.run()
+            except ApiError as error:
+                # Too late for a status. Without `done`, the client knows that it may reconnect.
+                log.warning("stream_ended_early", error=error.code)
+            await connection.finish()
+        except asyncio.CancelledError:
+            if not connection.is_aborted:
+                raise
+        finally:
+            OPEN_STREAMS.dec()
+            connection.close()
+            self.close()
+
+    def close(self) -> None:
+        """End the subscription, and give the stream's place back."""
+        self._subscription.close()
+        self._stream.close()
+
+
+async def run_to_end(subscription: Subscription, stream: OpenStream, receive: Receive) -> None:
+    """Run a subscription for a client that wants only the result."""
+    watch = asyncio.create_task(until_gone(receive, subscription.leave), name="watch-client")
+    try:
+        await subscription.run()
+    finally:
+        watch.cancel()
+        subscription.close()
+        stream.close()
+
+
+class LongResponses:
+    """Lets an event stream go on when the application has returned.
+
+    The outermost middleware. Our server has one around the application for each request, which
+    leaves nothing to this one. What goes on is given the server's own `receive` and `send`.
+    """
+
+    def __init__(self, app: ASGIApp, server: ServerConnection | None = None) -> None:
+        self._app = app
+        self._server = server
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or CONNECTION in scope:
+            await self._app(scope, receive, send)
+            return
+        connection = scope[CONNECTION] = Connection(receive, send, self._server)
+        asked_for = set(scope)
+        try:
+            await self._app(scope, receive, send)
+        except BaseException:
+            if connection.stream is not None:
+                connection.stream.close()
+            raise
+        if connection.stream is not None:
+            for left_behind in set(scope) - asked_for:
+                del scope[left_behind]
+            scope["headers"] = []
+            await connection.stream.send_events(connection)
