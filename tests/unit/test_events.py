@@ -101,7 +101,12 @@ def test_events_are_those_of_the_contract() -> None:
         "status": "complete",
         "token_count": 3,
         "inference_time_ms": 4,
+        "model_tag": "default",
+        "finish_reason": None,
+        "usage": None,
     }
+    assert json.loads(events.reasoning("x")) == {"reasoning": "x"}
+    assert json.loads(events.snapshot("x", "y")) == {"snapshot": {"content": "x", "reasoning": "y"}}
 
 
 def test_rows_are_read_from_the_place_on() -> None:

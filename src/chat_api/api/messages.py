@@ -18,10 +18,18 @@ from chat_api.api.streaming.response import EventStream, run_to_end
 from chat_api.auth import User
 from chat_api.db import queries
 from chat_api.db.sends import IdempotencyKey
-from chat_api.errors import BadRequest, NotAuthenticated, NotFound, Superseded, inference_failure
+from chat_api.errors import (
+    BadRequest,
+    Invalid,
+    NotAuthenticated,
+    NotFound,
+    Superseded,
+    inference_failure,
+)
 from chat_api.generation.events import Cursor
 from chat_api.generation.options import Options
 from chat_api.generation.sink import Discard
+from chat_api.telemetry import trace_id_var
 
 router = APIRouter(prefix="/api/conversations/{conversation_id}", tags=["messages"])
 
@@ -41,7 +49,8 @@ _EXAMPLE = (
     '"user_message_id":"…","attempt":1}}\n\n'
     'id: 0a3a3e1fb0a1.1.1\ndata: {"token":"Paris","gpu":0}\n\n'
     'id: 0a3a3e1fb0a1.1.2\ndata: {"done":true,"message_id":"…","status":"complete",'
-    '"token_count":1,"inference_time_ms":312}\n\n'
+    '"token_count":1,"inference_time_ms":312,"model_tag":"default","finish_reason":"stop",'
+    '"usage":{"input_tokens":14,"output_tokens":1}}\n\n'
 )
 _ANSWER: dict[int | str, dict[str, Any]] = {
     200: {
@@ -113,6 +122,10 @@ async def _answer(
     *,
     content: str | None,
 ) -> Response:
+    if body.model_tag is not None and not await services.engines.knows(
+        body.model_tag, trace_id_var.get()
+    ):
+        raise Invalid([("model_tag", "is no model of this service's engines")])
     only_result = _wants_json(request.headers.get("accept", ""))
     subscription = await services.sends.send(
         user.id,
@@ -125,7 +138,11 @@ async def _answer(
             top_k=body.top_k,
             thinking_mode=body.thinking_mode is True,
             force_web_search=body.force_web_search,
+            top_p=body.top_p,
+            stop=body.stop,
+            response_format=body.response_format,
         ),
+        model_tag=body.model_tag,
         idempotency=_idempotency(request, idempotency_key, body),
         sink=Discard() if only_result else connection_of(request),
         one_attempt=not only_result,

@@ -27,6 +27,8 @@ class Lease:
     options: str  # JSON
     trace_id: str
     replaces: str | None
+    model_tag: str = "default"
+    """The model that was asked for, or that has begun to write."""
     stop_requested: bool = False
 
 
@@ -47,7 +49,9 @@ class Turn:
 
 # Read the newest messages up to a question that are not blank, and the end of longer ones.
 _READ_HISTORY = """
-SELECT role, right(content, $4) AS content FROM messages
+SELECT role, right(content, $4) AS content, input_tokens, output_tokens,
+    coalesce(octet_length(reasoning), 0) AS reasoning_bytes
+FROM messages
 WHERE conversation_id = $1 AND replaces IS NULL AND content ~ '[^[:space:]]'
     AND position <= (SELECT position FROM messages WHERE id = $2)
 ORDER BY position DESC LIMIT $3
@@ -62,7 +66,7 @@ async def read_history(
     Blank ones are left out; of a longer one, its last `chars` characters are read.
     """
     rows = await connection.fetch(_READ_HISTORY, conversation_id, question_id, limit, chars)
-    return [Turn(row["role"], row["content"]) for row in reversed(rows)]
+    return [Turn(**dict(row)) for row in reversed(rows)]
 
 
 # --- the end -------------------------------------------------------------------------------------
@@ -77,6 +81,11 @@ class Ending:
     token_count: int
     inference_time_ms: int
     error: str | None
+    model_tag: str
+    reasoning: str | None
+    finish_reason: str | None
+    input_tokens: int | None
+    output_tokens: int | None
     undone: bool  # a regeneration that leaves the old message in place
     done: str  # the final event's JSON
     last_event: int
@@ -142,6 +151,12 @@ async def end(connection: Connection, lease: Lease, ending: Ending, tail: LogRow
         ending.content,
         ending.token_count,
         ending.inference_time_ms,
+        ending.model_tag,
+        ending.reasoning,
+        ending.finish_reason,
+        ending.input_tokens,
+        ending.output_tokens,
+        ending.error,
     )
     return Outcome.SAVED
 
@@ -175,7 +190,8 @@ _DELETE_MESSAGE = "DELETE FROM messages WHERE id = $1"
 # Give the message its text; from here on a regeneration is shown.
 _END_MESSAGE = """
 UPDATE messages SET status = $2, content = $3, token_count = $4, inference_time_ms = $5,
-    replaces = NULL
+    replaces = NULL, model_tag = $6, reasoning = $7, finish_reason = $8, input_tokens = $9,
+    output_tokens = $10, error = $11
 WHERE id = $1
 """
 
@@ -262,7 +278,10 @@ async def message_exists(db: Database, message_id: str) -> bool:
     return row is not None
 
 
-async def read_content(db: Database, message_id: str) -> str | None:
-    """Return a message's text as saved; None where there is no such message."""
-    row = await db.fetchrow("SELECT content FROM messages WHERE id = $1", message_id)
-    return None if row is None else str(row["content"])
+async def read_content(db: Database, message_id: str) -> tuple[str, str] | None:
+    """Return a message's text and reasoning as saved; None where there is no such message."""
+    row = await db.fetchrow(
+        "SELECT content, coalesce(reasoning, '') AS reasoning FROM messages WHERE id = $1",
+        message_id,
+    )
+    return None if row is None else (str(row["content"]), str(row["reasoning"]))

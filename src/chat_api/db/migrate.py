@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection as AlchemyConnection
 
 # Every revision of this code, oldest first; a test compares it with the migrations' folder.
-REVISIONS = ("0001", "0002", "0003")
+REVISIONS = ("0001", "0002", "0003", "0006")
 
 # Serialises migrations of several replicas that start at once. Any constant will do.
 _ADVISORY_LOCK = 0x73616D6F7361

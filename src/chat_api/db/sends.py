@@ -50,6 +50,7 @@ class Draft:
     options: str  # JSON
     trace_id: str
     idempotency: IdempotencyKey | None = None
+    model_tag: str | None = None  # None is the conversation's
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +107,13 @@ async def begin(
         return busy
     last = await _count_message(connection, user_id, conversation_id, quotas, draft)
     place = _place(last, draft)
+    model_tag = draft.model_tag or conversation["model_tag"]
     is_within_quota = await connection.fetchval(
         _INSERT,
         draft.message_id,
         conversation_id,
         place.position,
-        conversation["model_tag"],
+        model_tag,
         place.replaces,
         place.question_id,
         draft.options,
@@ -136,6 +138,7 @@ async def begin(
         options=draft.options,
         trace_id=draft.trace_id,
         replaces=place.replaces,
+        model_tag=model_tag,
     )
 
 

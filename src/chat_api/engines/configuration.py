@@ -86,8 +86,9 @@ def _read_file(settings: Settings, environment: Mapping[str, str]) -> tuple[Conf
         raise SettingsError(f"ENGINES_FILE: {path} is not UTF-8.") from None
     except tomllib.TOMLDecodeError as error:
         found = _PLACE.fullmatch(str(error))
-        where, why = (f"line {found[2]}", found[1]) if found else ("its end", str(error))
-        raise SettingsError(f"ENGINES_FILE: {path}, {where}: {why}.") from None
+        why = found[1] if found else str(error).removesuffix(" (at end of document)")
+        line = found[2] if found else max(1, len(text.splitlines()))
+        raise SettingsError(f"ENGINES_FILE: {path}, line {line}: {why}.") from None
     return _Reader(path, text, settings, environment).read(document)
 
 

@@ -7,12 +7,13 @@ id, which are random), so that a cursor of another answer is recognised as such.
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import orjson
 
 from chat_api import sse
 from chat_api.db.event_log import LogRow
+from chat_api.engines.engine import Usage
 from chat_api.errors import BadRequest
 
 _CURSOR = re.compile(r"([0-9a-f]{12})\.([1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})")
@@ -72,12 +73,18 @@ def reset(attempt: int) -> bytes:
     return orjson.dumps({"reset": {"attempt": attempt}})
 
 
-def snapshot(content: str) -> bytes:
-    return orjson.dumps({"snapshot": {"content": content}})
+def snapshot(content: str, reasoning: str = "") -> bytes:
+    """The text so far, and the reasoning if there is any."""
+    document = {"content": content, "reasoning": reasoning} if reasoning else {"content": content}
+    return orjson.dumps({"snapshot": document})
 
 
 def token(text: str) -> bytes:
     return orjson.dumps({"token": text})
+
+
+def reasoning(text: str) -> bytes:
+    return orjson.dumps({"reasoning": text})
 
 
 def error(code: str, detail: str) -> bytes:
@@ -90,6 +97,10 @@ def done(
     token_count: int,
     inference_time_ms: int,
     kept_message_id: str | None = None,
+    *,
+    model_tag: str = "default",
+    finish_reason: str | None = None,
+    usage: Usage | None = None,
 ) -> bytes:
     """The last event. `kept_message_id` is the old answer that an undone regeneration leaves."""
     event: dict[str, object] = {
@@ -98,6 +109,9 @@ def done(
         "status": status,
         "token_count": token_count,
         "inference_time_ms": inference_time_ms,
+        "model_tag": model_tag,
+        "finish_reason": finish_reason,
+        "usage": None if usage is None else asdict(usage),
     }
     if kept_message_id is not None:
         event["kept_message_id"] = kept_message_id
@@ -109,6 +123,10 @@ def snapshot_content(data: bytes) -> str | None:
     if not data.startswith(_SNAPSHOT):
         return None
     return str(orjson.loads(data)["snapshot"]["content"])
+
+
+def _snapshot_reasoning(data: bytes) -> str:
+    return str(orjson.loads(data)["snapshot"].get("reasoning", ""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,18 +165,22 @@ class Written:
 
     text: str
     token_count: int
+    reasoning: str = ""
 
 
 def written(rows: Iterable[LogRow]) -> Written:
     """What one attempt's rows add up to."""
     pieces: list[str] = []
+    thoughts: list[str] = []
     count = 0
     for event in unpack(rows, -1):
         document = orjson.loads(event.data)
         if isinstance(piece := document.get("token"), str):
             pieces.append(piece)
             count += bool(piece)
+        elif isinstance(thought := document.get("reasoning"), str):
+            thoughts.append(thought)
         elif (content := snapshot_content(event.data)) is not None:
-            pieces = [content]
+            pieces, thoughts = [content], [_snapshot_reasoning(event.data)]
             count = max(count, event.number)  # it stands for the events up to its number
-    return Written("".join(pieces), count)
+    return Written("".join(pieces), count, "".join(thoughts))

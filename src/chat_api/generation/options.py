@@ -15,6 +15,9 @@ class Options:
     top_k: int | None = None
     force_web_search: bool | None = None
     thinking_mode: bool = False
+    top_p: float | None = None
+    stop: list[str] | None = None
+    response_format: dict[str, Any] | None = None
 
     def as_json(self) -> str:
         return orjson.dumps(asdict(self)).decode()

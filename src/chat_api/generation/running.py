@@ -13,6 +13,7 @@ from typing import Protocol
 from chat_api import sse
 from chat_api.db.event_log import LogRow
 from chat_api.db.generations import Lease
+from chat_api.engines.engine import Usage
 from chat_api.generation import events
 from chat_api.generation.events import Written
 
@@ -77,6 +78,10 @@ class RunningGeneration:
         self.token_count = 0
         self.chars = 0
         self.bytes = 0  # of what upstream has sent
+        self.reasoning_chars = 0
+        self.model_tag = lease.model_tag  # of the model that writes, once that is settled
+        self.finish_reason: str | None = None
+        self.usage: Usage | None = None
         self.last_event = -1
         self.logged = -1  # the last event that the log has confirmed
         self.ending = False  # being saved: the log's opinion no longer matters
@@ -93,6 +98,7 @@ class RunningGeneration:
         self._chunks: dict[int, tuple[bytes, int]] = {}  # the last ones made, by their place
         self._joined: list[str] = []
         self._pieces: list[str] = []
+        self._thoughts: list[str] = []
         self.saved = False
         self.publish(
             events.start(lease.conversation_id, lease.message_id, lease.question_id, lease.attempt)
@@ -104,7 +110,9 @@ class RunningGeneration:
         text = "".join((*self._joined, *self._pieces))
         self._joined = [text]
         self._pieces.clear()
-        return Written(text, self.token_count)
+        reasoning = "".join(self._thoughts)
+        self._thoughts = [reasoning] if reasoning else []
+        return Written(text, self.token_count, reasoning)
 
     def replace_text(self, written: Written) -> None:
         self.rewritten = True
@@ -112,6 +120,8 @@ class RunningGeneration:
         self.chars = len(written.text)
         self._joined = [written.text]
         self._pieces.clear()
+        self.reasoning_chars = len(written.reasoning)
+        self._thoughts = [written.reasoning]
         # Not every reader may be shown what follows: each is to look for itself.
         for subscriber in self.subscribers:
             subscriber.wake()
@@ -132,6 +142,14 @@ class RunningGeneration:
             if len(self._pieces) == _PIECES:
                 self._joined.append("".join(self._pieces))
                 self._pieces.clear()
+
+    def add_reasoning(self, data: bytes, reasoning: str) -> None:
+        """Number an event with a piece of reasoning, which is not text."""
+        self.add(data)
+        self.reasoning_chars += len(reasoning)
+        self._thoughts.append(reasoning)
+        if len(self._thoughts) > _PIECES * 8:
+            self._thoughts = ["".join(self._thoughts)]
 
     def show(self) -> None:
         """Give the readers what was added. Those who are up to date have it sent at once."""
@@ -226,7 +244,8 @@ class RunningGeneration:
         lines = self._lines_from(first)
         if lines is None:
             # A snapshot's row cannot hold another event.
-            text = events.snapshot(self.written.text).decode()
+            written = self.written
+            text = events.snapshot(written.text, written.reasoning).decode()
             return LogRow(self.message_id, self.attempt, first, last, text, is_snapshot=True)
         if final is not None:
             lines = [*lines, final]

@@ -74,6 +74,7 @@ class SendPolicy:
         content: str | None,
         title: str | None,
         options: Options,
+        model_tag: str | None = None,
         idempotency: IdempotencyKey | None,
         sink: Sink,
         one_attempt: bool,
@@ -93,6 +94,7 @@ class SendPolicy:
             options=options.as_json(),
             trace_id=trace_id_var.get(),
             idempotency=idempotency,
+            model_tag=model_tag,
         )
         send = _Send(user_id, conversation_id, draft, options, sink, one_attempt)
         deadline = self._clock() + PATIENCE_SECONDS

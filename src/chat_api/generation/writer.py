@@ -114,7 +114,7 @@ class GenerationWriter:
         self, generation: RunningGeneration, context: Context, options: Options
     ) -> None:
         order = Order(
-            model_tag="default",
+            model_tag=generation.model_tag,
             prompt=context,
             options=options.for_engine(),
             trace_id=generation.lease.trace_id,
@@ -124,7 +124,7 @@ class GenerationWriter:
         receiver = _Pump(
             generation, max_chars=self._max_chars, max_bytes=self._max_bytes, clock=self._clock
         )
-        await self._engines.generate(order, receiver)
+        generation.finish_reason = await self._engines.generate(order, receiver)
 
     async def close_from_log(self, lease: Lease, status: str) -> None:
         """End a generation that another process ran, with what its log holds."""
@@ -133,8 +133,8 @@ class GenerationWriter:
         with self._registered(lease) as generation:
             written = await until_available(lambda: self._longest_logged(lease.message_id))
             generation.replace_text(written)
-            if written.text:
-                generation.publish(events.snapshot(written.text))
+            if written.text or written.reasoning:
+                generation.publish(events.snapshot(written.text, written.reasoning))
             await self._end(generation, status)
 
     # --- the end ---
@@ -185,7 +185,7 @@ class GenerationWriter:
         if len(earlier.text) <= generation.chars:
             return False
         generation.replace_text(earlier)
-        generation.publish(events.snapshot(earlier.text))
+        generation.publish(events.snapshot(earlier.text, earlier.reasoning))
         return True
 
     def _ending(
@@ -198,12 +198,21 @@ class GenerationWriter:
         lease, written = generation.lease, generation.written
         took_ms = max(1, round((self._clock() - generation.began) * 1000))
         undone = lease.replaces is not None and status != "complete"
+        usage = generation.usage
+        finish_reason = generation.finish_reason
+        if isinstance(failure, EngineFailed):
+            finish_reason = failure.finish_reason
         return Ending(
             status=status,
             content=written.text,
             token_count=written.token_count,
             inference_time_ms=took_ms,
             error=None if failure is None else failure.code,
+            model_tag=generation.model_tag,
+            reasoning=written.reasoning or None,
+            finish_reason=finish_reason,
+            input_tokens=None if usage is None else usage.input_tokens,
+            output_tokens=None if usage is None else usage.output_tokens,
             undone=undone,
             done=events.done(
                 lease.message_id,
@@ -211,6 +220,9 @@ class GenerationWriter:
                 written.token_count,
                 took_ms,
                 kept_message_id=lease.replaces if undone else None,
+                model_tag=generation.model_tag,
+                finish_reason=finish_reason,
+                usage=usage,
             ).decode(),
             last_event=generation.last_event + 1,
             before_done=before_done.decode(),
@@ -258,6 +270,8 @@ class _Pump:
 
     def written_by(self, model_tag: str | None) -> None:
         """Note the model that really writes."""
+        if model_tag is not None:
+            self._generation.model_tag = model_tag
 
     def take(self, arrived: list[Event]) -> None:
         """Add the events of a packet, and show them to the subscriptions: step 2 of the hot path.
@@ -271,6 +285,14 @@ class _Pump:
                 generation.bytes += len(event.data)
                 if generation.bytes > self._max_bytes:
                     raise EngineIncomplete("The answer was cut off: its events are too large.")
+                if event.usage is not None:
+                    generation.usage = event.usage
+                    continue
+                if event.reasoning:
+                    if len(event.reasoning) > self._max_chars - generation.reasoning_chars:
+                        raise EngineIncomplete("The answer was cut off: it is too long.")
+                    generation.add_reasoning(event.data, event.reasoning)
+                    continue
                 if event.text:
                     if generation.token_count == 0:
                         FIRST_TOKEN_SECONDS.observe(generation.heard - generation.began)
