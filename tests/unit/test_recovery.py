@@ -1,5 +1,7 @@
 """When a process takes up what others left."""
 
+from typing import Any
+
 import pytest
 from tests.unit.world import World, opened
 
@@ -27,12 +29,16 @@ class Desk:
         self.world = world
         self.clock = clock
         self.taken: list[Lease] = []
+        self.given_up: list[str] = []
+        self.held: list[tuple[str, int]] = []
+        self.listened: set[str] = set()
         self.recovery = Recovery(
             world.pool,
             world.process,
-            list,
-            set,
+            lambda: self.held,
+            lambda: self.listened,
             self.taken.append,
+            self.given_up.append,
             lease_seconds=LEASE,
             log_retention_seconds=300,
         )
@@ -126,3 +132,49 @@ async def test_what_ran_out_since_the_scan_before_is_left_to_its_owner_once_more
     )
     assert await desk.scan() == []
     assert len(await desk.scan()) == 1
+
+
+@pytest.mark.case(49)
+async def test_a_stall_that_outlasts_the_leases_counts_as_a_crash(desk: Desk) -> None:
+    """Also where nobody took the answer up meanwhile, and it is handed over afterwards."""
+    lease = await desk.world.lease()
+    desk.held = [(lease.message_id, lease.attempt)]
+    for stalls, seconds in enumerate([0.0, LEASE - 0.1, LEASE + 0.1, 60.0, 60.0]):
+        desk.clock.now += seconds
+        await desk.recovery._watch_stalls()
+        row = await desk.world.generation(lease.message_id)
+        assert row["crashes"] == max(0, stalls - 1)
+        assert desk.given_up == ([lease.message_id] if stalls == 4 else [])
+    await db_leases.release(desk.world.pool, desk.held, desk.world.process)
+    (taken,) = await desk.scan()
+    assert taken.crashes == 3
+
+
+async def test_a_stall_is_not_counted_for_what_another_process_has_taken_up(desk: Desk) -> None:
+    lease = await desk.abandoned()
+    desk.held = [(lease.message_id, lease.attempt)]
+    await desk.recovery._watch_stalls()
+    await db_leases.claim_abandoned(
+        desk.world.pool, desk.world.process, LEASE, limit=1, only_released=False
+    )
+    desk.clock.now += 60
+    await desk.recovery._watch_stalls()
+    assert (await desk.world.generation(lease.message_id))["crashes"] == 1
+
+
+async def test_a_reader_that_leaves_while_leases_are_renewed_is_listened_to_no_longer(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    staying, leaving = [await desk.world.lease() for _ in range(2)]
+    desk.listened = {staying.message_id, leaving.message_id}
+    renew = db_leases.renew
+
+    async def renew_late(*arguments: Any) -> None:
+        desk.listened = {staying.message_id}
+        await db_leases.stop_listening(desk.world.pool, desk.world.process, [leaving.message_id])
+        await renew(*arguments)
+
+    monkeypatch.setattr(db_leases, "renew", renew_late)
+    await desk.recovery._renew()
+    rows = await desk.world.rows("SELECT message_id::text AS id FROM listeners")
+    assert [row["id"] for row in rows] == [staying.message_id]

@@ -6,7 +6,7 @@ another process writes, those that come late, and those that fell behind.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Hashable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Hashable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
@@ -14,8 +14,8 @@ from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
 from chat_api.db import event_log as db_event_log
-from chat_api.db.database import Database
-from chat_api.db.event_log import LogRow, Page
+from chat_api.db.database import Database, StatementRefused
+from chat_api.db.event_log import Held, LogRow, Page
 from chat_api.errors import DatabaseUnavailable
 from chat_api.generation import events
 from chat_api.generation.running import RunningGeneration, StopReason
@@ -88,14 +88,17 @@ class LogWriter:
             rows = [row for answer in running if (row := answer.unlogged()) is not None]
             small = [piece for row in rows for piece in db_event_log.pieces(row)]
             # What has piled up in an outage must not become one statement that always fails.
+            refused: set[str] = set()
             for batch in _batches(small):
-                held = await db_event_log.append_log(self._db, self._process, batch)
+                held = await self._append(batch, refused)
         except DatabaseUnavailable:
             self._failed = True
             raise
         LOG_ROWS.inc(len(rows))
-        written = {row.message_id: row.last_event for row in rows}
+        written = {row.message_id: row.last_event for row in rows if row.message_id not in refused}
         for answer in running:
+            if answer.message_id in refused:
+                answer.stop_writing(StopReason.REFUSED)
             state = held.get(answer.message_id)
             if state is not None and state.attempt == answer.attempt:
                 if answer.message_id in written:
@@ -106,6 +109,21 @@ class LogWriter:
                 # Another process has taken it, or it was deleted with its conversation.
                 log.warning("answer_lost", message_id=answer.message_id, attempt=answer.attempt)
                 answer.stop_writing(StopReason.NOT_OURS)
+
+    async def _append(self, rows: list[LogRow], refused: set[str]) -> dict[str, Held]:
+        """Write the rows; note the messages of those that the database refuses, one by one."""
+        try:
+            return await db_event_log.append_log(self._db, self._process, rows)
+        except StatementRefused:
+            if not rows:
+                raise
+        if len(rows) == 1:
+            log.error("answer_refused", message_id=rows[0].message_id)
+            refused.add(rows[0].message_id)
+            return await db_event_log.append_log(self._db, self._process, [])
+        middle = len(rows) // 2
+        held = await self._append(rows[:middle], refused)
+        return held | await self._append(rows[middle:], refused)
 
     async def compare(self, running: list[RunningGeneration]) -> None:
         """Go back to where the log really ends."""
@@ -193,6 +211,8 @@ class Waiting(Protocol):
 
     def take(self, page: SharedPage) -> None: ...
 
+    def leave(self) -> None: ...
+
 
 class Load:
     """Bytes that are read once for all readers who want them at the same time."""
@@ -257,13 +277,30 @@ class Follower:
         for reader in self._waiting:
             readers.setdefault(reader.place, []).append(reader)
         places = list(readers)
-        pages = await db_event_log.read_pages(self._db, places)
-        if sum(page.size for page in pages.values()) >= db_event_log.ROUND_BYTES:
+        pages = await self._pages(places)
+        if sum(page.size for page in pages.values() if page) >= db_event_log.ROUND_BYTES:
             self._asked.set()  # the last places were left for the next round
         for index, page in pages.items():
             place = places[index]
+            if page is None:
+                for reader in readers[place]:
+                    self._waiting.pop(reader, None)
+                    reader.leave()  # what it would read cannot be read
+                continue
             shared = SharedPage(page, place)
             for reader in readers[place]:
                 if reader in self._waiting and reader.place == place:
                     del self._waiting[reader]
                     reader.take(shared)
+
+    async def _pages(self, places: Sequence[Place], first: int = 0) -> dict[int, Page | None]:
+        """Return the pages by index, from `first` on; none for a place that cannot be read."""
+        try:
+            pages = await db_event_log.read_pages(self._db, places)
+        except StatementRefused:
+            if len(places) == 1:
+                return {first: None}
+            middle = len(places) // 2
+            found = await self._pages(places[:middle], first)
+            return found | await self._pages(places[middle:], first + middle)
+        return {first + index: page for index, page in pages.items()}

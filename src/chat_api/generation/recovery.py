@@ -22,6 +22,8 @@ _SCAN_SECONDS = 1.0
 _SWEEP_SECONDS = 30.0
 _ORPHANS_SECONDS = 3600.0
 _CLAIMED_AT_ONCE = 200
+# An answer that has ended or stopped its processes so often is given up.
+MOST_CRASHES = 3
 
 
 class Recovery:
@@ -34,6 +36,7 @@ class Recovery:
         held: Callable[[], Sequence[tuple[str, int]]],
         listened: Callable[[], AbstractSet[str]],
         take_up: Callable[[Lease], object],
+        give_up: Callable[[str], object],
         *,
         lease_seconds: float,
         log_retention_seconds: float,
@@ -43,11 +46,14 @@ class Recovery:
         self._held = held
         self._listened = listened
         self._take_up = take_up
+        self._give_up = give_up
         self._lease_seconds = lease_seconds
         self._log_retention_seconds = log_retention_seconds
         self._contact_since: float | None = None
         self._seen: datetime | None = None  # the last scan but one, by the database's clock
         self._last_scan = time.monotonic()
+        self._last_look: float | None = None
+        self._stalled: set[tuple[str, int]] = set()  # to be counted as crashed
         self.paused = False
 
     def tasks(self) -> tuple[Background, ...]:
@@ -55,6 +61,7 @@ class Recovery:
         scan_seconds = min(_SCAN_SECONDS, renew_seconds)
         sweep_seconds = min(_SWEEP_SECONDS, max(1.0, self._log_retention_seconds))
         return (
+            Background("watch-stalls", self._watch_stalls, every_seconds=renew_seconds / 2),
             Background("renew-leases", self._renew, every_seconds=renew_seconds),
             Background("recover-answers", self._scan, every_seconds=scan_seconds),
             Background("sweep", self._sweep, every_seconds=sweep_seconds),
@@ -69,6 +76,31 @@ class Recovery:
         if left := listened - self._listened():
             # Their last reader left while this was under way, which may have undone its leaving.
             await db_leases.stop_listening(self._db, self._process, list(left))
+
+    async def _watch_stalls(self) -> None:
+        """Notice that this process stood still for longer than its leases lasted.
+
+        An answer that stalls one process would stall the next. Where no other process has taken it
+        up meanwhile, which counts as a crash, this one counts it, also for a later hand-over.
+        """
+        now = time.monotonic()
+        if self._last_look is not None and now - self._last_look > self._lease_seconds:
+            log.error("process_stalled", seconds=round(now - self._last_look, 1))
+            self._stalled.update(self._held())
+        await self.count_stall()
+        self._last_look = time.monotonic()
+
+    async def count_stall(self) -> None:
+        """Count the answers of a stall that is not counted yet. Raises DatabaseUnavailable."""
+        if not self._stalled:
+            return
+        stalled = list(self._stalled)
+        crashes = await db_leases.count_stall(self._db, stalled, self._process)
+        self._stalled.difference_update(stalled)
+        for message_id, count in crashes.items():
+            if count >= MOST_CRASHES:
+                log.warning("answer_given_up", message_id=message_id, crashes=count)
+                self._give_up(message_id)
 
     async def _scan(self) -> None:
         """Claim what is abandoned.

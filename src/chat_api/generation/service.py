@@ -49,7 +49,7 @@ from chat_api.generation.background import Background
 from chat_api.generation.event_log import Follower, LogWriter
 from chat_api.generation.events import Cursor, Written
 from chat_api.generation.options import Options
-from chat_api.generation.recovery import Recovery
+from chat_api.generation.recovery import MOST_CRASHES, Recovery
 from chat_api.generation.running import RunningGeneration, StopReason
 from chat_api.generation.subscription import Subscription
 from chat_api.generation.subscriptions import Subscriptions
@@ -57,7 +57,6 @@ from chat_api.generation.writer import GenerationWriter, until_there
 from chat_api.settings import INFERENCE_MESSAGE_CHARS, Settings
 from chat_api.telemetry import log, trace_id_var
 
-MOST_CRASHES = 3
 # How long a send waits for a busy answer's listeners to go, and a stop for the answer's owner.
 PATIENCE_SECONDS = 1.0
 # When to come back after too many running answers; nobody knows when one of them ends.
@@ -117,6 +116,7 @@ class Generations:
             self._held,
             lambda: self._readers.listened,
             lambda lease: self._own(self._take_up(lease), f"take-up-{lease.message_id}"),
+            self._give_up,
             lease_seconds=settings.lease_seconds,
             log_retention_seconds=settings.log_retention_seconds,
         )
@@ -141,6 +141,10 @@ class Generations:
             left.cancel()
         if self._tasks:
             await asyncio.wait(set(self._tasks), timeout=_STOP_SECONDS)
+
+    def _give_up(self, message_id: str) -> None:
+        if (answer := self._running.get(message_id)) is not None:
+            answer.stop_writing(StopReason.STALLED)
 
     def _held(self) -> list[tuple[str, int]]:
         """Message id and attempt of every answer that this process is to write."""
@@ -497,6 +501,7 @@ class Generations:
         with suppress(DatabaseUnavailable, TimeoutError):
             async with asyncio.timeout(HANDOVER_SECONDS / 3):
                 await self._log.flush()
+                await self._recovery.count_stall()
         for answer in left:
             answer.stop_writing(StopReason.NOT_OURS)
         with suppress(DatabaseUnavailable, TimeoutError):

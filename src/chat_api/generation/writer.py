@@ -8,7 +8,7 @@ from typing import Any, NoReturn, TypeVar
 
 from chat_api.db import event_log as db_event_log
 from chat_api.db import generations as db_generations
-from chat_api.db.database import Database
+from chat_api.db.database import Database, StatementRefused
 from chat_api.db.generations import Ending, Lease, Outcome
 from chat_api.engines.decoding import Event
 from chat_api.engines.samosachaat import SamosachaatEngine
@@ -115,6 +115,12 @@ class GenerationWriter:
             reason = answer.stop_reason if answer.pump.cancelled() else None
             if reason is StopReason.NOT_OURS:
                 return
+            if reason is StopReason.REFUSED:
+                await self._end_refused(answer)
+                return
+            if reason is StopReason.STALLED:
+                await self._end(answer, "interrupted")
+                return
             if reason is StopReason.STOPPED:
                 await self._end(answer, "stopped")
                 return
@@ -213,7 +219,13 @@ class GenerationWriter:
             last_event=answer.last_event + 1,
             before_done=before_done.decode(),
         )
-        outcome = await self._save(answer, ending)
+        try:
+            outcome = await self._save(answer, ending)
+        except StatementRefused:
+            if answer.refused:
+                raise
+            await self._end_refused(answer)
+            return
         if outcome is not Outcome.SAVED:
             log.warning("answer_not_ours", message_id=lease.message_id, outcome=outcome.value)
             return
@@ -232,6 +244,13 @@ class GenerationWriter:
             tokens=written.token_count,
             took_ms=took_ms,
         )
+
+    async def _end_refused(self, answer: RunningGeneration) -> None:
+        """End an answer whose events the database refuses, with what the log has of it."""
+        answer.ending = True
+        answer.keep(await until_there(lambda: self._longest_logged(answer.message_id)))
+        status = "interrupted" if answer.chars else "failed"
+        await self._end(answer, status, InternalError())
 
     async def _save(self, answer: RunningGeneration, ending: Ending) -> Outcome:
         doubtful = self._log.doubtful
