@@ -262,8 +262,8 @@ class Generations:
         if answer is not None:
             return answer.written
         rows = await db_event_log.read_log(self._db, message_id)
-        newest = max((row.attempt for row in rows), default=0)
-        return events.written(row for row in rows if row.attempt == newest)
+        found = await events.written_by_attempt(rows)
+        return found[max(found)] if found else Written("", 0)
 
     async def ended(self, message_id: str) -> Begun | None:
         """How an answer ended; None where it has not, or is gone with its conversation."""

@@ -268,11 +268,8 @@ class GenerationWriter:
 
     async def _longest_logged(self, message_id: str) -> Written:
         rows = await db_event_log.read_log(self._db, message_id)
-        by_attempt = [
-            events.written(row for row in rows if row.attempt == attempt)
-            for attempt in {row.attempt for row in rows}
-        ]
-        return max(by_attempt, key=lambda written: len(written.text), default=Written("", 0))
+        found = await events.written_by_attempt(rows)
+        return max(found.values(), key=lambda written: len(written.text), default=Written("", 0))
 
 
 async def until_there(action: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
