@@ -17,9 +17,13 @@ LEASE = 8.0
 class Clock:
     def __init__(self) -> None:
         self.now = 1000.0
+        self.worked = 0.0
 
     def monotonic(self) -> float:
         return self.now
+
+    def process_time(self) -> float:
+        return self.worked
 
 
 class Desk:
@@ -141,6 +145,7 @@ async def test_a_stall_that_outlasts_the_leases_counts_as_a_crash(desk: Desk) ->
     desk.held = [(lease.message_id, lease.attempt)]
     for stalls, seconds in enumerate([0.0, LEASE - 0.1, LEASE + 0.1, 60.0, 60.0]):
         desk.clock.now += seconds
+        desk.clock.worked += seconds
         await desk.recovery._watch_stalls()
         row = await desk.world.generation(lease.message_id)
         assert row["crashes"] == max(0, stalls - 1)
@@ -158,8 +163,19 @@ async def test_a_stall_is_not_counted_for_what_another_process_has_taken_up(desk
         desk.world.pool, desk.world.process, LEASE, limit=1, only_released=False
     )
     desk.clock.now += 60
+    desk.clock.worked += 60
     await desk.recovery._watch_stalls()
     assert (await desk.world.generation(lease.message_id))["crashes"] == 1
+
+
+async def test_a_process_that_was_frozen_from_outside_counts_no_crash(desk: Desk) -> None:
+    lease = await desk.world.lease()
+    desk.held = [(lease.message_id, lease.attempt)]
+    for _ in range(2):
+        desk.clock.now += 60
+        desk.clock.worked += 1
+        await desk.recovery._watch_stalls()
+    assert (await desk.world.generation(lease.message_id))["crashes"] == 0
 
 
 async def test_a_reader_that_leaves_while_leases_are_renewed_is_listened_to_no_longer(

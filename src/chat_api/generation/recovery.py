@@ -52,7 +52,7 @@ class Recovery:
         self._contact_since: float | None = None
         self._seen: datetime | None = None  # the last scan but one, by the database's clock
         self._last_scan = time.monotonic()
-        self._last_look: float | None = None
+        self._last_look: tuple[float, float] | None = None  # real time, and the processor's
         self._stalled: set[tuple[str, int]] = set()  # to be counted as crashed
         self.paused = False
 
@@ -78,17 +78,19 @@ class Recovery:
             await db_leases.stop_listening(self._db, self._process, list(left))
 
     async def _watch_stalls(self) -> None:
-        """Notice that this process stood still for longer than its leases lasted.
+        """Notice that this process was busy with one thing for longer than its leases lasted.
 
-        An answer that stalls one process would stall the next. Where no other process has taken it
+        One that was frozen from outside used no processor: that is no fault of an answer. An answer that stalls one process would stall the next. Where no other process has taken it
         up meanwhile, which counts as a crash, this one counts it, also for a later hand-over.
         """
-        now = time.monotonic()
-        if self._last_look is not None and now - self._last_look > self._lease_seconds:
-            log.error("process_stalled", seconds=round(now - self._last_look, 1))
-            self._stalled.update(self._held())
+        now, busy = time.monotonic(), time.process_time()
+        if self._last_look is not None:
+            passed, worked = now - self._last_look[0], busy - self._last_look[1]
+            if passed > self._lease_seconds and worked > passed / 4:
+                log.error("process_stalled", seconds=round(passed, 1))
+                self._stalled.update(self._held())
         await self.count_stall()
-        self._last_look = time.monotonic()
+        self._last_look = time.monotonic(), time.process_time()
 
     async def count_stall(self) -> None:
         """Count the answers of a stall that is not counted yet. Raises DatabaseUnavailable."""
