@@ -78,10 +78,11 @@ class Recovery:
             await db_leases.stop_listening(self._db, self._process, list(left))
 
     async def _watch_stalls(self) -> None:
-        """Notice that this process was busy with one thing for longer than its leases lasted.
+        """Notice that this process was busy with one thing for longer than its leases last.
 
-        One that was frozen from outside used no processor: that is no fault of an answer. An answer that stalls one process would stall the next. Where no other process has taken it
-        up meanwhile, which counts as a crash, this one counts it, also for a later hand-over.
+        One that was frozen from outside used no processor: no answer is to blame for that. An
+        answer that stalls one process would stall the next. Where no other process has taken it up
+        meanwhile, which counts as a crash, this one counts it, also for a later hand-over.
         """
         now, busy = time.monotonic(), time.process_time()
         if self._last_look is not None:
