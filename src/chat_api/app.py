@@ -36,17 +36,21 @@ from chat_api.errors import (
 )
 from chat_api.frontend import Frontend
 from chat_api.generation.background import Background
-from chat_api.generation.clocks import TICK_SECONDS, Clocks
+from chat_api.generation.clocks import Clocks
 from chat_api.generation.deletion import Deletions
 from chat_api.generation.drain import Drain
-from chat_api.generation.event_log import Follower, LogWriter
 from chat_api.generation.joining import Joins
+from chat_api.generation.leases import Leases
+from chat_api.generation.log_follower import Follower
+from chat_api.generation.log_writer import LogWriter
 from chat_api.generation.prompts import Prompts
 from chat_api.generation.recovery import Recovery
 from chat_api.generation.registry import Registry
 from chat_api.generation.send_policy import SendPolicy
+from chat_api.generation.stalls import Stalls
 from chat_api.generation.stopping import Stops
 from chat_api.generation.subscriptions import Subscriptions
+from chat_api.generation.sweeping import Sweeping
 from chat_api.generation.takeover import Takeover
 from chat_api.generation.writer import GenerationWriter
 from chat_api.middleware import CatchAll, Cors, HeadAsGet, Trace
@@ -360,13 +364,27 @@ class _Process:
     def recovery(self) -> Recovery:
         return Recovery(
             self.upkeep,
-            self.registry.process,
-            self.registry.held,
-            lambda: self.subscriptions.message_ids,
-            self.takeover.begin,
+            self.registry,
+            self.takeover,
             lease_seconds=self._settings.lease_seconds,
-            log_retention_seconds=self._settings.log_retention_seconds,
         )
+
+    @cached_property
+    def leases(self) -> Leases:
+        return Leases(
+            self.upkeep,
+            self.registry,
+            self.subscriptions,
+            lease_seconds=self._settings.lease_seconds,
+        )
+
+    @cached_property
+    def stalls(self) -> Stalls:
+        return Stalls(self.upkeep, self.registry, lease_seconds=self._settings.lease_seconds)
+
+    @cached_property
+    def sweeping(self) -> Sweeping:
+        return Sweeping(self.upkeep, log_retention_seconds=self._settings.log_retention_seconds)
 
     @cached_property
     def clocks(self) -> Clocks:
@@ -385,7 +403,7 @@ class _Process:
             self.registry,
             self.log_writer,
             self.subscriptions,
-            self.recovery,
+            self.stalls,
             drain_seconds=self._settings.drain_seconds,
         )
 
@@ -394,6 +412,9 @@ class _Process:
         return (
             Background("write-log", self.log_writer.step),
             Background("follow-log", self.follower.step),
-            Background("watch-clocks", self.clocks.step, every_seconds=TICK_SECONDS),
-            *self.recovery.tasks(),
+            self.clocks.task(),
+            self.leases.task(),
+            self.recovery.task(),
+            self.stalls.task(),
+            *self.sweeping.tasks(),
         )
