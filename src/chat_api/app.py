@@ -1,4 +1,4 @@
-"""The only wiring: settings in, an ASGI application out."""
+"""The only wiring: makes an ASGI application from settings."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -67,7 +67,7 @@ UPKEEP_CONNECTIONS = 3
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
-    """The chat API. Without settings they are read from the environment (SettingsError)."""
+    """Return the chat API. Without `settings`, read the environment; raise SettingsError."""
     settings = settings or load_settings()
     configure_logging(settings.log_level)
     app = FastAPI(
@@ -77,7 +77,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redirect_slashes=False,
         redoc_url=None,
     )
-    # The last added is the outermost.
+    # The one added last is the outermost.
     app.add_middleware(CatchAll)
     app.add_middleware(Cors, origins=settings.origins)
     app.add_middleware(Trace)
@@ -99,7 +99,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 
 def _serve_page(app: FastAPI, settings: Settings) -> None:
-    """After all other routes: the page stands in front of none of them."""
+    """Add the page's routes. Call it last, so that they take precedence over none."""
     page = Frontend(sign_in=settings.web_sign_in_url or None, missing=NotFound)
     for path, endpoint in page.endpoints().items():
         app.add_api_route(path, endpoint, methods=["GET", "HEAD"], include_in_schema=False)
@@ -113,7 +113,7 @@ async def _answer_api_error(_request: Request, error: Exception) -> Response:
 
 
 async def _answer_http_exception(request: Request, error: Exception) -> Response:
-    """The framework's own refusals: unknown paths and methods, unreadable requests."""
+    """Answer the framework's own refusals: unknown paths and methods, unreadable requests."""
     status = error.status_code if isinstance(error, HTTPException) else 400
     ours: ApiError
     if status == 404:
@@ -138,7 +138,7 @@ def _methods_of(request: Request) -> list[str]:
 
 
 async def _answer_validation_error(_request: Request, error: Exception) -> Response:
-    """Query parameters; bodies are read by api.bodies."""
+    """Answer invalid query parameters; api.bodies validates bodies."""
     assert isinstance(error, RequestValidationError)  # noqa: S101
     problems = [(str(e["loc"][-1]), str(e["msg"])) for e in error.errors()]
     return problem(Invalid(problems), trace_id_var.get())
@@ -147,8 +147,8 @@ async def _answer_validation_error(_request: Request, error: Exception) -> Respo
 def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        # One connection per request, so that none is lost on one that the neighbour is just
-        # closing. Their number is bounded by that of the clients' connections.
+        # A new connection for each call: none is lost on one that the other side is closing. Their
+        # number is not limited here, since each stream may need one.
         connector = aiohttp.TCPConnector(limit=0, force_close=True)
         async with aiohttp.ClientSession(
             connector=connector,
