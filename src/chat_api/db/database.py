@@ -43,6 +43,19 @@ UNAVAILABLE: tuple[type[BaseException], ...] = (
     asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.InvalidCachedStatementError,  # the schema has just changed
 )
+# What speaks against the values of one statement, or against the rows that it reads.
+REFUSED: tuple[type[BaseException], ...] = (
+    asyncpg.DataError,  # also a character that the database's encoding does not have
+    asyncpg.ProgramLimitExceededError,
+    asyncpg.DataCorruptedError,
+    asyncpg.IndexCorruptedError,
+)
+
+
+class StatementRefused(Exception):
+    """PostgreSQL refuses these values: whatever they belong to fails, and nothing else does."""
+
+
 # How long a refused write speaks against a database that otherwise answers.
 REFUSAL_SECONDS = 10.0
 _CLOSE_SECONDS = 1.0
@@ -152,7 +165,8 @@ class Database:
     async def connection(self) -> AsyncIterator[Connection]:
         """A connection; each statement is a transaction of its own.
 
-        Raises DatabaseUnavailable where the database, not the statement, is what failed.
+        Raises DatabaseUnavailable where the database, not the statement, is what failed, and
+        StatementRefused where it is the statement's values.
         """
         is_defect = False
         try:
@@ -171,6 +185,9 @@ class Database:
             DATABASE_ERRORS.inc()
             log.warning("database_unavailable", error=type(error).__name__)
             raise DatabaseUnavailable from error
+        except REFUSED as error:
+            log.error("statement_refused", error=type(error).__name__)
+            raise StatementRefused(type(error).__name__) from error
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
