@@ -38,6 +38,7 @@ from chat_api.errors import (
 from chat_api.frontend import Frontend
 from chat_api.generation.background import Background
 from chat_api.generation.clocks import Clocks
+from chat_api.generation.continuing import Continuing
 from chat_api.generation.deletion import Deletions
 from chat_api.generation.drain import Drain
 from chat_api.generation.joining import Joins
@@ -284,6 +285,10 @@ class _Process:
         )
 
     @cached_property
+    def continuing(self) -> Continuing:
+        return Continuing(self.upkeep, self.engines)
+
+    @cached_property
     def subscriptions(self) -> Subscriptions:
         return Subscriptions(
             self.db,
@@ -361,6 +366,7 @@ class _Process:
             self.registry,
             self.prompts,
             self.writer,
+            self.continuing,
             interrupts=self._settings.on_crash == "interrupt",
         )
 

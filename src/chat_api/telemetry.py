@@ -196,6 +196,9 @@ DATABASE_ERRORS = Counter(
     "chat_api_database_errors_total", "Statements that failed because of the database"
 )
 EVENT_LOG_ROWS = Counter("chat_api_event_log_rows_total", "Rows written to the event log")
+CONTINUED = Counter(
+    "chat_api_continued_total", "Answers that went on where a dead replica had left them"
+)
 TAKEOVERS = Counter(
     "chat_api_takeovers_total", "Generations taken over after their process died or left"
 )

@@ -73,7 +73,7 @@ class Order:
 
     model_tag: str
     prompt: Prompt | None
-    options: Mapping[str, Any]
+    options: dict[str, Any]
     trace_id: str
     until: float
     beginning: str = ""

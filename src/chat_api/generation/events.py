@@ -19,6 +19,7 @@ from chat_api.errors import BadRequest
 
 _CURSOR = re.compile(r"([0-9a-f]{12})\.([1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})")
 _SNAPSHOT = b'{"snapshot":'
+_ENDINGS = (b'{"error":', b'{"done":')
 
 
 def tag_of(message_id: str) -> str:
@@ -174,13 +175,16 @@ class Collector:
 
     def __init__(self) -> None:
         self.last_event = -1
-        """Up to which event there is no hole."""
+        """Up to which event there is no hole; the end does not count."""
         self._pieces: list[str] = []
         self._thoughts: list[str] = []
         self._count = 0
 
     def add(self, row: LogRow) -> None:
+        """Add the events of the attempt's next row, but those of its end."""
         for event in unpack((row,), self.last_event):
+            if event.data.startswith(_ENDINGS):
+                return
             self.last_event = event.number
             document = orjson.loads(event.data)
             if isinstance(piece := document.get("token"), str):
@@ -197,12 +201,17 @@ class Collector:
         return Written("".join(self._pieces), self._count, "".join(self._thoughts))
 
 
-def written(rows: Iterable[LogRow]) -> Written:
-    """Return what one attempt's rows add up to."""
+def collected(rows: Iterable[LogRow]) -> Collector:
+    """Return one attempt's rows added up."""
     collector = Collector()
     for row in rows:
         collector.add(row)
-    return collector.written
+    return collector
+
+
+def written(rows: Iterable[LogRow]) -> Written:
+    """Return what one attempt's rows add up to."""
+    return collected(rows).written
 
 
 async def written_by_attempt(rows: Iterable[LogRow]) -> dict[int, Written]:

@@ -52,6 +52,14 @@ class Subscriber(Protocol):
         """Look again for something to send."""
 
 
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """What this attempt goes on from: a text, and the number of the last event that led to it."""
+
+    written: Written
+    last_event: int
+
+
 @dataclass(slots=True)
 class _Batch:
     """Events that the log has confirmed, kept in one piece: the JSON of each, a line each."""
@@ -64,13 +72,19 @@ class _Batch:
 
 
 class RunningGeneration:
-    """The events of one attempt at an answer, numbered from 0.
+    """The events of one attempt at an answer, numbered from 0, or on from its beginning.
 
     Every reader has a position of its own and shares these events. The newest events are kept, the
     older ones are in the log. Showing events never waits: a slow reader holds up nobody.
     """
 
-    def __init__(self, lease: Lease, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        lease: Lease,
+        beginning: Beginning | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._clock = clock
         self.lease = lease
         self.message_id = lease.message_id
@@ -103,9 +117,28 @@ class RunningGeneration:
         self._pieces: list[str] = []
         self._thoughts: list[str] = []
         self.saved = False
+        self.beginning = beginning
+        if beginning is not None:
+            self._go_on_from(beginning)
+            return
         self.publish(
             events.start(lease.conversation_id, lease.message_id, lease.question_id, lease.attempt)
         )
+
+    def _go_on_from(self, beginning: Beginning) -> None:
+        """Take what the log has already."""
+        written = beginning.written
+        self.last_event = self.logged = self._shown = beginning.last_event
+        self.token_count = written.token_count
+        self.chars = len(written.text)
+        self.bytes = len(written.text.encode())
+        self._joined = [written.text]
+        self._thoughts = [written.reasoning]
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the engine has sent anything."""
+        return self.last_event > (0 if self.beginning is None else self.beginning.last_event)
 
     @property
     def written(self) -> Written:
@@ -136,6 +169,7 @@ class RunningGeneration:
         self.chars = len(written.text)
         self._joined = [written.text]
         self._pieces.clear()
+        self._thoughts = [written.reasoning]
         self._batches.clear()
         self._unconfirmed.clear()
         self._chunks.clear()

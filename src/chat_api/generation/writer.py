@@ -9,9 +9,10 @@ from typing import NoReturn
 from chat_api.context import Context
 from chat_api.db import event_log as db_event_log
 from chat_api.db import generations as db_generations
+from chat_api.db import leases as db_leases
 from chat_api.db.database import Database, StatementRefused
 from chat_api.db.generations import Ending, Lease, Outcome
-from chat_api.engines.engine import Event
+from chat_api.engines.engine import CannotContinue, Event, Usage
 from chat_api.engines.engines import Engines, Order
 from chat_api.errors import (
     ApiError,
@@ -26,7 +27,7 @@ from chat_api.generation.log_writer import LogWriter
 from chat_api.generation.options import Options
 from chat_api.generation.registry import Registry
 from chat_api.generation.retrying import until_available
-from chat_api.generation.running import RunningGeneration, StopReason
+from chat_api.generation.running import Beginning, RunningGeneration, StopReason
 from chat_api.telemetry import (
     ENGINE_FAILURES,
     FIRST_TOKEN_SECONDS,
@@ -64,37 +65,54 @@ class GenerationWriter:
         self._first_token_seconds = first_token_seconds
         self._clock = clock
 
-    def start(self, lease: Lease, context: Context, options: Options) -> asyncio.Task[None]:
-        """Run the generation in a task of its own."""
+    def start(
+        self,
+        lease: Lease,
+        context: Context,
+        options: Options,
+        beginning: Beginning | None = None,
+    ) -> asyncio.Task[None]:
+        """Run the generation in a task of its own, from its beginning on."""
         return self._registry.own(
-            self._write(lease, context, options), f"generation-{lease.message_id}"
+            self._write(lease, context, options, beginning), f"generation-{lease.message_id}"
         )
 
     @contextmanager
-    def _registered(self, lease: Lease) -> Iterator[RunningGeneration]:
-        generation = self._registry.add(lease)
+    def _registered(
+        self, lease: Lease, beginning: Beginning | None = None
+    ) -> Iterator[RunningGeneration]:
+        generation = self._registry.add(lease, beginning)
         try:
             yield generation
         finally:
             self._registry.remove(generation)
 
-    async def _write(self, lease: Lease, context: Context, options: Options) -> None:
+    async def _write(
+        self, lease: Lease, context: Context, options: Options, beginning: Beginning | None
+    ) -> None:
         """Have the engine write, and save the end: every way out leads through here.
 
         A stop does not cancel this task. It cancels the pump, and the generation ends in order.
         """
         if self._registry.is_outdated(lease):
             return
-        with self._registered(lease) as generation:
+        with self._registered(lease, beginning) as generation:
             generation.pump = asyncio.create_task(
                 self._pump(generation, context, options), name=f"pump-{generation.message_id}"
             )
-            del context
+            if beginning is None:
+                del context  # it may be long, and a generation takes minutes
             try:
                 await _ended(generation.pump)
             finally:
                 generation.pump.cancel()
-            await self._end_as_pumped(generation, generation.pump)
+            if beginning is None or not _is_not_continued(generation.pump):
+                await self._end_as_pumped(generation, generation.pump)
+                return
+        # Another attempt, from the start: subscriptions are told to forget the text.
+        again = await until_available(lambda: db_leases.start_over(self._db, lease))
+        if again is not None:
+            self.start(again, context, options)
 
     async def _pump(
         self, generation: RunningGeneration, context: Context, options: Options
@@ -106,7 +124,15 @@ class GenerationWriter:
             trace_id=generation.lease.trace_id,
             until=generation.began + self._first_token_seconds,
         )
-        del context  # it may be long, and a generation takes minutes
+        del context
+        if (beginning := generation.beginning) is not None:
+            order.beginning = beginning.written.text
+            if options.max_tokens is not None:
+                left = options.max_tokens - beginning.written.token_count
+                if left <= 0:
+                    generation.finish_reason = "length"
+                    return
+                order.options["max_tokens"] = left
         receiver = _Pump(
             generation, max_chars=self._max_chars, max_bytes=self._max_bytes, clock=self._clock
         )
@@ -217,7 +243,7 @@ class GenerationWriter:
         lease, written = generation.lease, generation.written
         took_ms = max(1, round((self._clock() - generation.began) * 1000))
         undone = lease.replaces is not None and status != "complete"
-        usage = generation.usage
+        usage = _usage_of(generation)
         finish_reason = generation.finish_reason
         if isinstance(failure, EngineFailed):
             finish_reason = failure.finish_reason
@@ -338,6 +364,20 @@ async def _ended(pump: asyncio.Task[None]) -> None:
 
     pump.add_done_callback(tell)
     await ended
+
+
+def _usage_of(generation: RunningGeneration) -> Usage | None:
+    """What the answer cost. Of one that was continued, the beginning was output, too."""
+    usage, beginning = generation.usage, generation.beginning
+    if usage is None or beginning is None:
+        return usage
+    before = min(usage.input_tokens, beginning.written.token_count)
+    return Usage(usage.input_tokens - before, usage.output_tokens + before)
+
+
+def _is_not_continued(pump: asyncio.Task[None]) -> bool:
+    """Return whether the engine did not go on from the beginning."""
+    return not pump.cancelled() and isinstance(pump.exception(), CannotContinue)
 
 
 def _failure_of(pump: asyncio.Task[None]) -> ApiError | None:
