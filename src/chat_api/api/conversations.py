@@ -24,8 +24,9 @@ from chat_api.api.schemas import (
     request_body,
 )
 from chat_api.api.services import ConversationId, CurrentUser, ServicesOf, checked_id
+from chat_api.conversations.titles import given_title
 from chat_api.db import queries
-from chat_api.db.queries import ListedConversation, RunningMessage
+from chat_api.db.queries import MOST_LISTED, ListedConversation, RunningMessage
 from chat_api.errors import Invalid, NotFound
 from chat_api.generation.service import Generations
 
@@ -122,10 +123,13 @@ async def create_conversation(
     user: CurrentUser,
     body: Annotated[NewConversation, Depends(json_body(NewConversation, empty=True))],
 ) -> Response:
-    """A new conversation; without a title, its first message gives it one."""
+    """A new conversation; without a title, its first message gives it one.
+
+    A placeholder ("New chat", "New conversation", "Untitled", in any case) counts as no title.
+    """
     conversation_id = str(uuid7())
     created = await queries.create_conversation(
-        services.db, user.id, conversation_id, body.title, body.model_tag or "default"
+        services.db, user.id, conversation_id, given_title(body.title), body.model_tag or "default"
     )
     return written_json(created, 201, location=f"/api/conversations/{conversation_id}")
 
@@ -140,9 +144,9 @@ async def open_conversation(
     user: CurrentUser,
     conversation_id: ConversationId,
     limit: Annotated[
-        int | None,
-        Query(ge=1, le=1000, description="at most so many, the newest ones, and 4 MB of text"),
-    ] = None,
+        int,
+        Query(ge=1, le=MOST_LISTED, description="at most so many, the newest ones, and 4 MB of JSON"),
+    ] = MOST_LISTED,
     before: Annotated[
         str | None,
         Query(
@@ -152,7 +156,11 @@ async def open_conversation(
         ),
     ] = None,
 ) -> Response:
-    """The conversation with its messages, oldest first; a running answer with its text so far."""
+    """The conversation with its messages, oldest first; a running answer with its text so far.
+
+    A page ends after `limit` messages or 4 MB of JSON, but has at least one message. Where
+    `next_before` is not null, there are older ones: pass it as `before`.
+    """
     found = await queries.open_conversation(
         services.db,
         user.id,
@@ -190,9 +198,9 @@ async def rename_conversation(
     conversation_id: ConversationId,
     body: Annotated[Rename, Depends(json_body(Rename))],
 ) -> Response:
-    """Give the conversation a title."""
+    """Give the conversation a title. A placeholder such as "New chat" leaves the title as it is."""
     changed = await queries.update_conversation(
-        services.db, user.id, conversation_id, title=body.title
+        services.db, user.id, conversation_id, title=given_title(body.title)
     )
     if changed is None:
         raise NotFound
@@ -211,12 +219,12 @@ async def change_conversation(
     conversation_id: ConversationId,
     body: Annotated[ConversationChange, Depends(json_body(ConversationChange))],
 ) -> Response:
-    """Change the fields that are given."""
+    """Change the fields that are given. A placeholder such as "New chat" is no title."""
     changed = await queries.update_conversation(
         services.db,
         user.id,
         conversation_id,
-        title=body.title,
+        title=given_title(body.title),
         model_tag=body.model_tag,
         is_favorited=body.is_favorited,
     )

@@ -14,6 +14,7 @@ from chat_api.api.schemas import AnswerOptions, Message, NewMessage, event_strea
 from chat_api.api.services import ConversationId, CurrentUser, Services, ServicesOf
 from chat_api.api.streams import OpenStream, StreamPlace
 from chat_api.auth import User
+from chat_api.conversations.titles import title_of
 from chat_api.db import queries
 from chat_api.db.generations import IdempotencyKey
 from chat_api.errors import BadRequest, NotAuthenticated, NotFound, Superseded, inference_failure
@@ -23,7 +24,6 @@ from chat_api.generation.options import Options
 
 router = APIRouter(prefix="/api/conversations/{conversation_id}", tags=["messages"])
 
-TITLE_CHARS = 80
 _KEY = re.compile(r'"([ !#-\[\]-~]{1,255})"|([!#-~]{1,255})')
 IdempotencyHeader = Annotated[
     str | None,
@@ -116,7 +116,7 @@ async def _answer(
         user.id,
         conversation_id,
         content=content,
-        title=None if content is None else _title_of(content),
+        title=None if content is None else title_of(content),
         options=Options(
             temperature=body.temperature,
             max_tokens=body.max_tokens,
@@ -229,7 +229,3 @@ def _wants_json(accept: str) -> bool:
     kinds = {part.split(";")[0].strip().lower() for part in accept.split(",")}
     return "application/json" in kinds and "text/event-stream" not in kinds
 
-
-def _title_of(content: str) -> str:
-    """The first line that says something, at most 80 characters."""
-    return re.split(r"[\r\n]", content.strip(), maxsplit=1)[0].strip()[:TITLE_CHARS].strip()

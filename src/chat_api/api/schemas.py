@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from chat_api.text import BLANK_CLASS, is_blank
+
 _NOT_STORABLE = re.compile("[\0\ud800-\udfff]")
 
 
@@ -20,13 +22,13 @@ def _is_storable(text: str) -> str:
 
 
 def _says_something(text: str) -> str:
-    if not text.strip():
+    if is_blank(text):
         raise ValueError("is blank")
     return text
 
 
 # For the description only: the validators say better what is wrong.
-_PATTERN = {"pattern": r"^[^\u0000]*[^\s\u0000][^\u0000]*$"}
+_PATTERN = {"pattern": rf"^[^\u0000]*[^\u0000{BLANK_CLASS}][^\u0000]*$"}
 Text = Annotated[str, AfterValidator(_is_storable), AfterValidator(_says_something)]
 Title = Annotated[
     Text,
