@@ -7,8 +7,8 @@ from itertools import islice
 import regex
 
 # Code points that show nothing, as inclusive ranges: White_Space, control characters,
-# Default_Ignorable_Code_Point, and format characters but those that show a sign (Arabic number
-# signs; Prepended_Concatenation_Mark). Not in those properties, but blank in every font: the braille
+# Default_Ignorable_Code_Point, and format characters except those that show a sign (Arabic number
+# signs; Prepended_Concatenation_Mark). Three more are blank without such a property: the braille
 # blank (U+2800), the Khitan filler (U+16FE4) and the musical null notehead (U+1D159). A test
 # compares the table with the properties.
 BLANK_RANGES = (

@@ -228,4 +228,3 @@ def _wants_json(accept: str) -> bool:
     """Whether a result is asked for, and not a stream."""
     kinds = {part.split(";")[0].strip().lower() for part in accept.split(",")}
     return "application/json" in kinds and "text/event-stream" not in kinds
-

@@ -9,6 +9,7 @@ from fastapi.security import HTTPBearer
 
 from chat_api.api.limits import Failures, OpenStreams
 from chat_api.auth import Authenticator, User
+from chat_api.conversations.search import Search
 from chat_api.db.database import Database
 from chat_api.engines.samosachaat import SamosachaatEngine
 from chat_api.errors import NotAuthenticated, NotFound
@@ -26,6 +27,7 @@ class Services:
     authenticator: Authenticator
     inference: SamosachaatEngine
     answers: Generations
+    search: Search
     failures: Failures
     open_streams: OpenStreams
 

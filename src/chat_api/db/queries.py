@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from chat_api.db.database import Connection, Database, Record
 
-_CONVERSATION = """json_build_object(
+CONVERSATION = """json_build_object(
     'id', c.id, 'user_id', c.user_id, 'title', c.title, 'model_tag', c.model_tag,
     'is_favorited', c.is_favorited, 'created_at', c.created_at, 'updated_at', c.updated_at)::text
 """
@@ -67,7 +67,7 @@ async def create_conversation(
             INSERT INTO conversations (id, user_id, title, title_given, model_tag)
             VALUES ($1, $2, coalesce($3::text, 'New conversation'), $3::text IS NOT NULL, $4)
             RETURNING *)
-        SELECT {_CONVERSATION} AS json FROM c
+        SELECT {CONVERSATION} AS json FROM c
         """,  # noqa: S608  # the inserted text is ours
         conversation_id,
         user_id,
@@ -85,8 +85,13 @@ async def list_conversations(
     limit: int,
     offset: int = 0,
     after: tuple[datetime, str] | None = None,
+    favorited: bool | None = None,
 ) -> list[ListedConversation]:
-    """At most `limit` conversations, newest activity first, from the place `after` on."""
+    """At most `limit` conversations, newest activity first, from the place `after` on.
+
+    With `favorited`, only the user's favourites, or only the others.
+    """
+    chosen = "" if favorited is None else f"AND c.is_favorited = {favorited}"
     arguments: list[Any] = [user_id, limit]
     if after is None:
         place, window = "", "OFFSET $3"
@@ -96,9 +101,9 @@ async def list_conversations(
         arguments.extend(after)
     rows = await db.fetch(
         f"""
-        SELECT {_CONVERSATION} AS json, c.id::text AS id, c.updated_at
+        SELECT {CONVERSATION} AS json, c.id::text AS id, c.updated_at
         FROM (  -- so that no JSON is made of what the offset skips
-            SELECT * FROM conversations c WHERE c.user_id = $1 {place}
+            SELECT * FROM conversations c WHERE c.user_id = $1 {chosen} {place}
             ORDER BY c.updated_at DESC, c.id DESC LIMIT $2 {window}) c
         ORDER BY c.updated_at DESC, c.id DESC
         """,  # noqa: S608  # the inserted text is ours
@@ -114,7 +119,7 @@ async def list_conversations(
 async def read_conversation(db: Database, user_id: str, conversation_id: str) -> str | None:
     """The conversation as JSON; None where the user has no such conversation."""
     row = await db.fetchrow(
-        f"SELECT {_CONVERSATION} AS json FROM conversations c "  # noqa: S608  # ours
+        f"SELECT {CONVERSATION} AS json FROM conversations c "  # noqa: S608  # ours
         "WHERE c.user_id = $1 AND c.id = $2",
         user_id,
         conversation_id,
@@ -184,7 +189,7 @@ async def _open_conversation(
             SELECT string_agg({_MESSAGE}, ',' ORDER BY m.position)
                 FILTER (WHERE m.status <> 'generating') AS messages, count(*) AS count
             FROM page m)
-        SELECT {_CONVERSATION} AS json,
+        SELECT {CONVERSATION} AS json,
             (SELECT position IS NOT NULL FROM place) AS is_placed,
             octet_length(w.messages) AS bytes, l.is_too_large,
             CASE WHEN NOT l.is_too_large THEN w.messages END AS messages,
@@ -259,7 +264,7 @@ async def update_conversation(
             model_tag = coalesce($4::text, model_tag),
             is_favorited = coalesce($5::boolean, is_favorited)
         WHERE c.user_id = $1 AND c.id = $2
-        RETURNING {_CONVERSATION} AS json
+        RETURNING {CONVERSATION} AS json
         """,  # noqa: S608  # the inserted text is ours
         user_id,
         conversation_id,
