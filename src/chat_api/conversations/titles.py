@@ -5,8 +5,8 @@ import re
 from chat_api.text import cut, is_blank, trimmed
 
 TITLE_CLUSTERS = 80
-# Most code points of any title. One grapheme cluster may have any number of them.
-TITLE_CHARS = 500
+# Most code points of it. Emoji have up to a dozen in a cluster, hostile text any number.
+TITLE_CHARS = 1_000
 # What clients send where the user has given no title.
 _PLACEHOLDERS = frozenset({"new chat", "new conversation", "untitled"})
 # Mandatory line breaks (UAX #14: BK, CR, LF, NL).
