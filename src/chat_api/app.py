@@ -13,13 +13,15 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from chat_api import __version__
-from chat_api.api import conversations, health, messages, models
+from chat_api.api import conversations, health, messages, models, search
+from chat_api.api.bodies import reason_of
 from chat_api.api.limits import Failures
 from chat_api.api.openapi import describe
 from chat_api.api.services import Services
 from chat_api.api.streaming.accounting import OpenStreams
 from chat_api.api.streaming.response import LongResponses
 from chat_api.auth import Authenticator
+from chat_api.conversations.search import Search
 from chat_api.db.database import UNAVAILABLE, Database
 from chat_api.db.migrate import Schema, migrate, schema_of
 from chat_api.db.sends import Quotas
@@ -86,7 +88,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_exception_handler(ApiError, _answer_api_error)
     app.add_exception_handler(HTTPException, _answer_http_exception)
     app.add_exception_handler(RequestValidationError, _answer_validation_error)
-    for part in (health, conversations, messages, models):
+    for part in (health, conversations, messages, models, search):
         app.include_router(part.router)
     if settings.serve_web:
         _serve_page(app, settings)
@@ -136,7 +138,7 @@ def _methods_of(request: Request) -> list[str]:
 async def _answer_validation_error(_request: Request, error: Exception) -> Response:
     """Query parameters; bodies are read by api.bodies."""
     assert isinstance(error, RequestValidationError)  # noqa: S101
-    problems = [(str(e["loc"][-1]), str(e["msg"])) for e in error.errors()]
+    problems = [(str(e["loc"][-1]), reason_of(str(e["msg"]))) for e in error.errors()]
     return problem(Invalid(problems), trace_id_var.get())
 
 
@@ -339,6 +341,8 @@ class _Process:
             joins=self.joins,
             stops=self.stops,
             deletions=Deletions(self.db, self.registry),
+            # Half of the connections, so that other requests find one.
+            search=Search(self.db, at_once=max(1, self._settings.database_pool_size // 2)),
             failures=Failures(self._settings.unauthenticated_per_minute),
             open_streams=OpenStreams(self._settings.max_open_streams),
         )

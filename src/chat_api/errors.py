@@ -18,6 +18,7 @@
     │   ├── TooManyMessages
     │   ├── TooManyGenerations
     │   ├── TooManyStreams
+    │   ├── TooManySearches
     │   └── TooManyFailures             of authentication, from one address
     ├── HeadersTooLarge            431
     ├── ModelRefused               4xx  the inference service's own refusal of a model
@@ -29,6 +30,7 @@
     │   ├── NotReady
     │   ├── Draining
     │   ├── TooManyConnections          of this process
+    │   ├── SearchTimeout
     │   └── Superseded                  an answer has moved to another replica
     └── EngineFailed            502  the engine behind us
         ├── EngineRefused       502
@@ -219,6 +221,13 @@ class TooManyStreams(TooManyRequests):
     detail = "Too many event streams are open. Close one first."
 
 
+class TooManySearches(TooManyRequests):
+    code = "too_many_searches"
+    policy = "searches"
+    window_seconds = None
+    detail = "Too many of your searches are running. Wait for one to end."
+
+
 class TooManyFailures(TooManyRequests):
     code = "too_many_failures"
     policy = "unauthenticated"
@@ -290,6 +299,11 @@ class Draining(Unavailable):
 class TooManyConnections(Unavailable):
     code = "too_many_connections"
     detail = "This replica has too many connections. Try again in a moment."
+
+
+class SearchTimeout(Unavailable):
+    code = "search_timeout"
+    detail = "The search took too long. Try again in a moment."
 
 
 class Superseded(Unavailable):

@@ -10,6 +10,7 @@ from fastapi.security import HTTPBearer
 from chat_api.api.limits import Failures
 from chat_api.api.streaming.accounting import OpenStreams
 from chat_api.auth import Authenticator, User
+from chat_api.conversations.search import Search
 from chat_api.db.database import Database
 from chat_api.engines.samosachaat import SamosachaatEngine
 from chat_api.errors import NotAuthenticated, NotFound
@@ -35,6 +36,7 @@ class Services:
     joins: Joins
     stops: Stops
     deletions: Deletions
+    search: Search
     failures: Failures
     open_streams: OpenStreams
 
