@@ -1,7 +1,10 @@
 """The only wiring: settings in, an ASGI application out."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import multiprocessing
+import os
+import signal
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import aiohttp
@@ -19,13 +22,14 @@ from chat_api.api.openapi import describe
 from chat_api.api.responses import LongResponses
 from chat_api.api.services import Services
 from chat_api.auth import Authenticator
-from chat_api.db.database import UNAVAILABLE, Database
-from chat_api.db.migrate import Schema, migrate, schema_of
+from chat_api.db.database import Database
+from chat_api.db.migrate import MigrationRefused, migrate
+from chat_api.db.schema import Schema, inspect
 from chat_api.engines.samosachaat import SamosachaatEngine
 from chat_api.errors import (
     ApiError,
     BadRequest,
-    DatabaseUnavailable,
+    DatabaseRefused,
     Invalid,
     MethodNotAllowed,
     NotFound,
@@ -42,6 +46,8 @@ from chat_api.telemetry import REFUSALS, configure_logging, log, trace_id_var
 
 # Of each process, beside DATABASE_POOL_SIZE for requests.
 UPKEEP_CONNECTIONS = 3
+# After a look at a database that cannot be worked on.
+_LOOK_AGAIN_SECONDS = 1.0
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -193,7 +199,7 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
                 failures=Failures(settings.unauthenticated_per_minute),
                 open_streams=OpenStreams(settings.max_open_streams),
             )
-            starting = Background("start", _Starter(settings, db, answers).step)
+            starting = Background("start", _Starter(settings, (db, upkeep), answers).step)
             try:
                 async with starting:
                     with drained_before_exit(answers.drain), ended_with_its_supervisor():
@@ -208,27 +214,59 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
 class _Starter:
     """Begins the work on answers once the schema is there; waits for the database until then."""
 
-    def __init__(self, settings: Settings, db: Database, answers: Generations) -> None:
+    def __init__(self, settings: Settings, pools: Sequence[Database], answers: Generations) -> None:
         self._settings = settings
-        self._db = db
+        self._pools = pools
         self._answers = answers
+        self._said: str | None = None
 
     async def step(self) -> None:
-        async with self._db.connection() as connection:
-            schema = await schema_of(connection)
-        if schema is Schema.BEHIND:
-            if not self._settings.migrate_on_start:
-                log.warning("schema_behind", hint="run `samosachaat migrate`")
-                await asyncio.sleep(1)
-                return
-            await self._migrate()
-        self._answers.start()
-        log.info("started", process=self._answers.process, schema=schema.value)
-        await asyncio.Event().wait()  # nothing more to do
+        db = self._pools[0]
+        try:
+            async with db.connection() as connection:
+                found = await inspect(connection)
+            if found.refusal is not None:
+                raise DatabaseRefused(found.refusal)
+        except DatabaseRefused as error:
+            await self._give_up(error.reason)
+            return
+        if found.schema is Schema.BEHIND and self._settings.migrate_on_start:
+            await self._migrate(db)
+        elif found.fault is not None:
+            await self._wait(found.fault)
+        else:
+            db.schema_fault = None
+            for pool in self._pools:
+                pool.schema_is_complete = True
+            self._answers.start()
+            log.info("started", process=self._answers.process, schema=found.schema.value)
+            await asyncio.Event().wait()  # nothing more to do
 
-    async def _migrate(self) -> None:
+    async def _migrate(self, db: Database) -> None:
         try:
             await migrate(self._settings.database_url)
-        except UNAVAILABLE as error:
-            raise DatabaseUnavailable from error
-        log.info("migrated")
+        except MigrationRefused as error:
+            db.schema_fault = str(error)
+            await self._wait(str(error))
+        else:
+            log.info("migrated")
+
+    async def _wait(self, reason: str) -> None:
+        """Say once why the service does not start, and wait for somebody to put it right."""
+        if reason != self._said:
+            self._said = reason
+            log.error("not_ready", reason=reason)
+        await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+
+    async def _give_up(self, reason: str) -> None:
+        """End the process: nothing that can be done while it waits would help.
+
+        A worker's supervisor would only start another one, so a worker stays, and is not ready.
+        """
+        if multiprocessing.parent_process() is not None:
+            await self._wait(reason)
+            return
+        log.critical("cannot_start", reason=reason)
+        Background.died = True
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.Event().wait()

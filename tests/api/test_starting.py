@@ -107,7 +107,7 @@ async def test_several_starts_at_once_migrate_an_empty_database_once(
     conversation = await clients(services[0], account).create()
     for service in services:
         assert (await clients(service, account).conversation(conversation["id"]))["messages"] == []
-    assert await Database(url).value("SELECT count(*) FROM alembic_version") == 1
+    assert await Database(url).value("SELECT count(*) FROM samosachaat_schema_version") == 1
 
 
 async def test_it_is_not_ready_while_the_schema_is_behind(
@@ -138,12 +138,12 @@ async def test_it_is_ready_when_the_schema_is_ahead_as_in_a_rolling_deploy(
     internal_api_key: str,
 ) -> None:
     ahead = Database(fresh_database_url)
-    await ahead.execute("UPDATE alembic_version SET version_num = '9999'")
+    await ahead.execute("UPDATE samosachaat_schema_version SET version_num = '9999'")
     service = start_service(DATABASE_URL=fresh_database_url)
     client = clients(service, auth.user())
     assert (await client.ask((await client.create())["id"], "Hello"))["status"] == "complete"
     migrate(fresh_database_url, internal_api_key)
-    assert await ahead.value("SELECT version_num FROM alembic_version") == "9999"
+    assert await ahead.value("SELECT version_num FROM samosachaat_schema_version") == "9999"
 
 
 @pytest.mark.case(28)
