@@ -4,10 +4,12 @@ The driver hands parameters that it does not know to the server, which refuses t
 reads wrong values only when it connects. So every parameter is looked at here, before the start.
 """
 
+import os
 import re
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
@@ -230,6 +232,8 @@ def _check_tls(given: Mapping[str, str]) -> bool:
         raise AddressError("sslrootcert=system needs sslmode=verify-full, without sslcert, sslcrl")
     if mode == "disable":
         return system
+    if mode.startswith("verify-") and "sslrootcert" not in given and not _has_root_certificate():
+        raise AddressError(f"sslmode={mode} needs sslrootcert")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     loads: dict[str, Callable[[str], object]] = {
         "sslrootcert": lambda path: None if system else context.load_verify_locations(cafile=path),
@@ -247,6 +251,12 @@ def _check_tls(given: Mapping[str, str]) -> bool:
                     f"the file that {name} names cannot be read as a certificate"
                 ) from None
     return system
+
+
+def _has_root_certificate() -> bool:
+    """Whether there is one where the driver looks for it by itself."""
+    named = os.environ.get("PGSSLROOTCERT")
+    return bool(named) or Path("~/.postgresql/root.crt").expanduser().exists()
 
 
 def _connect_timeout(value: str, _name: str) -> dict[str, Any]:

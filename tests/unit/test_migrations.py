@@ -124,7 +124,7 @@ async def test_a_failed_migration_leaves_nothing_and_gives_the_lock_back(empty_u
 
 async def test_a_schema_that_is_ahead_is_left_alone(fresh_database_url: str) -> None:
     async with connected(fresh_database_url) as connection:
-        await connection.execute("UPDATE samosachaat_schema_version SET version_num = '9999'")
+        await connection.execute(AHEAD)
         await connection.execute("ALTER TABLE conversations ADD COLUMN of_the_future text")
     before = await schema(fresh_database_url)
     assert await state_of(fresh_database_url) is Schema.AHEAD
@@ -144,6 +144,7 @@ async def test_the_tables_that_are_looked_for_are_those_of_the_migrations(
     }
 
 
+AHEAD = "UPDATE samosachaat_schema_version SET version_num = '9999'"
 FAULTS = {
     "no revision": ("DELETE FROM samosachaat_schema_version", "names no revision"),
     "two revisions": ("INSERT INTO samosachaat_schema_version VALUES ('9')", "several revisions"),
@@ -151,8 +152,7 @@ FAULTS = {
     "lost column": ("ALTER TABLE messages DROP COLUMN model_tag", "column messages.model_tag"),
     "lost index": ("DROP INDEX messages_one_generating", "index messages_one_generating"),
     "ahead and without a column": (
-        "ALTER TABLE messages DROP COLUMN token_count;"
-        + "UPDATE samosachaat_schema_version SET version_num = '9999'",
+        f"{AHEAD}; ALTER TABLE messages DROP COLUMN token_count",
         "at 9999 but lacks: column messages.token_count",
     ),
 }
