@@ -164,6 +164,8 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
             timeout_seconds=min(settings.database_timeout_seconds, settings.lease_seconds / 2),
             refusals=db.refusals,
         )
+        if db.without_effect:
+            log.warning("parameters_without_effect", names=db.without_effect)
         await db.open()
         await upkeep.open()
         # A connection each, so that no request is lost on one that the neighbour is just closing;

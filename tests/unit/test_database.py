@@ -1,6 +1,8 @@
 """Connections, and the translation of what the driver raises."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
 from uuid import uuid4
 
 import asyncpg
@@ -116,15 +118,23 @@ async def test_a_read_on_a_connection_that_has_just_died_is_tried_once_more(
     pool: Database, database_url: str
 ) -> None:
     lost = "SELECT pg_terminate_backend(pg_backend_pid())"
-    async with pool.connection() as connection:
-        backend = await connection.fetchval("SELECT pg_backend_pid()")
-    async with connected(database_url) as other:
-        await other.execute("SELECT pg_terminate_backend($1, 5000)", backend)
-        # No turn of the loop between: the pool cannot know of it yet.
-        (row,) = await pool.fetch("SELECT 7 AS seven")
-        assert row["seven"] == 7
+    async with AsyncExitStack() as stack:
+        lent = [await stack.enter_async_context(pool.connection()) for _ in range(4)]
+        backends = [await connection.fetchval("SELECT pg_backend_pid()") for connection in lent]
+    # This loop stands still meanwhile: the pool cannot know of it.
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, terminated(database_url, backends)).result()
+    (row,) = await pool.fetch("SELECT 7 AS seven")
+    assert row["seven"] == 7
     with pytest.raises(DatabaseUnavailable):
         await pool.fetch(lost)  # twice
+
+
+async def terminated(url: str, backends: list[int]) -> None:
+    async with connected(url) as connection:
+        await connection.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM unnest($1::integer[]) AS b (pid)", backends
+        )
 
 
 async def test_a_write_on_a_connection_that_has_just_died_is_not_tried_again(

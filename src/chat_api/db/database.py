@@ -190,6 +190,11 @@ class Database:
             reset=_keep_as_it_is,
         )
 
+    @property
+    def without_effect(self) -> tuple[str, ...]:
+        """The names of accepted parameters of the address that change nothing."""
+        return self._connector.address.without_effect
+
     async def _watch_connection(self, connection: Connection) -> None:
         connection.add_termination_listener(self._count_loss)
 
@@ -317,6 +322,8 @@ class Database:
         except DatabaseUnavailable as error:
             if not lent or not isinstance(error.__cause__, _LOST):
                 raise
+        # The other connections of the pool may have died with it.
+        await self._pool.expire_connections()
         async with self.connection() as connection:
             return await run(connection)
 
