@@ -22,14 +22,12 @@ from chat_api.api.streaming.accounting import OpenStreams
 from chat_api.api.streaming.response import LongResponses
 from chat_api.auth import Authenticator
 from chat_api.conversations.search import Search
-from chat_api.db.database import UNAVAILABLE, Database
-from chat_api.db.migrate import Schema, migrate, schema_of
+from chat_api.db.database import Database
 from chat_api.db.sends import Quotas
 from chat_api.engines.samosachaat import SamosachaatEngine
 from chat_api.errors import (
     ApiError,
     BadRequest,
-    DatabaseUnavailable,
     Invalid,
     MethodNotAllowed,
     NotFound,
@@ -58,6 +56,7 @@ from chat_api.shutdown import (
     ended_with_its_supervisor,
     reloaded_on_hangup,
 )
+from chat_api.startup import Startup
 from chat_api.telemetry import REFUSALS, configure_logging, log, trace_id_var
 
 # Of each process, beside DATABASE_POOL_SIZE for requests.
@@ -154,10 +153,14 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
             cookie_jar=aiohttp.DummyCookieJar(),
         ) as http:
             process = _Process(settings, http)
+            if process.db.without_effect:
+                log.warning("parameters_without_effect", names=process.db.without_effect)
             await process.db.open()
             await process.upkeep.open()
             app.state.services = process.services
-            starting = Background("start", process.start_once_migrated)
+            starting = Background(
+                "start", Startup(settings, (process.db, process.upkeep), process.begin).step
+            )
             try:
                 async with starting:
                     with (
@@ -186,27 +189,11 @@ class _Process:
         self._http = http
         self.registry = Registry()
 
-    async def start_once_migrated(self) -> None:
-        """Start the background tasks once the schema is there; until then, wait for it."""
-        async with self.db.connection() as connection:
-            schema = await schema_of(connection)
-        if schema is Schema.BEHIND:
-            if not self._settings.migrate_on_start:
-                log.warning("schema_behind", hint="run `samosachaat migrate`")
-                await asyncio.sleep(1)
-                return
-            await self._migrate()
+    def begin(self) -> None:
+        """Start the background tasks."""
         for task in self.background:
             task.start()
-        log.info("started", process=self.registry.process, schema=schema.value)
-        await asyncio.Event().wait()  # nothing more to do
-
-    async def _migrate(self) -> None:
-        try:
-            await migrate(self._settings.database_url)
-        except UNAVAILABLE as error:
-            raise DatabaseUnavailable from error
-        log.info("migrated")
+        log.info("started", process=self.registry.process)
 
     # --- neighbours ---
 

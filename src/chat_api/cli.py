@@ -85,12 +85,21 @@ def migrate() -> None:
     Example:
       DATABASE_URL=postgresql+asyncpg://localhost/samosachaat samosachaat migrate
     """
+    from chat_api.database_url import AddressError
     from chat_api.db import migrate as migrations
+    from chat_api.db.database import reason_of
+    from chat_api.errors import DatabaseUnavailable
     from chat_api.settings import Settings
 
     url = os.environ.get("DATABASE_URL") or Settings.model_fields["database_url"].default
     try:
         migrations.run(url)
+    except AddressError as error:
+        click.echo(f"DATABASE_URL: {error}", err=True)
+        sys.exit(2)
+    except DatabaseUnavailable as error:
+        click.echo(f"The database cannot be migrated now: {reason_of(error)}.", err=True)
+        sys.exit(1)
     except Exception as error:  # noqa: BLE001  # shown to a person
         reason = str(error) or type(error).__name__
         click.echo(f"The database could not be migrated: {reason}", err=True)

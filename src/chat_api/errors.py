@@ -26,6 +26,8 @@
     ├── UnknownTransferCoding      501
     ├── Unavailable                503  try again later
     │   ├── DatabaseUnavailable
+    │   │   ├── DatabaseBusy            somebody else changes the same rows
+    │   │   └── DatabaseRefused         no later try can succeed, either
     │   ├── AuthUnavailable
     │   ├── NotReady
     │   ├── Draining
@@ -278,6 +280,23 @@ class Unavailable(ApiError):
 class DatabaseUnavailable(Unavailable):
     code = "database_unavailable"
     detail = "The database cannot be reached. Try again in a moment."
+
+
+class DatabaseBusy(DatabaseUnavailable):
+    code = "database_busy"
+    detail = "Something else is changing this right now. Try again in a moment."
+    retry_after_seconds = 1
+
+
+class DatabaseRefused(DatabaseUnavailable):
+    """The database, or its address, cannot be used as it is. `reason` tells an operator why."""
+
+    code = "database_refused"
+    detail = "The database cannot be used. Its operator has been told why."
+
+    def __init__(self, reason: str = "it cannot be used") -> None:
+        self.reason = reason
+        super().__init__()
 
 
 class AuthUnavailable(Unavailable):
