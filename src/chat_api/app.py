@@ -1,4 +1,4 @@
-"""The only wiring: settings in, an ASGI application out."""
+"""The only wiring: makes an ASGI application from settings."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -36,17 +36,21 @@ from chat_api.errors import (
 )
 from chat_api.frontend import Frontend
 from chat_api.generation.background import Background
-from chat_api.generation.clocks import TICK_SECONDS, Clocks
+from chat_api.generation.clocks import Clocks
 from chat_api.generation.deletion import Deletions
 from chat_api.generation.drain import Drain
-from chat_api.generation.event_log import Follower, LogWriter
 from chat_api.generation.joining import Joins
+from chat_api.generation.leases import Leases
+from chat_api.generation.log_follower import Follower
+from chat_api.generation.log_writer import LogWriter
 from chat_api.generation.prompts import Prompts
 from chat_api.generation.recovery import Recovery
 from chat_api.generation.registry import Registry
 from chat_api.generation.send_policy import SendPolicy
+from chat_api.generation.stalls import Stalls
 from chat_api.generation.stopping import Stops
 from chat_api.generation.subscriptions import Subscriptions
+from chat_api.generation.sweeping import Sweeping
 from chat_api.generation.takeover import Takeover
 from chat_api.generation.writer import GenerationWriter
 from chat_api.middleware import CatchAll, Cors, HeadAsGet, Trace
@@ -64,7 +68,7 @@ UPKEEP_CONNECTIONS = 3
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
-    """The chat API. Without settings they are read from the environment (SettingsError)."""
+    """Return the chat API. Without `settings`, read the environment; raise SettingsError."""
     settings = settings or load_settings()
     configure_logging(settings.log_level)
     app = FastAPI(
@@ -74,7 +78,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redirect_slashes=False,
         redoc_url=None,
     )
-    # The last added is the outermost.
+    # The one added last is the outermost.
     app.add_middleware(CatchAll)
     app.add_middleware(Cors, origins=settings.origins)
     app.add_middleware(Trace)
@@ -96,7 +100,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 
 def _serve_page(app: FastAPI, settings: Settings) -> None:
-    """After all other routes: the page stands in front of none of them."""
+    """Add the page's routes. Call it last, so that they take precedence over none."""
     page = Frontend(sign_in=settings.web_sign_in_url or None, missing=NotFound)
     for path, endpoint in page.endpoints().items():
         app.add_api_route(path, endpoint, methods=["GET", "HEAD"], include_in_schema=False)
@@ -110,7 +114,7 @@ async def _answer_api_error(_request: Request, error: Exception) -> Response:
 
 
 async def _answer_http_exception(request: Request, error: Exception) -> Response:
-    """The framework's own refusals: unknown paths and methods, unreadable requests."""
+    """Answer the framework's own refusals: unknown paths and methods, unreadable requests."""
     status = error.status_code if isinstance(error, HTTPException) else 400
     ours: ApiError
     if status == 404:
@@ -135,7 +139,7 @@ def _methods_of(request: Request) -> list[str]:
 
 
 async def _answer_validation_error(_request: Request, error: Exception) -> Response:
-    """Query parameters; bodies are read by api.bodies."""
+    """Answer invalid query parameters; api.bodies validates bodies."""
     assert isinstance(error, RequestValidationError)  # noqa: S101
     problems = [(str(e["loc"][-1]), reason_of(str(e["msg"]))) for e in error.errors()]
     return problem(Invalid(problems), trace_id_var.get())
@@ -144,8 +148,8 @@ async def _answer_validation_error(_request: Request, error: Exception) -> Respo
 def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        # One connection per request, so that none is lost on one that the neighbour is just
-        # closing. Their number is bounded by that of the clients' connections.
+        # A new connection for each call: none is lost on one that the other side is closing. Their
+        # number is not limited here, since each stream may need one.
         connector = aiohttp.TCPConnector(limit=0, force_close=True)
         async with aiohttp.ClientSession(
             connector=connector,
@@ -351,13 +355,27 @@ class _Process:
     def recovery(self) -> Recovery:
         return Recovery(
             self.upkeep,
-            self.registry.process,
-            self.registry.held,
-            lambda: self.subscriptions.message_ids,
-            self.takeover.begin,
+            self.registry,
+            self.takeover,
             lease_seconds=self._settings.lease_seconds,
-            log_retention_seconds=self._settings.log_retention_seconds,
         )
+
+    @cached_property
+    def leases(self) -> Leases:
+        return Leases(
+            self.upkeep,
+            self.registry,
+            self.subscriptions,
+            lease_seconds=self._settings.lease_seconds,
+        )
+
+    @cached_property
+    def stalls(self) -> Stalls:
+        return Stalls(self.upkeep, self.registry, lease_seconds=self._settings.lease_seconds)
+
+    @cached_property
+    def sweeping(self) -> Sweeping:
+        return Sweeping(self.upkeep, log_retention_seconds=self._settings.log_retention_seconds)
 
     @cached_property
     def clocks(self) -> Clocks:
@@ -376,7 +394,7 @@ class _Process:
             self.registry,
             self.log_writer,
             self.subscriptions,
-            self.recovery,
+            self.stalls,
             drain_seconds=self._settings.drain_seconds,
         )
 
@@ -385,6 +403,9 @@ class _Process:
         return (
             Background("write-log", self.log_writer.step),
             Background("follow-log", self.follower.step),
-            Background("watch-clocks", self.clocks.step, every_seconds=TICK_SECONDS),
-            *self.recovery.tasks(),
+            self.clocks.task(),
+            self.leases.task(),
+            self.recovery.task(),
+            self.stalls.task(),
+            *self.sweeping.tasks(),
         )

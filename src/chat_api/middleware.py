@@ -29,7 +29,7 @@ def cors_headers(origins: Sequence[str], origin: str | None) -> dict[str, str]:
     elif origin is not None and origin in origins:
         allowed = {"access-control-allow-origin": origin, "vary": "Origin"}
     else:
-        return {}
+        return {"vary": "Origin"}
     return {**allowed, "access-control-expose-headers": ", ".join(_EXPOSED)}
 
 

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from typing import Any
 
 import httptools
@@ -405,6 +406,8 @@ def run(host: str, port: int, workers: int, settings: Settings) -> int:
     The application reads its settings from the environment, in each worker again.
     """
     configure_logging(settings.log_level)
+    if workers > 1:
+        _start_the_resource_tracker()
     _handle_early_signals()
     with _metrics_folder(workers):
         try:
@@ -427,10 +430,14 @@ def run(host: str, port: int, workers: int, settings: Settings) -> int:
                 timeout_keep_alive=settings.keep_alive_seconds,
                 # The drain has ended every stream before this begins.
                 timeout_graceful_shutdown=1,
+                # Of a busy machine: a worker that is slow to start or to answer is not dead.
+                timeout_worker_healthcheck=30,
             )
         except SystemExit as leaving:
             code = leaving.code if isinstance(leaving.code, int) else 1
             return code or int(Background.died)
+        finally:
+            _ignore_signals()
     return int(Background.died)
 
 
@@ -445,7 +452,24 @@ def _handle_early_signals() -> None:
         signal.signal(signal.SIGHUP, _stay)
 
 
+def _start_the_resource_tracker() -> None:
+    """Start multiprocessing's helper so that it ignores SIGHUP, as it ignores SIGINT and SIGTERM.
+
+    A terminal that closes sends SIGHUP to every process.
+    """
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    resource_tracker.ensure_running()
+    signal.signal(signal.SIGHUP, before)
+
+
+def _ignore_signals() -> None:
+    """A further signal must not turn an orderly end into a death by that signal."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def _leave(_number: int, _frame: object) -> None:
+    _ignore_signals()
     raise SystemExit(0)
 
 

@@ -31,7 +31,7 @@ LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 
 LEAST_KEY_CHARS = 16
 _LEAST_DIFFERENT_CHARS = 8
-# What documents and templates say where a key is to be put.
+# What documents and templates write in place of a key.
 _PLACEHOLDER = re.compile(
     r"change-?(me|this|it)|replace-?(me|this|with)|placeholder|example|password|letmein|"
     r"your-?(own|key|api|secret|internal)|<.*>|\$\{.*\}",
@@ -46,22 +46,22 @@ _RUNS = (
 
 
 def _address(value: str) -> SplitResult | None:
-    """The parts of an address; None for none. Python's own error would quote a password in it."""
+    """Return the parts of an address, or None. Python's own error would quote its password."""
     try:
         parts = urlsplit(value)
-        _ = parts.port  # read, and refused where it is none, only now
+        _ = parts.port  # checked only when it is read
         return parts
     except ValueError:
         return None
 
 
 def keys_of(text: str) -> tuple[str, ...]:
-    """The keys of `INTERNAL_API_KEY`; there are several while one replaces another."""
+    """Return the keys of `INTERNAL_API_KEY`; there are several while one replaces another."""
     return tuple(part.strip() for part in text.split(","))
 
 
 def is_weak(key: str) -> bool:
-    """Whether a key could be guessed: too short, too uniform, or what stands in a template."""
+    """Return whether a key could be guessed: too short, too uniform, or from a template."""
     plain = re.sub(r"[^a-z0-9]", "", key.lower())
     return (
         len(key) < LEAST_KEY_CHARS
@@ -122,7 +122,7 @@ def _is_host(host: str, *, bracketed: bool) -> bool:
 
 
 class SettingsError(ValueError):
-    """The environment does not describe a service that can start; the text says what to do."""
+    """The service cannot start with this environment; the text says what to do."""
 
 
 class Settings(BaseSettings):
@@ -359,7 +359,7 @@ class Settings(BaseSettings):
         networks = [part for text in value.split(",") if (part := text.strip())]
         try:
             return ",".join(str(ipaddress.ip_network(network)) for network in networks)
-        except ValueError:  # a star too: it would believe whatever a client says
+        except ValueError:  # also for `*`, which would trust every client
             raise ValueError("must be networks such as 10.0.0.0/8,fd00::/8") from None
 
     @field_validator("internal_api_key")
@@ -385,7 +385,7 @@ class Settings(BaseSettings):
 
     @property
     def internal_api_keys(self) -> tuple[str, ...]:
-        """The keys of `INTERNAL_API_KEY`; the first is the one to send."""
+        """Return the keys of `INTERNAL_API_KEY`; the first one is sent."""
         return keys_of(self.internal_api_key.get_secret_value())
 
     @property
@@ -397,7 +397,7 @@ class Settings(BaseSettings):
 def load_settings() -> Settings:
     """Read the settings from the environment.
 
-    Raises SettingsError with one line per wrong variable; values are not repeated in it.
+    Raise SettingsError with one line per wrong variable; it does not repeat values.
     """
     try:
         settings = Settings()  # type: ignore[call-arg]  # the fields come from the environment
@@ -410,7 +410,7 @@ def load_settings() -> Settings:
             else:
                 lines.append(f"{name}: {problem['msg']}" if name else problem["msg"])
         raise SettingsError("\n".join(lines)) from None
-    # Not a matter of the model: whoever makes Settings by hand, as tests do, knows the key.
+    # Not a validator: Settings that are made by hand, as in tests, may have any key.
     if any(map(is_weak, settings.internal_api_keys)):
         raise SettingsError(
             "INTERNAL_API_KEY: is too easy to guess; use at least 16 random characters, such as "

@@ -144,12 +144,81 @@ async def test_a_trailer_is_no_header(service: Service, auth: AuthServer) -> Non
     assert auth.validations(auth.user().token) == 0
 
 
-@pytest.mark.parametrize("upgrade", [b"websocket", b"h2c", b"TLS/1.3"])
-async def test_an_upgrade_is_not_made_and_the_connection_ends(
-    service: Service, upgrade: bytes
+OFFERS = {
+    "h2c": b"connection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABk\r\n",
+    "websocket": b"upgrade: websocket\r\nconnection: keep-alive, upgrade\r\n",
+    "two lines": b"connection: x\r\nconnection: UPGRADE\r\nupgrade: a/1, b\r\nupgrade: TLS/1.3\r\n",
+    "and a wish to wait": b"connection: upgrade\r\nupgrade: h2c\r\nexpect: 100-continue\r\n",
+    "only a wish to wait": b"expect: 100-continue\r\n",
+    "an unknown wish": b"expect: 200-maybe\r\n",
+}
+
+
+@pytest.mark.case(53)
+@pytest.mark.parametrize("offer", OFFERS.values(), ids=OFFERS)
+@pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunks"])
+@pytest.mark.parametrize("cut", [None, 40, 1], ids=["whole", "in pieces", "in bytes"])
+async def test_an_offer_to_upgrade_is_ignored_and_the_body_is_read(
+    service: Service, auth: AuthServer, offer: bytes, chunked: bool, cut: int | None
 ) -> None:
-    request = GET + b"connection: upgrade\r\nupgrade: " + upgrade + b"\r\n\r\n"
-    assert statuses(await exchange(service, request, GET + b"\r\n")) == [200]
+    """Also what follows on the connection, which is not another protocol."""
+    head = POST + b"authorization: Bearer " + auth.user().token.encode() + b"\r\n" + offer
+    body = b'{"title": "Written by Java"}'
+    if chunked:
+        framed = b"transfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+    else:
+        framed = b"content-length: %d\r\n\r\n%b" % (len(body), body)
+    request = head + framed
+    request += GET + offer + b"\r\n" + GET + b"connection: close\r\n\r\n"
+    pieces = [
+        request[at : at + (cut or len(request))]
+        for at in range(0, len(request), cut or len(request))
+    ]
+    answer = await exchange(service, *pieces)
+    assert [status for status in statuses(answer) if status != 100] == [201, 200, 200]
+    assert b'"Written by Java"' in answer
+
+
+@pytest.mark.case(53)
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        (
+            "POST",
+            "/api/conversations/{id}/messages",
+            b'{"content": "Hello", "temperature": 9}',
+            422,
+        ),
+        ("POST", "/api/conversations/{id}/regenerate", b'{"temperature": 9}', 422),
+        ("PUT", "/api/conversations/{id}", b'{"title": "Put"}', 200),
+        ("PATCH", "/api/conversations/{id}", b'{"title": "Patched"}', 200),
+        ("PATCH", "/api/conversations/{id}", b"x" * 262_145, 413),
+    ],
+)
+async def test_every_endpoint_reads_the_body_of_a_request_that_offers_an_upgrade(
+    service: Service,
+    clients: MakeClient,
+    auth: AuthServer,
+    method: str,
+    path: str,
+    body: bytes,
+    status: int,
+) -> None:
+    account = auth.user()
+    conversation = await clients(service, account).create()
+    request = (
+        f"{method} {path.format(id=conversation['id'])} HTTP/1.1\r\nhost: x\r\n"
+        f"authorization: Bearer {account.token}\r\ncontent-type: application/json\r\n"
+        f"connection: upgrade, close\r\nupgrade: h2c\r\ncontent-length: {len(body)}\r\n\r\n"
+    ).encode()
+    assert statuses(await exchange(service, request + body)) == [status]
+
+
+async def test_a_client_of_http_1_0_is_not_told_to_continue(service: Service) -> None:
+    request = (
+        b"POST /api/conversations HTTP/1.0\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n{}"
+    )
+    assert statuses(await exchange(service, request)) == [401]
 
 
 async def test_http_1_0_and_absolute_targets_are_understood(service: Service) -> None:
@@ -367,6 +436,68 @@ async def test_a_thousand_idle_connections_leave_nothing_behind(hasty: Service) 
         assert statuses(await exchange(hasty, GET + b"connection: close\r\n\r\n")) == [200]
         # Gone though their clients did not go.
         await eventually(lambda: process.num_fds() <= before + 10)
+
+
+@pytest.mark.case(53)
+async def test_errors_of_the_server_itself_can_be_read_by_the_frontend(
+    service_with: ServiceWith, auth: AuthServer, inference: Inference
+) -> None:
+    """A browser shows a script only what carries CORS headers; without, the network has failed."""
+    ours, other = b"https://chat.example", b"https://evil.example"
+    service = service_with(
+        MAX_CONNECTIONS="3", REQUEST_SECONDS="1", FRONTEND_URL=f"https://a.example,{ours.decode()}"
+    )
+
+    def allowed(answer: bytes) -> bytes | None:
+        found = re.search(rb"\r\naccess-control-allow-origin: (\S+)\r\n", answer.lower())
+        if found is None:
+            return None
+        assert b"\r\naccess-control-expose-headers: location, " in answer.lower()
+        return found[1]
+
+    async def check(status: int, request: bytes) -> None:
+        for origin, expected in ((ours, ours), (other, None)):
+            answer = await exchange(
+                service, request.replace(b"host: x\r\n", b"origin: " + origin + b"\r\nhost: x\r\n")
+            )
+            assert statuses(answer) == [status]
+            assert allowed(answer) == expected
+            assert b"\r\nvary: origin" in answer.lower()
+            assert b"\r\ncache-control: no-store" in answer.lower()
+
+    token = b"authorization: Bearer " + auth.user().token.encode() + b"\r\n"
+    await check(431, GET + b"x: " + b"y" * 40_000 + b"\r\n\r\n")
+    await check(431, GET + b"x: " + b"y" * 70_000)
+    await check(408, POST + token + b"content-length: 9\r\n\r\n{")
+    await check(408, GET + b"x-half: he")
+    await check(400, GET + b"host: y\r\n\r\n")
+    await check(400, GET + b"a blank : x\r\n\r\n")
+    await check(501, POST + b"transfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n")
+    await check(413, POST + token + b"connection: close\r\ncontent-length: 999999\r\n\r\n")
+    # The origin may come after the header that is too large; the document is no secret.
+    late = GET + b"x: " + b"y" * 70_000 + b"\r\norigin: " + ours + b"\r\n\r\n"
+    assert allowed(await exchange(service, late)) == b"*"
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(3):
+            reader, writer = await stack.enter_async_context(connected(service))
+            writer.write(GET + b"\r\n")
+            await reader.readuntil(b"}")
+        await check(503, GET.replace(b"health", b"ready") + b"\r\n")
+        head = b"HEAD /api/ready HTTP/1.1\r\nhost: x\r\norigin: " + ours + b"\r\n\r\n"
+        answer = await exchange(service, head)
+        assert (statuses(answer), answer.partition(b"\r\n\r\n")[2]) == ([503], b"")
+        preflight = (
+            b"OPTIONS /api/conversations HTTP/1.1\r\nhost: x\r\norigin: " + ours + b"\r\n"
+            b"access-control-request-method: POST\r\n"
+            b"access-control-request-headers: authorization,baggage\r\n\r\n"
+        )
+        answer = await exchange(service, preflight)
+        assert (statuses(answer), allowed_in_preflight(answer)) == ([200], ours)
+
+
+def allowed_in_preflight(answer: bytes) -> bytes | None:
+    found = re.search(rb"\r\naccess-control-allow-origin: (\S+)\r\n", answer.lower())
+    return found and found[1]
 
 
 async def test_the_process_may_open_as_many_files_as_it_may_ask_for(service: Service) -> None:

@@ -1,7 +1,9 @@
 """The trace id: taken over or made, on every response, in the log."""
 
+import asyncio
 import re
 import uuid
+from typing import Any
 
 import pytest
 from tests.support.auth import AuthServer
@@ -145,3 +147,33 @@ async def test_every_line_of_the_log_is_json(alice: Client, service: Service) ->
     assert service.logs()
     for line in service.logs():
         assert {"level", "event"} <= set(line), line
+
+
+async def test_a_pipelined_request_is_not_logged_as_the_user_of_the_one_before(
+    service: Service, alice: Client
+) -> None:
+    """The second request has no token, and is handled in the context that the first one left."""
+    traces = [trace_id(), trace_id()]
+    reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
+    request = "GET /api/conversations HTTP/1.1\r\nHost: a\r\nx-trace-id: {}\r\n{}\r\n"
+    authorization = f"Authorization: {alice.http.headers['authorization']}\r\n"
+    writer.write(
+        (request.format(traces[0], authorization) + request.format(traces[1], "")).encode()
+    )
+    async with asyncio.timeout(10):
+        await reader.readuntil(b" 401 ")
+    writer.close()
+    await writer.wait_closed()
+
+    def logged() -> list[dict[str, Any]]:
+        return [
+            line
+            for trace in traces
+            for line in service.logs()
+            if line.get("trace_id") == trace and line["event"] == "request"
+        ]
+
+    await eventually(lambda: len(logged()) == 2)
+    first, second = logged()
+    assert first["user_id"] == alice.user_id
+    assert "user_id" not in second

@@ -170,7 +170,7 @@ async def owner_of(pair: Pair, message_id: str, attempt: int) -> int:
             index
             for index, service in enumerate(pair.services)
             if any(
-                line.get("event") == "answer_taken_up"
+                line.get("event") == "generation_taken_over"
                 and line.get("message_id") == message_id
                 and line.get("attempt") == attempt
                 for line in service.logs()

@@ -2,12 +2,13 @@
 
 import asyncio
 import contextlib
+import http.client
 import time
 
 import psutil
 import pytest
 from tests.chaos.conftest import Pair, StartPair
-from tests.support.client import Client, Stream
+from tests.support.client import Stream
 from tests.support.gates import Gate
 from tests.support.inference import Inference
 from tests.support.known import Known, counted, length
@@ -150,7 +151,7 @@ async def test_a_hundred_and_fifty_readers_of_a_long_answer_cost_little_memory(
                 reader = await stack.enter_async_context(lazily(client, "GET", path))
                 readers.append(reader)
                 assert await reader.head() == 200
-            slowest = max(slowest, await health_seconds(client))
+            slowest = max(slowest, *[await health_seconds(service) for service in pair.services])
         grown = [
             memory_of(service) - was for service, was in zip(pair.services, before, strict=True)
         ]
@@ -158,7 +159,7 @@ async def test_a_hundred_and_fifty_readers_of_a_long_answer_cost_little_memory(
         gate.open()
         reading = asyncio.gather(*(reader.bytes_left() for reader in readers[::3]))
         while not reading.done():
-            slowest = max(slowest, *[await health_seconds(client) for client in pair.clients])
+            slowest = max(slowest, *[await health_seconds(service) for service in pair.services])
             await asyncio.sleep(0.05)
         for received in await reading:
             assert received.count(b'{"token":') == count
@@ -167,19 +168,27 @@ async def test_a_hundred_and_fifty_readers_of_a_long_answer_cost_little_memory(
             memory_of(service) - was for service, was in zip(pair.services, before, strict=True)
         ]
         print(f"memory {grown}, slowest health {slowest:.2f} s")  # noqa: T201  # what was measured
-        assert max(grown) < 100_000_000
-        assert slowest < 5  # the test's own reading shares the processor
+        assert max(grown) < 75_000_000
+        assert slowest < 3  # a tenth of it on an idle machine
 
 
 def memory_of(service: Service) -> int:
     return sum(process.memory_info().rss for process in service.processes())
 
 
-async def health_seconds(client: Client) -> float:
-    """How long a request that needs nothing takes."""
-    began = time.monotonic()
-    assert (await client.get("/api/health")).status_code == 200
-    return time.monotonic() - began
+async def health_seconds(service: Service) -> float:
+    """How long a request that needs nothing takes; asked in a thread, as this loop is busy."""
+
+    def ask() -> float:
+        connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=30)
+        began = time.monotonic()
+        connection.request("GET", "/api/health")
+        assert connection.getresponse().status == 200
+        took = time.monotonic() - began
+        connection.close()
+        return took
+
+    return await asyncio.to_thread(ask)
 
 
 @pytest.mark.case(18)

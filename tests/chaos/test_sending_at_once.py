@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from tests.chaos.conftest import Pair
+from tests.chaos.conftest import Pair, StartPair
 from tests.support.gates import Gate
 from tests.support.inference import Inference
 from tests.support.known import counted, length, numbered
@@ -158,3 +158,44 @@ async def test_a_reader_that_comes_back_at_once_keeps_the_conversation_busy(
         await last.rest()
         assert last.done["status"] == "complete"
         await last.close()
+
+
+# What a third sender could do in the moment between the end of the answer that was found and the
+# second try: begin one of its own.
+BEGIN_ANOTHER = """
+CREATE FUNCTION begin_another() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO messages (id, conversation_id, position, role, content, status, model_tag)
+    VALUES (gen_random_uuid(), NEW.conversation_id, 100, 'user', 'Third', 'complete', 'default');
+    INSERT INTO messages (id, conversation_id, position, role, content, status, model_tag)
+    VALUES ('00000000-0000-7000-8000-0000000000aa', NEW.conversation_id, 101, 'assistant', '',
+        'generating', 'default');
+    INSERT INTO generations
+        (message_id, conversation_id, question_id, options, trace_id, owner, lease_until)
+    VALUES ('00000000-0000-7000-8000-0000000000aa', NEW.conversation_id, gen_random_uuid(), '{}',
+        't', gen_random_uuid(), now() + interval '1 hour');
+    RETURN NULL;
+END $$;
+CREATE CONSTRAINT TRIGGER begin_another AFTER UPDATE ON generations
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW
+    WHEN (OLD.ended_at IS NULL AND NEW.ended_at IS NOT NULL) EXECUTE FUNCTION begin_another();
+"""
+
+
+async def test_only_the_answer_that_was_found_first_is_taken_over(
+    start_pair: StartPair, inference: Inference
+) -> None:
+    """A send stops what it finds; an answer that has begun since is somebody else's."""
+    pair = await start_pair()
+    await pair.db.execute(BEGIN_ANOTHER)
+    conversation = await pair.here.create()
+    inference.once(counted(5).hang())
+    async with pair.here.send(conversation["id"], "One") as stream:
+        await stream.until(numbered(4))
+    response = await pair.here.ask_raw(conversation["id"], {"content": "Two"})
+    assert response.status_code == 409
+    other = await pair.db.fetch(
+        "SELECT attempt, stop_requested, ended_at FROM generations "
+        "WHERE message_id = '00000000-0000-7000-8000-0000000000aa'"
+    )
+    assert other == [{"attempt": 1, "stop_requested": False, "ended_at": None}]

@@ -70,8 +70,11 @@ class Auth:
 
 
 class Clock:
+    """Both clocks of the authenticator; `wall` is by how much the wall clock has jumped."""
+
     def __init__(self) -> None:
         self.now = START
+        self.wall = 0.0
 
     def __call__(self) -> float:
         return self.now
@@ -105,7 +108,8 @@ async def asking(
             internal_api_key="the-key",
             timeout_seconds=timeout_seconds,
             cache_size=cache_size,
-            clock=clock,
+            clock=lambda: clock.now - START + 5,
+            wall_clock=lambda: clock.now + clock.wall,
         )
 
 
@@ -165,7 +169,6 @@ async def test_no_credentials_get_a_challenge_without_an_error(
         "Bearer '; DROP TABLE users",
         "Bearer =",
         "Bearer a=b",
-        "Bearer " + "a" * 8193,
     ],
 )
 async def test_what_is_no_token_is_refused_without_a_call(
@@ -175,6 +178,14 @@ async def test_what_is_no_token_is_refused_without_a_call(
     assert isinstance(error, NotAuthenticated)
     assert error.headers == {"WWW-Authenticate": 'Bearer error="invalid_token"'}
     assert auth.calls == 0
+
+
+@pytest.mark.case(53)
+async def test_a_token_may_be_as_long_as_headers_may_be(
+    auth: Auth, authenticator: Authenticator
+) -> None:
+    assert (await authenticator.user("Bearer " + "a" * 1_000_000)).id == "user-1"
+    assert auth.calls == 1
 
 
 @pytest.mark.parametrize(
@@ -254,6 +265,68 @@ async def test_a_refusal_is_remembered_for_ten_seconds(
     await refusal(authenticator, "Bearer abc")
     clock.now = START + 10
     assert (await authenticator.user("Bearer abc")).id == "user-1"
+    assert auth.calls == 2
+
+
+@pytest.mark.case(56)
+@pytest.mark.parametrize("jump", [-86_400 * 365, 86_400 * 365])
+async def test_a_wall_clock_that_jumps_changes_no_duration(
+    jump: float, auth: Auth, authenticator: Authenticator, clock: Clock
+) -> None:
+    auth.answer = lambda token: UNKNOWN if token == "wrong" else (200, document(claims={}))
+    await authenticator.user("Bearer abc")
+    await refusal(authenticator, "Bearer wrong")
+    clock.wall = jump
+    clock.now = START + 9
+    await refusal(authenticator, "Bearer wrong")
+    assert auth.calls == 2
+    clock.now = START + 10
+    await refusal(authenticator, "Bearer wrong")
+    assert auth.calls == 3
+    clock.now = START + 299
+    await authenticator.user("Bearer abc")
+    assert auth.calls == 3
+    clock.now = START + 300
+    await authenticator.user("Bearer abc")
+    assert auth.calls == 4
+
+
+@pytest.mark.case(2, 56)
+async def test_a_wall_clock_that_jumps_ahead_ends_a_token_at_its_own_end(
+    auth: Auth, authenticator: Authenticator, clock: Clock
+) -> None:
+    auth.answer = lambda _: valid(START + 3600)
+    validation = await authenticator.validate("Bearer abc")
+    assert authenticator.trusted_for(validation) == 300
+    clock.wall = 3590
+    assert authenticator.trusted_for(validation) == 10
+    await authenticator.user("Bearer abc")
+    assert auth.calls == 1
+    clock.wall = 3600
+    assert isinstance(await refusal(authenticator, "Bearer abc"), NotAuthenticated)
+
+
+@pytest.mark.case(2, 56)
+async def test_a_wall_clock_that_jumps_back_prolongs_no_trust(
+    auth: Auth, authenticator: Authenticator, clock: Clock
+) -> None:
+    auth.answer = lambda _: valid(START + 20)
+    await authenticator.user("Bearer abc")
+    clock.wall = -3600
+    clock.now = START + 20
+    await authenticator.user("Bearer abc")
+    assert auth.calls == 2  # asked again, which only the auth service's own clock decides
+
+
+@pytest.mark.case(1)
+async def test_a_token_that_is_refused_later_is_refused_everywhere_at_once(
+    auth: Auth, authenticator: Authenticator
+) -> None:
+    await authenticator.user("Bearer abc")
+    auth.answer = lambda _: UNKNOWN
+    with pytest.raises(NotAuthenticated):
+        await authenticator.validate("Bearer abc")  # as an open stream does
+    assert isinstance(await refusal(authenticator, "Bearer abc"), NotAuthenticated)
     assert auth.calls == 2
 
 
@@ -495,7 +568,11 @@ def document(**changes: object) -> bytes:
         (200, document(user={"id": "a\0b"})),
         (200, b'{"valid":true,"user":{"id":"\\ud800"},"claims":{"exp":9999999999}}'),
         (200, document(claims={"exp": "9999999999"})),
-        (200, document(claims={"exp": None})),
+        (200, document(claims="exp")),
+        (200, document(claims=[])),
+        (200, document(claims=7)),
+        (200, document(claims={"exp": ""})),
+        (200, document(claims={"exp": {}})),
         (200, document(claims={"exp": True})),
         (200, document(claims={"exp": [1]})),
         (200, b'{"valid":true,"user":{"id":"a"},"claims":{"exp":NaN}}'),
@@ -559,6 +636,21 @@ async def test_an_end_beyond_all_clocks_is_trusted_for_five_minutes(
 ) -> None:
     auth.answer = lambda _: (200, b'{"valid":true,"user":{"id":"a"},"claims":{"exp":%d}}' % 10**40)
     await authenticator.user("Bearer abc")
+    clock.now = START + 300
+    await authenticator.user("Bearer abc")
+    assert auth.calls == 2
+
+
+@pytest.mark.case(3)
+@pytest.mark.parametrize("claims", [None, {}, {"exp": None}, {"sub": 7, "exp": 2**63}])
+async def test_a_token_without_an_end_is_trusted_for_five_minutes(
+    claims: object, auth: Auth, authenticator: Authenticator, clock: Clock
+) -> None:
+    auth.answer = lambda _: (200, document(claims=claims))
+    await authenticator.user("Bearer abc")
+    clock.now = START + 299
+    await authenticator.user("Bearer abc")
+    assert auth.calls == 1
     clock.now = START + 300
     await authenticator.user("Bearer abc")
     assert auth.calls == 2

@@ -16,7 +16,7 @@ from chat_api.db.database import Database
 from chat_api.db.generations import Lease
 from chat_api.errors import DatabaseUnavailable
 from chat_api.generation import events
-from chat_api.generation.event_log import LogWriter
+from chat_api.generation.log_writer import LogWriter
 from chat_api.generation.registry import Registry
 from chat_api.generation.running import RunningGeneration, StopReason
 

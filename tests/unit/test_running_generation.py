@@ -80,9 +80,7 @@ def test_events_are_numbered_and_served_from_any_place() -> None:
         *(frame(number, events.token(letter)) for number, letter in enumerate("abc", 1)),
     ]
     for place in range(-1, 4):
-        chunk = answer.after(place)
-        assert chunk is not None
-        assert chunk[0] == b"".join(frames[place + 1 :])
+        assert answer.after(place) == (b"".join(frames[place + 1 :]), answer.last_event)
     assert answer.after(99) == (b"", 99)
 
 

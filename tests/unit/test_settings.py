@@ -237,3 +237,82 @@ def test_log_level_and_addresses_are_read_kindly(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("AUTH_SERVICE_URL", "https://auth.example/base/")
     assert load_settings().log_level == "DEBUG"
     assert load_settings().auth_service_url == "https://auth.example/base"
+
+
+def absurd(name: str) -> list[str]:
+    """Values that the setting cannot have meant."""
+    field = Settings.model_fields[name]
+    special = {
+        "database_url": ["", "sqlite:///x", "mysql://h/d", "http://host/x", "postgresql://h:x/d"],
+        "internal_api_key": ["", " ", "a,,b", "x" * 64, "clé-0123456789abcdef", "a\tb" * 16],
+        "frontend_url": [
+            *("abc", "null", "//host", "ftp://host", "http://", "https://", "http:///x", "*,null"),
+            *("https://a.example/path", "https://a.example?x", "https://a.example#", "**"),
+            *(
+                "https://u:p@a.example",
+                "https://*.example",
+                "http://a b",
+                "http://a:x",
+                "http://a:-1",
+            ),
+            *("http://a:65536", "http://[::1", "http://[10.0.0.1]", "http://münchen.example"),
+            *("https://a.example,*", "javascript:alert(1)", "file:///etc/passwd", "http://-a"),
+        ],
+        "web_sign_in_url": ["/sign-in", "ftp://host", "http://", "http://u@h", "http://h?x#y"],
+        "trusted_proxies": ["*", "10.0.0.0/33", "10.0.0.1/8", "host", "10.0.0.0-10.0.0.9"],
+        "system_prompt": ["x" * 4001, "x" * 10**6],
+        "thinking_prompt": ["x" * 3901, "x" * 10**6],
+    }
+    if name in special:
+        return [*special[name], "\udcff"]
+    if field.annotation is str:
+        return ["", " ", "host", "ftp://host", "http://", "http://u:p@h", "http://h/?q", "\udcff"]
+    wrong = ["", " ", "x", "-1", "nan", "inf", "-inf", "1e999", "9" * 400, "1 2", "0x10", "\udcff"]
+    if field.annotation is int:
+        wrong += ["1.5", "1e1000000"]
+    if field.annotation is float:
+        wrong += ["1e-300", "1e300"]
+        wrong += [] if name == "drain_seconds" else ["0"]
+    return wrong
+
+
+@pytest.mark.case(57)
+@pytest.mark.parametrize("name", list(Settings.model_fields))
+def test_an_absurd_value_stops_the_start_with_a_sentence(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = absurd(name)
+    if name == "drain_seconds":
+        values.remove("1e-300")  # as good as 0, which means no time at all
+    for value in values:
+        try:
+            lines = complaint(monkeypatch, **{name.upper(): value})
+        except pytest.fail.Exception:
+            raise AssertionError(f"{name.upper()}={value[:60]!r} is taken") from None
+        assert all(line.startswith((f"{name.upper()}:", "SYSTEM_PROMPT")) for line in lines), lines
+        assert len(value) < 9 or value not in "".join(lines)
+        assert "Traceback" not in "".join(lines)
+
+
+@pytest.mark.case(53)
+@pytest.mark.parametrize(
+    ("value", "origins"),
+    [
+        ("", []),
+        (" , ,", []),
+        ("*", ["*"]),
+        (" * ,", ["*"]),
+        ("HTTPS://Chat.Example.ORG", ["https://chat.example.org"]),
+        ("https://a.example/", ["https://a.example"]),
+        ("https://a.example:443,http://a.example:80", ["https://a.example", "http://a.example"]),
+        ("http://a.example:8080, http://A.example:8080", ["http://a.example:8080"]),
+        ("http://127.0.0.1:3000,http://[::1]:3000", ["http://127.0.0.1:3000", "http://[::1]:3000"]),
+        ("https://xn--mnchen-3ya.example", ["https://xn--mnchen-3ya.example"]),
+        ("http://chat_web:3000", ["http://chat_web:3000"]),
+    ],
+)
+def test_origins_are_written_as_browsers_write_them(
+    value: str, origins: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FRONTEND_URL", value)
+    assert load_settings().origins == origins

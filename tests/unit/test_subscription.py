@@ -21,7 +21,7 @@ from chat_api.db.event_log import LogRow
 from chat_api.db.generations import Lease, Outcome
 from chat_api.generation import events
 from chat_api.generation import running as running_module
-from chat_api.generation.event_log import Follower
+from chat_api.generation.log_follower import Follower
 from chat_api.generation.registry import Registry
 from chat_api.generation.running import RunningGeneration
 from chat_api.generation.sink import Discard, Sink

@@ -36,6 +36,7 @@ PARENT = f"00-{TRACE}-00f067aa0ba902b7-01"
         ("", PARENT, TRACE),
         ("not well formed", PARENT, TRACE),
         (None, f"01-{TRACE}-00f067aa0ba902b7-00", TRACE),
+        (None, f"01-{TRACE}-00f067aa0ba902b7-00-more", TRACE),
         ("abc", "nonsense", "abc"),
     ],
 )
@@ -70,6 +71,7 @@ def test_a_well_formed_trace_id_is_taken_over(
         (None, f"00-{TRACE}-00f067aa0ba902b7"),
         (None, f"00-{TRACE}-00f067aa0ba902b7-01-more"),
         (None, f"00-{TRACE[:-1]}g-00f067aa0ba902b7-01"),
+        (None, f"01-{TRACE}-00f067aa0ba902b7-00more"),
         (None, TRACE),
     ],
 )
@@ -87,6 +89,9 @@ class Lines:
     def __init__(self, stdout: io.StringIO, capture: pytest.CaptureFixture[str]) -> None:
         self._stdout = stdout
         self._capture = capture
+
+    def text(self) -> str:
+        return self._stdout.getvalue()
 
     def __call__(self) -> list[dict[str, Any]]:
         assert self._capture.readouterr().err == "", "logging itself failed"
@@ -127,6 +132,17 @@ def test_a_line_is_one_json_object(lines: Lines) -> None:
         "number": 7,
         "nothing": None,
     }
+
+
+def test_a_line_is_ascii_whatever_is_in_it(lines: Lines) -> None:
+    user = user_id_var.set("J\u00fcrgen \U0001f600")
+    try:
+        log.info("request", route="/\u4f60")
+    finally:
+        user_id_var.reset(user)
+    assert lines.text().isascii()
+    (line,) = lines()
+    assert (line["user_id"], line["route"]) == ("J\u00fcrgen \U0001f600", "/\u4f60")
 
 
 def test_a_line_names_its_request(lines: Lines) -> None:

@@ -82,6 +82,19 @@ _REASONS: tuple[tuple[type[BaseException], str], ...] = (
     (ssl.SSLCertVerificationError, "its certificate is not trusted"),
     (ssl.SSLError, "TLS fails"),
 )
+# What speaks against the values of one statement, or against the rows that it reads.
+REFUSED: tuple[type[BaseException], ...] = (
+    asyncpg.DataError,  # also a character that the database's encoding does not have
+    asyncpg.ProgramLimitExceededError,
+    asyncpg.DataCorruptedError,
+    asyncpg.IndexCorruptedError,
+)
+
+
+class StatementRefused(Exception):
+    """PostgreSQL refuses these values: whatever they belong to fails, and nothing else does."""
+
+
 # How long a full disk speaks against a database that otherwise answers.
 REFUSAL_SECONDS = 10.0
 _CLOSE_SECONDS = 1.0
@@ -218,7 +231,7 @@ class Database:
 
         Raises DatabaseUnavailable where the database, not the statement, is what failed:
         DatabaseBusy where somebody else changes the same rows, DatabaseRefused where no later try
-        can succeed.
+        can succeed. Raises StatementRefused where it is the statement's values.
         """
         lent = False
         is_defect = False
@@ -236,6 +249,9 @@ class Database:
                     await self._pool.expire_connections()
                     raise
         except _OF_THE_DRIVER as error:
+            if lent and isinstance(error, REFUSED):
+                log.error("statement_refused", error=type(error).__name__)
+                raise StatementRefused(type(error).__name__) from error
             if is_defect or (lent and not self._is_outage(error)):
                 raise
             raise self._translated(error, connecting=not lent) from error

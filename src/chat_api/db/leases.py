@@ -139,6 +139,25 @@ async def release(db: Database, held: Sequence[tuple[str, int]], process: str) -
     )
 
 
+async def count_stall(
+    db: Database, answers: Sequence[tuple[str, int]], process: str
+) -> dict[str, int]:
+    """Count a crash for each (message id, attempt) that this process holds; crashes by id."""
+    rows = await db.fetch(
+        """
+        UPDATE generations g SET crashes = g.crashes + 1
+        FROM unnest($1::uuid[], $2::integer[]) AS b (message_id, attempt)
+        WHERE g.message_id = b.message_id AND g.attempt = b.attempt
+            AND g.owner = $3 AND g.ended_at IS NULL
+        RETURNING g.message_id::text AS id, g.crashes
+        """,
+        [message_id for message_id, _ in answers],
+        [attempt for _, attempt in answers],
+        process,
+    )
+    return {row["id"]: row["crashes"] for row in rows}
+
+
 async def request_stop(db: Database, message_id: str) -> None:
     """Ask the process that runs the generation to stop it."""
     await db.fetch(

@@ -3,11 +3,12 @@
 import time
 from collections.abc import Callable
 
+from chat_api.generation.background import Background
 from chat_api.generation.registry import Registry
 from chat_api.generation.running import RunningGeneration, StopReason
 from chat_api.generation.subscriptions import Subscriptions
 
-TICK_SECONDS = 0.25
+_TICK_SECONDS = 0.25
 
 
 class Clocks:
@@ -29,6 +30,10 @@ class Clocks:
         self._token_seconds = token_seconds
         self._generation_seconds = generation_seconds
         self._clock = clock
+
+    def task(self) -> Background:
+        """Return the task that looks."""
+        return Background("look-at-clocks", self.step, every_seconds=_TICK_SECONDS)
 
     async def step(self) -> None:
         """Look once."""

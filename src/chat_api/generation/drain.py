@@ -9,10 +9,10 @@ from chat_api.db import leases as db_leases
 from chat_api.db.database import Database
 from chat_api.errors import DatabaseUnavailable
 from chat_api.generation.background import Background
-from chat_api.generation.event_log import LogWriter
-from chat_api.generation.recovery import Recovery
+from chat_api.generation.log_writer import LogWriter
 from chat_api.generation.registry import Registry
 from chat_api.generation.running import StopReason
+from chat_api.generation.stalls import Stalls
 from chat_api.generation.subscriptions import Subscriptions
 from chat_api.telemetry import log
 
@@ -33,7 +33,7 @@ class Drain:
         registry: Registry,
         log_writer: LogWriter,
         subscriptions: Subscriptions,
-        recovery: Recovery,
+        stalls: Stalls,
         *,
         drain_seconds: float,
         clock: Callable[[], float] = time.monotonic,
@@ -42,14 +42,13 @@ class Drain:
         self._registry = registry
         self._log_writer = log_writer
         self._subscriptions = subscriptions
-        self._recovery = recovery
+        self._stalls = stalls
         self._drain_seconds = drain_seconds
         self._clock = clock
 
     async def drain(self) -> None:
         """Begin and take up nothing any more, wait for what runs, and hand over the rest."""
         self._registry.is_draining = True
-        self._recovery.paused = True
         log.info(
             "draining",
             running=len(self._registry.running),
@@ -96,6 +95,7 @@ class Drain:
         with suppress(DatabaseUnavailable, TimeoutError):
             async with asyncio.timeout(HANDOVER_SECONDS / 3):
                 await self._log_writer.flush()
+                await self._stalls.count()
         for generation in left:
             generation.stop_writing(StopReason.NOT_OURS)
         with suppress(DatabaseUnavailable, TimeoutError):

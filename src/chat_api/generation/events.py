@@ -5,6 +5,7 @@ on the wire, `<answer>.<attempt>.<number>`, names the answer too (by the last 12
 id, which are random), so that a cursor of another answer is recognised as such.
 """
 
+import asyncio
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -149,16 +150,42 @@ class Written:
     token_count: int
 
 
+class Collector:
+    """Adds up the rows of one attempt."""
+
+    def __init__(self) -> None:
+        self._pieces: list[str] = []
+        self._count = 0
+        self._after = -1
+
+    def add(self, row: LogRow) -> None:
+        for event in unpack((row,), self._after):
+            self._after = event.number
+            document = orjson.loads(event.data)
+            if isinstance(piece := document.get("token"), str):
+                self._pieces.append(piece)
+                self._count += bool(piece)
+            elif (content := snapshot_content(event.data)) is not None:
+                self._pieces = [content]
+                self._count = max(self._count, event.number)  # it stands for those before it
+
+    @property
+    def written(self) -> Written:
+        return Written("".join(self._pieces), self._count)
+
+
 def written(rows: Iterable[LogRow]) -> Written:
-    """What one attempt's rows add up to."""
-    pieces: list[str] = []
-    count = 0
-    for event in unpack(rows, -1):
-        document = orjson.loads(event.data)
-        if isinstance(piece := document.get("token"), str):
-            pieces.append(piece)
-            count += bool(piece)
-        elif (content := snapshot_content(event.data)) is not None:
-            pieces = [content]
-            count = max(count, event.number)  # it stands for the events up to its number
-    return Written("".join(pieces), count)
+    """Return what one attempt's rows add up to."""
+    collector = Collector()
+    for row in rows:
+        collector.add(row)
+    return collector.written
+
+
+async def written_by_attempt(rows: Iterable[LogRow]) -> dict[int, Written]:
+    """Return the same for every attempt; a long log keeps the event loop from nothing."""
+    collectors: dict[int, Collector] = {}
+    for row in rows:
+        collectors.setdefault(row.attempt, Collector()).add(row)
+        await asyncio.sleep(0)
+    return {attempt: collector.written for attempt, collector in collectors.items()}

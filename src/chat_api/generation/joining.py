@@ -75,8 +75,8 @@ class Joins:
         if running is not None:
             return running.written
         rows = await db_event_log.read(self._db, message_id)
-        newest = max((row.attempt for row in rows), default=0)
-        return events.written(row for row in rows if row.attempt == newest)
+        found = await events.written_by_attempt(rows)
+        return found[max(found)] if found else Written("", 0)
 
     async def ended(self, message_id: str) -> Generation | None:
         """Return how a generation ended; None where it has not, or was deleted."""

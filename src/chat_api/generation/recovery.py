@@ -1,96 +1,73 @@
-"""Keeping this process's answers, and taking up those of processes that died or left.
-
-A lease is a time in the database, by its own clock. Who writes an answer renews it; whose lease has
-run out has lost the answer to the first who claims it, with the next attempt's number.
-"""
+"""Finding generations whose process died or handed them over."""
 
 import time
-from collections.abc import Callable, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable
 from datetime import datetime
 
-from chat_api.db import housekeeping
 from chat_api.db import leases as db_leases
 from chat_api.db.database import Database
-from chat_api.db.generations import Lease
 from chat_api.errors import DatabaseUnavailable
 from chat_api.generation.background import Background
+from chat_api.generation.registry import Registry
+from chat_api.generation.takeover import Takeover
 from chat_api.telemetry import TAKEOVERS, log
 
-# The longest pauses; shorter ones where leases or retention are short.
+# The longest pause between scans; a shorter one where leases are short.
 _SCAN_SECONDS = 1.0
-_SWEEP_SECONDS = 30.0
-_ORPHANS_SECONDS = 3600.0
 _CLAIMED_AT_ONCE = 200
 
 
 class Recovery:
-    """Renews leases, claims abandoned answers for `take_up`, sweeps what is no longer needed."""
+    """Claims generations whose lease has expired or was released, and has them taken over.
+
+    A lease is a time in the database, by its own clock. The process that runs a generation renews
+    it; the first to claim an expired one gets the next attempt.
+    """
 
     def __init__(
         self,
         db: Database,
-        process: str,
-        held: Callable[[], Sequence[tuple[str, int]]],
-        listened: Callable[[], AbstractSet[str]],
-        take_up: Callable[[Lease], object],
+        registry: Registry,
+        takeover: Takeover,
         *,
         lease_seconds: float,
-        log_retention_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._db = db
-        self._process = process
-        self._held = held
-        self._listened = listened
-        self._take_up = take_up
+        self._registry = registry
+        self._takeover = takeover
         self._lease_seconds = lease_seconds
-        self._log_retention_seconds = log_retention_seconds
+        self._clock = clock
         self._contact_since: float | None = None
         self._seen: datetime | None = None  # the last scan but one, by the database's clock
-        self._last_scan = time.monotonic()
-        self.paused = False
+        self._last_scan = clock()
 
-    def tasks(self) -> tuple[Background, ...]:
-        renew_seconds = self._lease_seconds / 4
-        scan_seconds = min(_SCAN_SECONDS, renew_seconds)
-        sweep_seconds = min(_SWEEP_SECONDS, max(1.0, self._log_retention_seconds))
-        return (
-            Background("renew-leases", self._renew, every_seconds=renew_seconds),
-            Background("recover-answers", self._scan, every_seconds=scan_seconds),
-            Background("sweep", self._sweep, every_seconds=sweep_seconds),
-            Background("sweep-orphans", self._sweep_orphans, every_seconds=_ORPHANS_SECONDS),
-        )
+    def task(self) -> Background:
+        """Return the task that scans."""
+        every_seconds = min(_SCAN_SECONDS, self._lease_seconds / 4)
+        return Background("recover-generations", self.scan, every_seconds=every_seconds)
 
-    async def _renew(self) -> None:
-        listened = self._listened()
-        await db_leases.renew(
-            self._db, self._process, self._held(), list(listened), self._lease_seconds
-        )
-        if left := listened - self._listened():
-            # Their last reader left while this was under way, which may have undone its leaving.
-            await db_leases.unsubscribe(self._db, self._process, list(left))
-
-    async def _scan(self) -> None:
-        """Claim what is abandoned.
+    async def scan(self) -> None:
+        """Claim what is abandoned, once.
 
         An outage of the database is no crash of its clients: those that live need one lease of
-        unbroken contact to show it. Nor is a stall that breaks no connection: what runs out during
-        it was valid at the scan before, and is left alone until its owner could renew it. Answers
-        handed over need no such patience.
+        unbroken contact to show it. Nor is a stall that breaks no connection: what expires during
+        it was valid at the scan before, and is left alone until its process could renew it. What
+        was released needs no such patience.
         """
-        now = time.monotonic()
+        now = self._clock()
         if now - self._last_scan > self._lease_seconds / 2:
-            # This process was frozen, or the database was away.
+            # This process was frozen, or the database was unavailable.
             self._contact_since = self._seen = None
         self._last_scan = now
-        if self.paused:
+        if self._registry.is_draining:
             return
         since = self._contact_since
         try:
             at = await db_leases.database_time(self._db)
             leases = await db_leases.claim_abandoned(
                 self._db,
-                self._process,
+                self._registry.process,
                 self._lease_seconds,
                 limit=_CLAIMED_AT_ONCE,
                 only_released=since is None or now - since < self._lease_seconds,
@@ -105,16 +82,10 @@ class Recovery:
         for lease in leases:
             TAKEOVERS.inc()
             log.warning(
-                "answer_taken_up",
+                "generation_taken_over",
                 message_id=lease.message_id,
                 trace_id=lease.trace_id,
                 attempt=lease.attempt,
                 crashes=lease.crashes,
             )
-            self._take_up(lease)
-
-    async def _sweep(self) -> None:
-        await housekeeping.sweep(self._db, self._log_retention_seconds)
-
-    async def _sweep_orphans(self) -> None:
-        await housekeeping.sweep_orphans(self._db)
+            self._takeover.begin(lease)

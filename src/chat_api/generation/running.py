@@ -36,6 +36,8 @@ class StopReason(Enum):
 
     STOPPED = "stopped"  # by the user
     SILENT = "silent"  # upstream said nothing for too long
+    REFUSED = "refused"  # the database does not take its events
+    STALLED = "stalled"  # its process stood still again and again
     NOT_OURS = "not ours"  # deleted, taken by another process, or handed over
 
 
@@ -81,6 +83,7 @@ class RunningGeneration:
         self.logged = -1  # the last event that the log has confirmed
         self.ending = False  # being saved: the log's opinion no longer matters
         self.closed = False  # nothing will follow
+        self.refused = False  # the database does not take all of its events
         self.rewritten = False  # its text is that of an earlier attempt: a `snapshot` says so
         self.stop_reason: StopReason | None = None
         self.pump: asyncio.Task[None] | None = None  # reads upstream; may be cancelled
@@ -115,6 +118,17 @@ class RunningGeneration:
         # Not every reader may be shown what follows: each is to look for itself.
         for subscriber in self.subscribers:
             subscriber.wake()
+
+    def keep(self, written: Written) -> None:
+        """Go on with this text only; the events that are not in the log are forgotten."""
+        self.refused = True
+        self.token_count = written.token_count
+        self.chars = len(written.text)
+        self._joined = [written.text]
+        self._pieces.clear()
+        self._batches.clear()
+        self._unconfirmed.clear()
+        self._chunks.clear()
 
     def publish(self, data: bytes) -> None:
         """Number an event and show it to every reader. `data` is JSON on one line."""

@@ -8,7 +8,7 @@ from functools import partial
 
 from chat_api import sse
 from chat_api.db.database import Database
-from chat_api.generation.event_log import Follower, Place, Reading, SharedPage, Then
+from chat_api.generation.log_follower import Follower, Place, Reading, SharedPage, Then
 from chat_api.generation.registry import Registry
 from chat_api.generation.running import RunningGeneration
 from chat_api.generation.sink import Sink

@@ -9,7 +9,7 @@ from contextlib import suppress
 from chat_api.db import leases as db_leases
 from chat_api.db.database import Database
 from chat_api.errors import DatabaseUnavailable
-from chat_api.generation.event_log import Follower
+from chat_api.generation.log_follower import Follower
 from chat_api.generation.registry import Registry
 from chat_api.generation.sink import Sink
 from chat_api.generation.subscription import Subscription

@@ -9,6 +9,7 @@ from chat_api.generation.registry import Registry
 from chat_api.generation.retrying import until_available
 from chat_api.generation.writer import GenerationWriter
 
+# A generation that has ended or stalled its process so often is ended.
 MOST_CRASHES = 3
 
 

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from chat_api.db import event_log as db_event_log
 from chat_api.db import generations as db_generations
-from chat_api.db.database import Database
+from chat_api.db.database import Database, StatementRefused
 from chat_api.db.generations import Ending, Lease, Outcome
 from chat_api.engines.decoding import Event
 from chat_api.engines.samosachaat import SamosachaatEngine
@@ -20,8 +20,8 @@ from chat_api.errors import (
     InternalError,
 )
 from chat_api.generation import events
-from chat_api.generation.event_log import LogWriter
 from chat_api.generation.events import Written
+from chat_api.generation.log_writer import LogWriter
 from chat_api.generation.options import Options
 from chat_api.generation.registry import Registry
 from chat_api.generation.retrying import until_available
@@ -95,21 +95,7 @@ class GenerationWriter:
                 await _ended(generation.pump)
             finally:
                 generation.pump.cancel()
-            reason = generation.stop_reason if generation.pump.cancelled() else None
-            if reason is StopReason.NOT_OURS:
-                return
-            if reason is StopReason.STOPPED:
-                await self._end(generation, "stopped")
-                return
-            failure = (
-                EngineTimeout() if reason is StopReason.SILENT else _failure_of(generation.pump)
-            )
-            if failure is None:
-                await self._end(generation, "complete")
-                return
-            ENGINE_FAILURES.labels(failure.code).inc()
-            is_cut_off = generation.token_count > 0 or isinstance(failure, EngineIncomplete)
-            await self._end(generation, "interrupted" if is_cut_off else "failed", failure)
+            await self._end_as_pumped(generation, generation.pump)
 
     async def _pump(
         self,
@@ -165,6 +151,33 @@ class GenerationWriter:
 
     # --- the end ---
 
+    async def _end_as_pumped(self, generation: RunningGeneration, pump: asyncio.Task[None]) -> None:
+        """Save the end that the pump's end means."""
+        reason = generation.stop_reason if pump.cancelled() else None
+        if reason is StopReason.NOT_OURS:
+            return
+        if reason is StopReason.REFUSED:
+            await self._end_refused(generation)
+        elif reason is StopReason.STALLED:
+            await self._end(generation, "interrupted")
+        elif reason is StopReason.STOPPED:
+            await self._end(generation, "stopped")
+        else:
+            failure = EngineTimeout() if reason is StopReason.SILENT else _failure_of(pump)
+            if failure is None:
+                await self._end(generation, "complete")
+                return
+            ENGINE_FAILURES.labels(failure.code).inc()
+            is_cut_off = generation.token_count > 0 or isinstance(failure, EngineIncomplete)
+            await self._end(generation, "interrupted" if is_cut_off else "failed", failure)
+
+    async def _end_refused(self, generation: RunningGeneration) -> None:
+        """End a generation whose events the database refuses, with what the log has of it."""
+        generation.ending = True
+        generation.keep(await until_available(lambda: self._longest_logged(generation.message_id)))
+        status = "interrupted" if generation.chars else "failed"
+        await self._end(generation, status, InternalError())
+
     async def _end(
         self, generation: RunningGeneration, status: str, failure: ApiError | None = None
     ) -> None:
@@ -181,7 +194,13 @@ class GenerationWriter:
                 status = "interrupted"
                 before_done += b"\n"
         ending = self._ending(generation, status, failure, before_done)
-        outcome = await self._save(generation, ending)
+        try:
+            outcome = await self._save(generation, ending)
+        except StatementRefused:
+            if generation.refused:
+                raise
+            await self._end_refused(generation)
+            return
         if outcome is not Outcome.SAVED:
             log.warning(
                 "generation_not_held", message_id=generation.message_id, outcome=outcome.value
@@ -259,11 +278,8 @@ class GenerationWriter:
 
     async def _longest_logged(self, message_id: str) -> Written:
         rows = await db_event_log.read(self._db, message_id)
-        by_attempt = [
-            events.written(row for row in rows if row.attempt == attempt)
-            for attempt in {row.attempt for row in rows}
-        ]
-        return max(by_attempt, key=lambda written: len(written.text), default=Written("", 0))
+        found = await events.written_by_attempt(rows)
+        return max(found.values(), key=lambda written: len(written.text), default=Written("", 0))
 
 
 async def _ended(pump: asyncio.Task[None]) -> None:
