@@ -69,7 +69,6 @@ async def say(client: Client, *texts: str) -> str:
     return conversation_id
 
 
-@pytest.mark.case(67)
 @pytest.mark.parametrize(
     ("text", "q", "marked"),
     [
@@ -195,7 +194,6 @@ async def fill(db: Database, client: Client, conversations: int, messages: int) 
     )
 
 
-@pytest.mark.case(67)
 @pytest.mark.parametrize("limit", [1, 7, 50])
 async def test_pages_show_every_hit_once_newest_first(
     alice: Client, db: Database, limit: int
@@ -226,7 +224,6 @@ async def test_a_cursor_keeps_its_place_while_new_hits_come(alice: Client, db: D
     assert seen == [item["message"]["id"] for item in whole]
 
 
-@pytest.mark.case(67)
 async def test_of_a_long_text_the_surroundings_of_the_match_are_shown(
     alice: Client, db: Database
 ) -> None:
@@ -283,7 +280,6 @@ async def test_a_search_wants_words(alice: Client) -> None:
     assert (await search(alice, " ".join("abcdefghijklmnopqrstuvwxyz" * 3)))["items"] == []
 
 
-@pytest.mark.case(67)
 async def test_a_search_that_takes_too_long_ends_and_takes_nothing_from_others(
     alice: Client, bob: Client, db: Database
 ) -> None:

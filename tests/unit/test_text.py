@@ -74,7 +74,6 @@ FAR = "x " * 300
 FLAGS = "🇮🇳" * 150
 
 
-@pytest.mark.case(67)
 @pytest.mark.parametrize(
     ("excerpt", "cut_before", "cut_after", "snippet"),
     [

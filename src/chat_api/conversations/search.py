@@ -117,11 +117,12 @@ class Search:
             await statements.begin_search(connection)
             if self._fold is None:
                 self._fold = await statements.read_fold(connection)
+            fold = statements.ASCII_FOLD if _has_ascii_case_only(forms) else self._fold
             while True:
                 batch = await statements.search_conversations(
                     connection,
                     user_id,
-                    self._fold,
+                    fold,
                     forms,
                     conversations=conversations,
                     rest=rest,
@@ -139,6 +140,11 @@ class Search:
 
 def _place(hit: Hit) -> Place:
     return hit.place
+
+
+def _has_ascii_case_only(forms: Sequence[Form]) -> bool:
+    words = "".join(word for first, others in forms for word in (first, *others))
+    return all(char.isascii() or char.lower() == char.upper() for char in words)
 
 
 def forms_of(query: str) -> list[str]:
