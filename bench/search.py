@@ -1,4 +1,4 @@
-"""What a search costs, without an index and with pg_trgm's (docs/decisions/0010-search.md).
+"""What a search costs, without an index and with pg_trgm's (docs/decisions/0011-search.md).
 
     python -m bench.search --others 1000000
 
