@@ -1,4 +1,4 @@
-"""What the model sees: the history cut to the budgets. Pure."""
+"""What the model sees: the history, cut to the budgets. Pure functions."""
 
 from collections.abc import Sequence
 
@@ -12,13 +12,13 @@ _BETWEEN = "\n\n"
 def build_context(
     history: Sequence[Turn], *, prompt: str, most_messages: int, most_chars: int
 ) -> list[dict[str, str]]:
-    """The messages of one inference call, oldest first, ending with the newest of `history`.
+    """Return the messages of one engine request, oldest first, ending with the newest of `history`.
 
-    The newest message always goes; older ones as long as there are at most `most_messages` of them
+    The newest message is always in it; older ones while there are at most `most_messages` of them
     and `most_chars` characters in all. Roles alternate and the first is the user's: neighbours of
     one role are joined by a blank line, an answer without its question is left out. `prompt` goes
-    in front of the first user message. A message that exceeds what the inference service takes
-    keeps its end, where the newest text is.
+    in front of the first user message. A message that is longer than the engine accepts keeps its
+    end, where the newest text is.
     """
     budget = min(most_chars, INFERENCE_REQUEST_CHARS)
     room = budget - (len(prompt) + len(_BETWEEN) if prompt else 0)
