@@ -14,8 +14,8 @@ from tests.support.waiting import eventually
 from tests.unit.world import World, connected, opened
 
 from chat_api.db import queries
-from chat_api.db.migrate import MigrationRefused, migrate
-from chat_api.db.schema import TABLES, Schema, inspect
+from chat_api.db.migrate import MigrationRefused, migrate, rehearse
+from chat_api.db.schema import REVISIONS, TABLES, Schema, inspect
 
 ALICE = "00000000-0000-4000-8000-00000000000a"
 BOB = "00000000-0000-4000-8000-00000000000b"
@@ -204,7 +204,7 @@ async def again(connection: Any, statement: str, *arguments: Any) -> Any:
         return await connection.fetch(statement, *arguments)
 
 
-@pytest.mark.parametrize("statements", range(1, 36, 2))
+@pytest.mark.parametrize("statements", range(1, 36, 3))
 async def test_a_takeover_that_is_cut_off_is_taken_up_again(
     old_url: str, statements: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -238,6 +238,19 @@ async def test_a_takeover_that_is_cut_off_is_taken_up_again(
         ) == list(range(7))
 
 
+async def test_a_rehearsal_says_what_would_be_done_and_changes_nothing(old_url: str) -> None:
+    before = await rows(old_url, "SELECT * FROM messages ORDER BY id")
+    said = " ".join(await rehearse(old_url))
+    assert "5 conversations and 12 messages are kept. 2 users are only read." in said
+    assert "2 messages without a time" in said
+    assert said.endswith("Nothing has been changed.")
+    async with connected(old_url) as connection:
+        assert (await inspect(connection)).schema is Schema.PREDECESSOR
+    assert await rows(old_url, "SELECT * FROM messages ORDER BY id") == before
+    await migrate(old_url)
+    assert await rehearse(old_url) == [f"The schema is at {REVISIONS[-1]}: there is nothing to do."]
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -261,5 +274,6 @@ async def test_a_role_that_does_not_own_the_tables_is_told_so(old_url: str) -> N
             "DO $$ BEGIN CREATE ROLE heir LOGIN; EXCEPTION WHEN duplicate_object THEN END $$;"
             "GRANT ALL ON SCHEMA public TO heir; GRANT ALL ON messages, conversations TO heir"
         )
-    with pytest.raises(MigrationRefused, match="heir does not own: conversations, messages"):
-        await migrate(old_url.replace("postgres@", "heir@"))
+    for act in (migrate, rehearse):
+        with pytest.raises(MigrationRefused, match="heir does not own: conversations, messages"):
+            await act(old_url.replace("postgres@", "heir@"))

@@ -7,8 +7,8 @@ which a start with an up-to-date schema need not pay.
 import asyncio
 import functools
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ import asyncpg
 
 from chat_api.db.connecting import Connection, Connector
 from chat_api.db.database import UNAVAILABLE, reason_of
+from chat_api.db.predecessor import describe
 from chat_api.db.schema import (
     FORMER_REVISIONS,
     FORMER_VERSION_TABLE,
@@ -26,6 +27,7 @@ from chat_api.db.schema import (
     inspect,
 )
 from chat_api.db.steps import LOCK_MILLISECONDS, cause_of
+from chat_api.db.takeover import REVISION as TAKEN_OVER
 from chat_api.db.takeover import take_over
 from chat_api.errors import DatabaseUnavailable
 from chat_api.telemetry import log
@@ -58,12 +60,50 @@ def run(database_url: str, revision: str = "head") -> None:
     asyncio.run(migrate(database_url, revision))
 
 
+async def rehearse(database_url: str) -> list[str]:
+    """Return, as sentences, what `migrate` would do; nothing is changed or locked.
+
+    Raise MigrationRefused where it would, and DatabaseUnavailable.
+    """
+    connector = Connector(database_url, timeout_seconds=_STATEMENT_SECONDS, settings=_SETTINGS)
+    with _explained():
+        connection = await connector.connect()
+        try:
+            async with connection.transaction(isolation="read_committed", readonly=True):
+                found = await inspect(connection)
+                _check(found)
+                if found.schema in {Schema.CURRENT, Schema.AHEAD}:
+                    return [f"The schema is at {found.revision}: there is nothing to do."]
+                await _check_rights(connection)
+                steps: tuple[str, ...] = REVISIONS
+                said: list[str] = []
+                if found.schema is Schema.PREDECESSOR:
+                    await _check_predecessor(connection)
+                    said = await describe(connection)
+                    steps = REVISIONS[REVISIONS.index(TAKEN_OVER) + 1 :]
+                elif found.revision is not None:
+                    said = [f"The schema is at {found.revision}."]
+                    steps = REVISIONS[REVISIONS.index(found.revision) + 1 :]
+                if steps:
+                    said.append(f"Migrations to be run: {', '.join(steps)}.")
+                return [*said, "Nothing has been changed."]
+        finally:
+            await connection.close(timeout=2)
+
+
 async def migrate(database_url: str, revision: str = "head") -> None:
     """As `run`. A schema that is ahead of this code is left alone by "head"."""
     connector = Connector(database_url, timeout_seconds=_STATEMENT_SECONDS, settings=_SETTINGS)
-    try:
+    with _explained():
         async with _turn(connector) as connection:
             await _bring_to(revision, connector, connection)
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Turn what the driver raises into MigrationRefused or DatabaseUnavailable."""
+    try:
+        yield
     except Exception as error:
         cause = cause_of(error, _OF_THE_DRIVER)
         if isinstance(cause, asyncpg.InsufficientPrivilegeError):

@@ -53,3 +53,33 @@ async def is_predecessor(connection: Connection) -> bool:
         if row["table_name"] != "users"
         and (row["table_name"], row["column_name"]) not in wanted.keys() | _OPTIONAL
     )
+
+
+_COUNTS = """
+SELECT (SELECT count(*) FROM users) AS users, c.*, m.*,
+    pg_size_pretty(pg_total_relation_size('conversations') + pg_total_relation_size('messages'))
+        AS size
+FROM (SELECT count(*) AS conversations, count(*) FILTER (WHERE title IS NULL) AS untitled
+        FROM conversations) AS c,
+    (SELECT count(*) AS messages, count(*) FILTER (WHERE created_at IS NULL) AS timeless,
+        count(*) FILTER (WHERE role = 'assistant' AND content = '') AS empty FROM messages) AS m
+"""
+# Measured by bench/takeover.py; a slow disk takes longer.
+_SECONDS_PER_MESSAGE = 60e-6
+
+
+async def describe(connection: Connection) -> list[str]:
+    """Return, as sentences, what taking the database over would do."""
+    counts = await connection.fetchrow(_COUNTS)
+    assert counts is not None  # noqa: S101  # such a SELECT gives its row
+    minutes = 1 + int(counts["messages"] * _SECONDS_PER_MESSAGE / 60)
+    return [
+        "The database is that of the service before. It would be taken over in place:",
+        "{conversations:,} conversations and {messages:,} messages are kept.".format(**counts),
+        "{users:,} users are only read.".format(**counts),
+        "{untitled:,} conversations without a title get one.".format(**counts),
+        "{timeless:,} messages without a time get their conversation's.".format(**counts),
+        "{empty:,} empty answers are told as interrupted.".format(**counts),
+        f"It takes {minutes} minutes or so, and up to {counts['size']} more disk until a vacuum.",
+        "Replicas of that service may go on meanwhile.",
+    ]
