@@ -65,7 +65,7 @@ FROM (SELECT count(*) AS conversations, count(*) FILTER (WHERE title IS NULL) AS
         count(*) FILTER (WHERE role = 'assistant' AND content = '') AS empty FROM messages) AS m
 """
 # Measured by bench/takeover.py; a slow disk takes longer.
-_SECONDS_PER_MESSAGE = 60e-6
+_SECONDS_PER_MESSAGE = 100e-6
 
 
 async def describe(connection: Connection) -> list[str]:
