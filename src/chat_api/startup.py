@@ -39,7 +39,8 @@ class Startup:
         except DatabaseRefused as error:
             await self._give_up(error.reason)
             return
-        if found.schema is Schema.BEHIND and self._settings.migrate_on_start:
+        may_migrate = found.schema in {Schema.BEHIND, Schema.PREDECESSOR}
+        if may_migrate and self._settings.migrate_on_start:
             await self._migrate(db)
         elif found.fault is not None:
             await self._wait(found.fault)

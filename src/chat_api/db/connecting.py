@@ -74,10 +74,12 @@ def setting_statement(settings: Mapping[str, str], *, version: int, local: bool)
 class Connector:
     """Opens connections to one address. Several hosts: to the one that takes writes."""
 
-    def __init__(self, url: str, *, timeout_seconds: float) -> None:
-        """Raise AddressError where the address cannot work."""
+    def __init__(
+        self, url: str, *, timeout_seconds: float, settings: Mapping[str, str] | None = None
+    ) -> None:
+        """`settings` are of the session, instead of ours. Raise AddressError."""
         self.address: Address = database_url.parse(url)
-        self.settings = session_settings(timeout_seconds)
+        self.settings = {**session_settings(timeout_seconds), **(settings or {})}
         self._command_seconds = timeout_seconds
         self._connect_seconds = self.address.connect_seconds or min(
             timeout_seconds, _MOST_CONNECT_SECONDS

@@ -5,16 +5,19 @@ can stand beside it. The first two releases used Alembic's default name.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
 from chat_api.db.connecting import Connection, Record
+from chat_api.db.predecessor import is_predecessor
 
 # Every revision of this code, oldest first; a test compares it with the migrations' folder.
 REVISIONS = ("0001", "0002", "0003")
 
 VERSION_TABLE = "samosachaat_schema_version"
+# Stands there while the database of the service before is being taken over.
+TAKING_OVER = "taking-over"
 FORMER_VERSION_TABLE = "alembic_version"
 FORMER_REVISIONS = ("0001", "0002")
 
@@ -46,12 +49,16 @@ TABLES: Mapping[str, tuple[str, ...]] = {
 # Without these the database would not hold what the service promises.
 INDEXES = ("messages_in_order", "messages_one_generating")
 _OLDEST_SERVER = 15
+_PREDECESSOR = (
+    "The database is that of the service before, or half taken over. Run `samosachaat migrate`."
+)
 
 
 class Schema(Enum):
     BEHIND = "behind"
     CURRENT = "current"
     AHEAD = "ahead"  # a newer replica has migrated already, as in a rolling deploy
+    PREDECESSOR = "predecessor"  # of the service that this one replaces; it can be taken over
     FOREIGN = "foreign"  # another program's tables have our tables' names
     DAMAGED = "damaged"  # not what the revision says
 
@@ -134,7 +141,10 @@ async def inspect(connection: Connection) -> Found:
         is_former = bool(revisions)
     if unreadable:
         return Found(Schema.DAMAGED, fault=_forbidden(look), **known)
-    return _judged(look, revisions, is_former, known)
+    found = _judged(look, revisions, is_former, known)
+    if found.schema is Schema.FOREIGN and await is_predecessor(connection):
+        return replace(found, schema=Schema.PREDECESSOR, fault=_PREDECESSOR)
+    return found
 
 
 async def _revisions(connection: Connection, table: str) -> list[str]:
@@ -169,6 +179,8 @@ def _judged(look: Record, revisions: list[str], is_former: bool, known: dict[str
         return Found(Schema.DAMAGED, fault=fault, **known)
     (revision,) = revisions
     known |= {"revision": revision, "is_former": is_former}
+    if revision == TAKING_OVER:
+        return Found(Schema.PREDECESSOR, fault=_PREDECESSOR, **known)
     if revision in REVISIONS[:-1]:
         fault = f"The schema is at {revision}, behind {REVISIONS[-1]}. Run `samosachaat migrate`."
         return Found(Schema.BEHIND, fault=fault, **known)
