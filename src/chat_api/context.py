@@ -1,9 +1,10 @@
-"""What the model sees: the history cut to the budgets. Pure."""
+"""What the model sees: the history, cut to the budgets. Pure functions."""
 
 from collections.abc import Sequence
 
 from chat_api.db.generations import Turn
 from chat_api.engines.engine import Limits
+from chat_api.text import is_blank
 
 _BETWEEN = "\n\n"
 # Of the model's context, what the answer gets where nobody says how long it may become, and what is
@@ -59,7 +60,7 @@ class Context:
         chosen: list[dict[str, str]] = []
         is_cut = False
         for turn, size in zip(reversed(self._history), reversed(sizes), strict=True):
-            if not turn.content.strip():
+            if is_blank(turn.content):
                 continue
             room -= size
             is_cut = bool(chosen) and (room < 0 or len(chosen) == self._most_messages)
@@ -125,7 +126,7 @@ def build_context(
     message_chars: int | None,
     request_chars: int | None,
 ) -> list[dict[str, str]]:
-    """The messages for an engine without a system role.
+    """Return the messages for an engine without a system role.
 
     There are at most `most_messages` of them and `most_chars` characters in all. Roles alternate
     and the first is the user's: neighbours of one role are joined by a blank line, an answer
@@ -140,7 +141,7 @@ def build_context(
     chosen: list[Turn] = []
     for turn in reversed(history):
         content = turn.content[-message_chars:]
-        if turn.role not in {"user", "assistant"} or not content.strip():
+        if turn.role not in {"user", "assistant"} or is_blank(content):
             continue
         joins = bool(chosen) and chosen[-1].role == turn.role
         room -= len(content) + (len(_BETWEEN) if joins else 0)

@@ -1,4 +1,4 @@
-"""Messages: send one and stream its answer, or have it answered anew."""
+"""Messages: send one and stream its answer, regenerate, join and stop."""
 
 import hashlib
 import re
@@ -13,9 +13,10 @@ from chat_api.api.responses import problems, written_json
 from chat_api.api.schemas import AnswerOptions, Message, NewMessage, event_stream, request_body
 from chat_api.api.services import ConversationId, CurrentUser, Services, ServicesOf
 from chat_api.api.streaming.connection import connection_of
-from chat_api.api.streaming.open_stream import OpenStream, StreamPlace
+from chat_api.api.streaming.open_stream import OpenStream, UserStream
 from chat_api.api.streaming.response import EventStream, run_to_end
 from chat_api.auth import User
+from chat_api.conversations.titles import title_of
 from chat_api.db import queries
 from chat_api.db.sends import IdempotencyKey
 from chat_api.errors import (
@@ -33,7 +34,6 @@ from chat_api.telemetry import trace_id_var
 
 router = APIRouter(prefix="/api/conversations/{conversation_id}", tags=["messages"])
 
-TITLE_CHARS = 80
 _KEY = re.compile(r'"([ !#-\[\]-~]{1,255})"|([!#-~]{1,255})')
 IdempotencyHeader = Annotated[
     str | None,
@@ -76,7 +76,7 @@ async def send_message(
     services: ServicesOf,
     user: CurrentUser,
     conversation_id: ConversationId,
-    place: StreamPlace,
+    stream: UserStream,
     body: Annotated[NewMessage, Depends(json_body(NewMessage))],
     idempotency_key: IdempotencyHeader = None,
 ) -> Response:
@@ -86,7 +86,14 @@ async def send_message(
     goes away. `done` is sent after it has been saved.
     """
     return await _answer(
-        request, services, user, conversation_id, place, body, idempotency_key, content=body.content
+        request,
+        services,
+        user,
+        conversation_id,
+        stream,
+        body,
+        idempotency_key,
+        content=body.content,
     )
 
 
@@ -101,13 +108,13 @@ async def regenerate(
     services: ServicesOf,
     user: CurrentUser,
     conversation_id: ConversationId,
-    place: StreamPlace,
+    stream: UserStream,
     body: Annotated[AnswerOptions, Depends(json_body(AnswerOptions, empty=True))],
     idempotency_key: IdempotencyHeader = None,
 ) -> Response:
-    """Answer the last message anew. The old answer is replaced when the new one is complete."""
+    """Answer the last message again. The new answer replaces the old one when it is complete."""
     return await _answer(
-        request, services, user, conversation_id, place, body, idempotency_key, content=None
+        request, services, user, conversation_id, stream, body, idempotency_key, content=None
     )
 
 
@@ -116,7 +123,7 @@ async def _answer(
     services: Services,
     user: User,
     conversation_id: str,
-    place: OpenStream,
+    stream: OpenStream,
     body: AnswerOptions,
     idempotency_key: str | None,
     *,
@@ -131,7 +138,7 @@ async def _answer(
         user.id,
         conversation_id,
         content=content,
-        title=None if content is None else _title_of(content),
+        title=None if content is None else title_of(content),
         options=Options(
             temperature=body.temperature,
             max_tokens=body.max_tokens,
@@ -147,20 +154,20 @@ async def _answer(
         sink=Discard() if only_result else connection_of(request),
         one_attempt=not only_result,
     )
-    place.follow(subscription)
+    stream.follow(subscription)
     if not only_result:
-        return EventStream(subscription, place)
-    await run_to_end(subscription, place, request.receive)
-    if place.refused:
+        return EventStream(subscription, stream)
+    await run_to_end(subscription, stream, request.receive)
+    if stream.refused:
         raise NotAuthenticated("The access token is not valid any more.", invalid_token=True)
     return await _result(services, user, conversation_id, subscription.message_id)
 
 
 def _idempotency(request: Request, sent: str | None, body: AnswerOptions) -> IdempotencyKey | None:
-    """The key with a fingerprint of what it stands for: the path and the validated fields.
+    """Return the key with a fingerprint of its request: the path and the validated fields.
 
     The header is a quoted string (draft-ietf-httpapi-idempotency-key-header, section 2.1), or the
-    same without quotes. Raises BadRequest.
+    same without quotes. Raise BadRequest.
     """
     if sent is None:
         return None
@@ -175,7 +182,7 @@ def _idempotency(request: Request, sent: str | None, body: AnswerOptions) -> Ide
 async def _result(
     services: Services, user: User, conversation_id: str, message_id: str
 ) -> Response:
-    """The answer as saved. Raises what made it fail, with its `message_id`."""
+    """Return the answer as saved. Raise what made it fail, with its `message_id`."""
     ended = await services.joins.ended(message_id)
     if ended is None:
         if await queries.read_conversation(services.db, user.id, conversation_id) is None:
@@ -183,7 +190,7 @@ async def _result(
         raise Superseded(fields={"message_id": message_id})
     if ended.status == "failed" or (ended.undone and ended.error is not None):
         raise inference_failure(ended.error)(fields={"message_id": message_id})
-    # Of a regeneration that was stopped, the old answer is what there is.
+    # A regeneration that was stopped leaves the old answer.
     message = await queries.read_message(
         services.db, user.id, conversation_id, message_id
     ) or await queries.read_last_answer(services.db, user.id, conversation_id)
@@ -209,7 +216,7 @@ async def join_stream(
     services: ServicesOf,
     user: CurrentUser,
     conversation_id: ConversationId,
-    place: StreamPlace,
+    stream: UserStream,
     last_event_id: Annotated[
         str | None,
         Header(
@@ -225,7 +232,7 @@ async def join_stream(
         ),
     ] = None,
 ) -> Response:
-    """Join the running answer, on whichever replica it is written, from the last event seen."""
+    """Join the running answer, on whichever replica it runs, from the last event seen."""
     seen = last_event_id or after
     subscription = await services.joins.join(
         user.id,
@@ -235,24 +242,19 @@ async def join_stream(
     )
     if subscription is None:
         return Response(status_code=204)
-    place.follow(subscription)
-    return EventStream(subscription, place)
+    stream.follow(subscription)
+    return EventStream(subscription, stream)
 
 
 @router.post("/stop", response_model=Message, responses=problems(404))
 async def stop(
     services: ServicesOf, user: CurrentUser, conversation_id: ConversationId
 ) -> Response:
-    """Stop the running answer, wherever it is written; it is kept as far as it got."""
+    """Stop the running answer, on whichever replica it runs; what was written is kept."""
     return written_json(await services.stops.stop(user.id, conversation_id))
 
 
 def _wants_json(accept: str) -> bool:
-    """Whether a result is asked for, and not a stream."""
+    """Return whether the client asks for the result instead of a stream."""
     kinds = {part.split(";")[0].strip().lower() for part in accept.split(",")}
     return "application/json" in kinds and "text/event-stream" not in kinds
-
-
-def _title_of(content: str) -> str:
-    """The first line that says something, at most 80 characters."""
-    return re.split(r"[\r\n]", content.strip(), maxsplit=1)[0].strip()[:TITLE_CHARS].strip()

@@ -1,4 +1,4 @@
-"""What the routes work with, and the dependencies that find it for them."""
+"""What the routes use, and the dependencies that find it for them."""
 
 import re
 from dataclasses import dataclass
@@ -10,7 +10,9 @@ from fastapi.security import HTTPBearer
 from chat_api.api.limits import Failures
 from chat_api.api.streaming.accounting import OpenStreams
 from chat_api.auth import Authenticator, User
+from chat_api.conversations.search import Search
 from chat_api.db.database import Database
+from chat_api.db.shares import conversation_id_var
 from chat_api.engines.engines import Engines
 from chat_api.errors import NotAuthenticated, NotFound
 from chat_api.generation.deletion import Deletions
@@ -35,6 +37,7 @@ class Services:
     joins: Joins
     stops: Stops
     deletions: Deletions
+    search: Search
     failures: Failures
     open_streams: OpenStreams
 
@@ -53,10 +56,10 @@ _bearer = HTTPBearer(auto_error=False, description="A token of the auth service"
 
 
 async def current_user(request: Request, _described: Annotated[object, Security(_bearer)]) -> User:
-    """The user of the request's token.
+    """Return the user of the request's token.
 
-    Raises NotAuthenticated, AuthUnavailable, and TooManyFailures where the address has had too many
-    of the former; that does not touch tokens that are remembered.
+    Raise NotAuthenticated, AuthUnavailable, or TooManyFailures where the address has had too many
+    of the former; a token that is remembered is not affected by that.
     """
     services = services_of(request)
     host = None if request.client is None else request.client.host
@@ -87,7 +90,7 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def checked_id(text: str) -> str:
-    """The id in lower case. Raises NotFound for what is none, as for an id that is not there."""
+    """Return the id in lower case. Raise NotFound for what is no id, as for an unknown one."""
     lowered = text.lower()
     if _UUID.fullmatch(lowered) is None:
         raise NotFound
@@ -98,7 +101,9 @@ async def conversation_id(
     _user: Annotated[User, Depends(current_user)],  # authenticate before reading the id
     conversation_id: Annotated[str, Path(json_schema_extra={"format": "uuid"})],
 ) -> str:
-    return checked_id(conversation_id)
+    checked = checked_id(conversation_id)
+    conversation_id_var.set(checked)
+    return checked
 
 
 ServicesOf = Annotated[Services, Depends(_services)]

@@ -62,7 +62,7 @@ async def sweep(db: Database, log_retention_seconds: float) -> None:
 
 
 async def try_to_write(db: Database) -> None:
-    """Write something that means nothing and is swept. Raises DatabaseUnavailable."""
+    """Write a row that means nothing and is swept. Raise DatabaseUnavailable."""
     await db.fetch(
         """
         INSERT INTO subscriptions (message_id, process, until)
@@ -72,10 +72,10 @@ async def try_to_write(db: Database) -> None:
 
 
 async def sweep_orphans(db: Database) -> None:
-    """Remove what no index finds: for once an hour.
+    """Remove what no index finds; to be done once an hour.
 
-    That is, log rows that were being written just while their conversation was deleted, and the
-    quotas of users who have sent nothing for a while.
+    That is, log rows that were written while their conversation was deleted, and the quotas of
+    users who have sent nothing for a while.
     """
     await db.fetch("DELETE FROM message_quotas WHERE began < now() - interval '1 hour'")
     await db.fetch(

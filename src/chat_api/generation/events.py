@@ -1,8 +1,8 @@
-"""The events of an answer: how they are numbered, named and written as JSON.
+"""The events of a generation: how they are numbered, named and written as JSON.
 
-An event's place is its attempt and its number in it, from 0, which is the attempt's `start`. Its id
-on the wire, `<answer>.<attempt>.<number>`, names the answer too (by the last 12 hex digits of its
-id, which are random), so that a cursor of another answer is recognised as such.
+An event has a number in its attempt, from 0, which is the attempt's `start`. Its id on the wire,
+`<tag>.<attempt>.<number>`, names the message too (by the last 12 hex digits of the message's id,
+which are random), so that a cursor of another message is recognised as such.
 """
 
 import asyncio
@@ -23,16 +23,17 @@ _ENDINGS = (b'{"error":', b'{"done":')
 
 
 def tag_of(message_id: str) -> str:
-    """The part of an event's id that stands for the answer."""
+    """Return the part of an event's id that stands for the message."""
     return message_id[-12:]
 
 
 def event_id_prefix(message_id: str, attempt: int) -> str:
-    """What the ids of all events of an attempt begin with; their number follows."""
+    """Return the beginning that the ids of all events of an attempt share."""
     return f"{tag_of(message_id)}.{attempt}."
 
 
 def event_id(message_id: str, attempt: int, number: int) -> str:
+    """Return an event's id on the wire."""
     return f"{event_id_prefix(message_id, attempt)}{number}"
 
 
@@ -51,7 +52,7 @@ class Cursor:
 
     @classmethod
     def parse(cls, text: str) -> "Cursor":
-        """Raises BadRequest for what no event's id of ours looks like."""
+        """Return the cursor of an event's id. Raise BadRequest for anything else."""
         found = _CURSOR.fullmatch(text)
         if found is None:
             raise BadRequest("The cursor is not an id of an event of this service.")
@@ -59,6 +60,7 @@ class Cursor:
 
 
 def start(conversation_id: str, message_id: str, question_id: str, attempt: int) -> bytes:
+    """Return the first event of every attempt."""
     return orjson.dumps(
         {
             "start": {
@@ -72,6 +74,7 @@ def start(conversation_id: str, message_id: str, question_id: str, attempt: int)
 
 
 def reset(attempt: int) -> bytes:
+    """Return the event that makes a client forget the text so far."""
     return orjson.dumps({"reset": {"attempt": attempt}})
 
 
@@ -82,6 +85,7 @@ def snapshot(content: str, reasoning: str = "") -> bytes:
 
 
 def token(text: str) -> bytes:
+    """Return the event of a piece of text."""
     return orjson.dumps({"token": text})
 
 
@@ -90,6 +94,7 @@ def reasoning(text: str) -> bytes:
 
 
 def error(code: str, detail: str) -> bytes:
+    """Return the event of a failure; `done` follows it."""
     return orjson.dumps({"error": code, "detail": detail})
 
 
@@ -104,7 +109,7 @@ def done(
     finish_reason: str | None = None,
     usage: Usage | None = None,
 ) -> bytes:
-    """The last event. `kept_message_id` is the old answer that an undone regeneration leaves."""
+    """Return the last event. An undone regeneration leaves the message `kept_message_id`."""
     event: dict[str, object] = {
         "done": True,
         "message_id": message_id,
@@ -121,7 +126,7 @@ def done(
 
 
 def snapshot_content(data: bytes) -> str | None:
-    """The text of a `snapshot` event; None for any other event."""
+    """Return the text of a `snapshot` event; None for any other event."""
     if not data.startswith(_SNAPSHOT):
         return None
     return str(orjson.loads(data)["snapshot"]["content"])
@@ -140,10 +145,10 @@ class Numbered:
 
 
 def unpack(rows: Iterable[LogRow], after: int) -> Iterator[Numbered]:
-    """The events of one attempt's rows that follow event `after`, without a gap.
+    """Yield the events of one attempt's rows that follow event `after`, without a gap.
 
-    Rows may overlap: what follows a hole is passed over until the writer fills the hole, with a
-    row that ends behind those that were there already.
+    Rows may overlap. What follows a hole is skipped until the writer fills the hole, with a row
+    that ends behind those that were there already.
     """
     for row in rows:
         if row.last_event <= after or row.first_event > after + 1:
@@ -163,7 +168,7 @@ def unpack(rows: Iterable[LogRow], after: int) -> Iterator[Numbered]:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What has been written of an answer."""
+    """The text of a generation so far."""
 
     text: str
     token_count: int
@@ -198,6 +203,7 @@ class Collector:
 
     @property
     def written(self) -> Written:
+        """The text and reasoning so far."""
         return Written("".join(self._pieces), self._count, "".join(self._thoughts))
 
 
@@ -215,7 +221,7 @@ def written(rows: Iterable[LogRow]) -> Written:
 
 
 async def written_by_attempt(rows: Iterable[LogRow]) -> dict[int, Written]:
-    """Return the same for every attempt; a long log keeps the event loop from nothing."""
+    """Return the same for every attempt, in as many turns of the event loop as there are rows."""
     collectors: dict[int, Collector] = {}
     for row in rows:
         collectors.setdefault(row.attempt, Collector()).add(row)

@@ -1,4 +1,4 @@
-"""What a client may say about one answer."""
+"""The options of one generation."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -20,16 +20,17 @@ class Options:
     response_format: dict[str, Any] | None = None
 
     def as_json(self) -> str:
+        """Return the options as JSON."""
         return orjson.dumps(asdict(self)).decode()
 
     @classmethod
     def from_json(cls, text: str) -> "Options":
-        """The options as `as_json` wrote them; a newer replica's further fields are passed over."""
+        """Return the options that `as_json` wrote; fields of a newer replica are ignored."""
         document = orjson.loads(text)
         return cls(**{name: document[name] for name in cls.__slots__ if name in document})
 
     def for_engine(self) -> dict[str, Any]:
-        """The fields of the engine's request, by our names; an engine takes those that it knows."""
+        """Return the fields of the engine's request; an engine takes those that it knows."""
         named = asdict(self)
         del named["thinking_mode"]
         return {name: value for name, value in named.items() if value is not None}

@@ -1,4 +1,4 @@
-"""One answer while this process writes it: its text, its newest events, its readers' alarm."""
+"""A generation while this process runs it: its text, its newest events, its subscribers."""
 
 import asyncio
 import math
@@ -17,28 +17,28 @@ from chat_api.engines.engine import Usage
 from chat_api.generation import events
 from chat_api.generation.events import Written
 
-# How long an event is kept in memory after the log has confirmed it: a database that loses its
-# last moments (the log commits asynchronously) gets them again from here.
+# How long an event is kept in memory after the log has confirmed it. Its commits are asynchronous:
+# what a database server loses when it dies is written again from memory.
 KEPT_SECONDS = 5.0
-# So long a batch takes in further events, which are cheaper to keep together.
+# How long a batch collects confirmed events, which are cheaper to keep together.
 _BATCH_SECONDS = 1.0
-# How much a reader is given at once, and how much of the log's is kept in one piece.
+# How much a subscription is given at once, and how much a batch holds.
 _CHUNK_BYTES = 65_536
-# What an event has around its JSON, roughly.
+# About what an event has around its JSON.
 _FRAME_BYTES = 40
-# How many chunks are kept for other readers at the same place.
+# How many chunks are kept for other subscriptions at the same place.
 _KEPT_CHUNKS = 4
-# So many pieces of text are joined at a time, which keeps them cheap in memory and in time.
+# How many pieces of text are joined at a time, which keeps them cheap in memory and in time.
 _PIECES = 32
 
 
 class StopReason(Enum):
-    """Why an answer stops being written before its end."""
+    """Why a generation is stopped before the engine's end."""
 
     STOPPED = "stopped"  # by the user
-    SILENT = "silent"  # upstream said nothing for too long
+    SILENT = "silent"  # the engine sent nothing for too long
     REFUSED = "refused"  # the database does not take its events
-    STALLED = "stalled"  # its process stood still again and again
+    STALLED = "stalled"  # it stalled its process again and again
     NOT_OURS = "not ours"  # deleted, taken by another process, or handed over
 
 
@@ -62,7 +62,7 @@ class Beginning:
 
 @dataclass(slots=True)
 class _Batch:
-    """Events that the log has confirmed, kept in one piece: the JSON of each, a line each."""
+    """Events that the log has confirmed: their JSON in one piece, a line each."""
 
     first: int
     last: int
@@ -72,10 +72,10 @@ class _Batch:
 
 
 class RunningGeneration:
-    """The events of one attempt at an answer, numbered from 0, or on from its beginning.
+    """The events of one attempt, numbered from 0, or on from its beginning.
 
-    Every reader has a position of its own and shares these events. The newest events are kept, the
-    older ones are in the log. Showing events never waits: a slow reader holds up nobody.
+    Every subscription has a position of its own and shares these events. The newest events are
+    kept, older ones are in the log. Showing events never waits for a slow subscription.
     """
 
     def __init__(
@@ -90,29 +90,29 @@ class RunningGeneration:
         self.message_id = lease.message_id
         self.attempt = lease.attempt
         self.began = clock()
-        self.heard = self.began  # when upstream was last heard of
+        self.heard = self.began  # when the engine last sent something
         self.token_count = 0
         self.chars = 0
-        self.bytes = 0  # of what upstream has sent
+        self.bytes = 0  # of events that the engine has sent
         self.reasoning_chars = 0
         self.model_tag = lease.model_tag  # of the model that writes, once that is settled
         self.finish_reason: str | None = None
         self.usage: Usage | None = None
         self.last_event = -1
         self.logged = -1  # the last event that the log has confirmed
-        self.ending = False  # being saved: the log's opinion no longer matters
+        self.ending = False  # its end is being saved: what the log says does not matter any more
         self.closed = False  # nothing will follow
         self.refused = False  # the database does not take all of its events
         self.rewritten = False  # its text is that of an earlier attempt: a `snapshot` says so
         self.stop_reason: StopReason | None = None
-        self.pump: asyncio.Task[None] | None = None  # reads upstream; may be cancelled
-        self._closing: asyncio.Future[None] | None = None  # for those who wait for it
+        self.pump: asyncio.Task[None] | None = None  # waits for the engine; may be cancelled
+        self._closing: asyncio.Future[None] | None = None  # for `until_closed`
         self.subscribers: set[Subscriber] = set()
         self._id_prefix = sse.id_prefix(events.event_id_prefix(self.message_id, self.attempt))
-        self._shown = -1  # the last event that readers were told of
+        self._shown = -1  # the last event that subscribers were shown
         self._batches: list[_Batch] = []  # those of the last seconds
         self._unconfirmed: list[bytes] = []  # the JSON of the newest events
-        self._chunks: dict[int, tuple[bytes, int]] = {}  # the last ones made, by their place
+        self._chunks: dict[int, tuple[bytes, int]] = {}  # the last ones made, by place
         self._joined: list[str] = []
         self._pieces: list[str] = []
         self._thoughts: list[str] = []
@@ -142,7 +142,7 @@ class RunningGeneration:
 
     @property
     def written(self) -> Written:
-        """The text so far."""
+        """The text so far, and how many tokens it has."""
         text = "".join((*self._joined, *self._pieces))
         self._joined = [text]
         self._pieces.clear()
@@ -151,6 +151,7 @@ class RunningGeneration:
         return Written(text, self.token_count, reasoning)
 
     def replace_text(self, written: Written) -> None:
+        """Go on with the text of an earlier attempt; a `snapshot` of it is to be published."""
         self.rewritten = True
         self.token_count = written.token_count
         self.chars = len(written.text)
@@ -158,7 +159,7 @@ class RunningGeneration:
         self._pieces.clear()
         self.reasoning_chars = len(written.reasoning)
         self._thoughts = [written.reasoning]
-        # Not every reader may be shown what follows: each is to look for itself.
+        # Not every subscription may be shown the snapshot: each looks for itself.
         for subscriber in self.subscribers:
             subscriber.wake()
 
@@ -175,12 +176,12 @@ class RunningGeneration:
         self._chunks.clear()
 
     def publish(self, data: bytes) -> None:
-        """Number an event and show it to every reader. `data` is JSON on one line."""
+        """Number an event and show it to every subscriber. `data` is JSON on one line."""
         self.add(data)
         self.show()
 
     def add(self, data: bytes, text: str = "") -> None:
-        """Number an event, with its piece of the text; `show` tells the readers."""
+        """Number an event, with its piece of the text; `show` shows it: step 3 of the hot path."""
         self.last_event += 1
         self._unconfirmed.append(data)
         if text:
@@ -200,7 +201,7 @@ class RunningGeneration:
             self._thoughts = ["".join(self._thoughts)]
 
     def show(self) -> None:
-        """Give the readers what was added. Those who are up to date have it sent at once."""
+        """Show the subscribers what was added; those that are up to date send it at once."""
         first, last = self._shown + 1, self.last_event
         self._shown = last
         if first > last or not self.subscribers:
@@ -215,7 +216,7 @@ class RunningGeneration:
     def after(self, number: int) -> tuple[bytes, int] | None:
         """Return the frames that follow event `number`, as far as one chunk, and the last's number.
 
-        None where they are no longer in memory. Readers at the same place share the bytes.
+        None where they are not in memory any more. Subscriptions at the same place share the bytes.
         """
         if number >= self.last_event:
             return b"", number
@@ -237,7 +238,7 @@ class RunningGeneration:
         )
 
     def _lines_from(self, first: int, most_bytes: float = math.inf) -> list[bytes] | None:
-        """Return the JSON of the events from `first` on; None where some are no longer in memory.
+        """Return the JSON of the events from `first` on; None where some are not in memory.
 
         With `most_bytes`, only as many as make frames of about that size; at least one.
         """
@@ -258,7 +259,7 @@ class RunningGeneration:
         return lines
 
     def close(self) -> None:
-        """Nothing will follow: readers take what is left and go."""
+        """Say that nothing will follow: subscriptions send what is left, and end."""
         self.closed = True
         if self._closing is not None and not self._closing.done():
             self._closing.set_result(None)
@@ -266,27 +267,27 @@ class RunningGeneration:
             subscriber.wake()
 
     async def until_closed(self) -> None:
-        """Returns once nothing will follow."""
+        """Return once nothing will follow."""
         if not self.closed:
             if self._closing is None:
                 self._closing = asyncio.get_running_loop().create_future()
             await asyncio.shield(self._closing)
 
     def stop_writing(self, reason: StopReason) -> None:
-        """Close the upstream request; the answer's task walks on to its one exit.
+        """Close the engine's connection; the generation's task goes on to its one exit.
 
-        The first reason stands.
+        The first reason counts.
         """
         if self.stop_reason is None and not self.ending and self.pump is not None:
             self.stop_reason = reason
             self.pump.cancel()
 
-    # --- the log's side ---
+    # --- the event log ---
 
     def unlogged(self, final: bytes | None = None) -> LogRow | None:
-        """What the log does not have yet, with `final` as one event more; None for nothing.
+        """Return what is not in the log yet, with `final` as one event more; None for nothing.
 
-        Events that are neither in the log nor in memory any more become one snapshot of the text.
+        Events that are neither in the log nor in memory become one snapshot of the text.
         """
         first, last = self.logged + 1, self.last_event
         lines = self._lines_from(first)
@@ -304,7 +305,7 @@ class RunningGeneration:
         return LogRow(self.message_id, self.attempt, first, last, text, is_snapshot=False)
 
     def confirm(self, last_event: int) -> None:
-        """The log has every event up to `last_event`."""
+        """Note that the log has every event up to `last_event`."""
         now = self._clock()
         self.logged = last_event
         first = self.last_event + 1 - len(self._unconfirmed)
@@ -334,9 +335,9 @@ class RunningGeneration:
             self._batches.append(_Batch(first, last, joined, now, now))
 
     def log_lost(self, last_event: int) -> None:
-        """The log ends at `last_event`, earlier than it had confirmed.
+        """Note that the log ends at `last_event`, earlier than it had confirmed.
 
-        Nothing that is still here is dropped before the log has confirmed it anew.
+        Nothing that is in memory is dropped before the log has confirmed it again.
         """
         self.logged = min(self.logged, last_event)
         if self._batches:

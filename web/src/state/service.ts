@@ -23,7 +23,7 @@ export function configure(given: Config): void {
     given.api,
     () => session.peek()?.token ?? "",
     (error) => {
-      if (error instanceof Unreachable) suspect();
+      if (error instanceof Unreachable) void suspect();
       else refused(error);
     },
   );

@@ -143,7 +143,7 @@ export function Composer({ chat }: { chat: Chat | undefined }) {
               aria-label="Stop the answer"
               title="Stop the answer (Esc)"
               disabled={live?.stopping ?? false}
-              onClick={() => void chat!.stop()}
+              onClick={() => void chat.stop()}
             >
               <Icon name="stop" filled />
             </button>

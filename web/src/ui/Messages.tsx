@@ -75,7 +75,9 @@ const Answer = memo(
     const written = text.trim() !== "";
     return (
       <article
-        class={`message answer ${live ? "live" : message?.status}`}
+        // A translator moves text into elements of its own, where its growth would be lost.
+        class={`message answer ${live ? "live notranslate" : message?.status}`}
+        translate={live === undefined}
         aria-label="samosaChaat"
         aria-busy={live ? "true" : undefined}
       >

@@ -134,4 +134,4 @@ async def open_stream(
             stream.close()
 
 
-StreamPlace = Annotated[OpenStream, Depends(open_stream)]
+UserStream = Annotated[OpenStream, Depends(open_stream)]
