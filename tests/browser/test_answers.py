@@ -133,7 +133,7 @@ async def test_an_answer_written_anew_that_fails_leaves_the_old_one(
     inference.default = Script().tokens("Half of ").cut()
     tab = await visit(alice, f"/c/{talk}")
     await tab.button("Write the answer anew").click()
-    await expect(tab.answer).to_contain_text("this is the one from before")
+    await expect(tab.answer).to_contain_text("This is the previous answer")
     await expect(tab.answer).to_contain_text("The old answer")
     await expect(tab.text("Half of")).to_have_count(0)
     assert [content for _, content, _ in await past.messages(talk)] == ["What?", "The old answer"]

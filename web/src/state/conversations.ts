@@ -1,7 +1,7 @@
 // The list of conversations: pages, groups by day, and what is done to its items.
 
 import { batch, computed, signal } from "@preact/signals";
-import type { Change, Conversation } from "../api";
+import { type Change, type Conversation, Unreachable } from "../api";
 import { Refused } from "../stream";
 import { today } from "../time";
 import { go, openId } from "./router";
@@ -104,9 +104,15 @@ export async function refresh(): Promise<void> {
       problem.value = "";
     });
   } catch (error) {
-    refused(error);
-    problem.value = (error as Error).message;
+    fail(error);
   }
+}
+
+/** Says why there is no (further) list, unless the page says already that there is no service. */
+function fail(error: unknown): void {
+  refused(error);
+  if (error instanceof Unreachable && items.peek().length > 0) return;
+  problem.value = (error as Error).message;
 }
 
 export async function loadMore(limit = PAGE): Promise<void> {
@@ -123,8 +129,7 @@ export async function loadMore(limit = PAGE): Promise<void> {
       problem.value = "";
     });
   } catch (error) {
-    refused(error);
-    problem.value = (error as Error).message;
+    fail(error);
   } finally {
     loading.value = false;
   }

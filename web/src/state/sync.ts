@@ -31,6 +31,7 @@ export function keepInStep(): void {
   });
 
   onNews((news) => {
+    if (news.type !== "list" && news.type !== "conversation") return;
     void conversations.refresh();
     if (news.type === "conversation" && chat.peek()?.id === news.id) void chat.peek()?.refresh();
   });

@@ -21,7 +21,7 @@ export function Composer({ chat }: { chat: Chat | undefined }) {
   const area = useRef<HTMLTextAreaElement>(null);
   const answering = chat?.answering.value;
   const live = chat?.live.value;
-  const pending = chat?.pending.value;
+  const unsent = chat?.unsent.value.length ?? 0;
 
   const change = (value: string) => {
     setText(value);
@@ -30,8 +30,7 @@ export function Composer({ chat }: { chat: Chat | undefined }) {
   };
 
   // A message that was taken back for editing, and what is typed in another tab.
-  const blocked = pending?.problem !== undefined;
-  useEffect(() => setText(readDraft(id)), [blocked]);
+  useEffect(() => setText(readDraft(id)), [unsent]);
   useEffect(
     () =>
       onChange(draftName(id), (name) => {
@@ -46,12 +45,11 @@ export function Composer({ chat }: { chat: Chat | undefined }) {
   }, [text]);
 
   const length = text.length > COUNT_FROM ? [...text].length : text.length;
-  const ready = text.trim() !== "" && length <= MOST_CHARS && !answering && !starting && !blocked;
+  const ready = text.trim() !== "" && length <= MOST_CHARS && !answering && !starting;
 
   const send = async () => {
     if (!ready) {
-      if (answering) announce("An answer is being written. Esc stops it.");
-      if (blocked) announce("First send or discard the message that was not sent.");
+      if (answering) announce("Wait for the answer, or stop it with Esc.");
       return;
     }
     setProblem("");
@@ -73,11 +71,6 @@ export function Composer({ chat }: { chat: Chat | undefined }) {
     }
   };
 
-  const placeholder = blocked
-    ? "First decide about the message above…"
-    : chat
-      ? "Go on…"
-      : "Ask anything…";
   const thinking = options.value.thinking_mode;
   return (
     <form
@@ -101,7 +94,7 @@ export function Composer({ chat }: { chat: Chat | undefined }) {
           id="composer"
           ref={area}
           rows={1}
-          placeholder={placeholder}
+          placeholder={chat ? "Reply…" : "Ask anything…"}
           aria-label="Message"
           value={text}
           enterkeyhint="send"

@@ -1,6 +1,6 @@
 import { useEffect, useState } from "preact/hooks";
 import type { Chat, Live, Shown } from "../state/chat";
-import type { Pending } from "../state/drafts";
+import type { Pending, Unsent } from "../state/drafts";
 import { tryNow } from "../state/service";
 import { moment } from "../time";
 import { AnswerText } from "./Answer";
@@ -13,6 +13,7 @@ export function Messages({ chat }: { chat: Chat }) {
   const messages = chat.messages.value;
   const pending = chat.pending.value;
   const live = chat.live.value;
+  const trouble = chat.trouble.value;
   const last = messages.at(-1);
   // A regeneration is written where the old answer stood; the first frames have no place yet.
   const place = live && (live.replaces ?? live.answer.start?.message_id ?? running(messages)?.id);
@@ -33,7 +34,7 @@ export function Messages({ chat }: { chat: Chat }) {
           />
         );
       })}
-      {pending && <PendingQuestion chat={chat} pending={pending} />}
+      {pending && <PendingQuestion pending={pending} />}
       {live && !placed && <Answer key="live" chat={chat} live={live} last={false} />}
       {last?.role === "user" && !pending && !live && (
         <div class="offer">
@@ -41,6 +42,18 @@ export function Messages({ chat }: { chat: Chat }) {
           <Again chat={chat} label="Answer it" />
         </div>
       )}
+      {trouble && (
+        <div class="outcome bad" role="alert">
+          <Icon name="warning" />
+          <p>{trouble}</p>
+          <button type="button" class="small" onClick={() => chat.retry()}>
+            <Icon name="again" /> Try again
+          </button>
+        </div>
+      )}
+      {chat.unsent.value.map((unsent) => (
+        <UnsentQuestion key={unsent.key} chat={chat} unsent={unsent} />
+      ))}
     </>
   );
 }
@@ -184,9 +197,16 @@ function Again({ chat, label }: { chat: Chat; label: string }) {
 }
 
 /** What there is to say while an answer is being written. */
-function Progress({ live: { answer, stopping } }: { live: Live }) {
+function Progress({ live: { answer, stopping, held } }: { live: Live }) {
   const { waiting, again } = answer;
   if (stopping) return <p class="progress">Stopping…</p>;
+  if (held) {
+    return (
+      <p class="progress">
+        The connection delivers the answer late. The page shows it every few seconds.
+      </p>
+    );
+  }
   if (waiting?.refusal) {
     return (
       <p class="progress">
@@ -197,14 +217,19 @@ function Progress({ live: { answer, stopping } }: { live: Live }) {
       </p>
     );
   }
-  // A first failure is mended before anybody could read of it. The banner says the rest.
+  // The first failure is usually over before it could be read. The banner says the rest.
   if (waiting && waiting.failures > 1) {
     const text = answer.start
-      ? "The answer goes on without us; we shall catch up with it."
-      : "Not sent yet. It goes out as soon as there is a connection.";
+      ? "The connection was lost. The answer continues, and the page catches up later."
+      : "Not sent yet. It is sent as soon as there is a connection.";
     return <p class="progress">{text}</p>;
   }
-  if (again) return <p class="progress">The service moved: the answer is being written again.</p>;
+  if (again)
+    return (
+      <p class="progress">
+        The service was restarted. The answer is written again from its beginning.
+      </p>
+    );
   return null;
 }
 
@@ -218,37 +243,47 @@ export function Countdown({ until }: { until: number }) {
   return <span class="countdown">{Math.max(0, Math.ceil((until - now) / 1000))} s</span>;
 }
 
-function PendingQuestion({ chat, pending }: { chat: Chat; pending: Pending }) {
-  const { problem, body } = pending;
+function PendingQuestion({ pending }: { pending: Pending }) {
   return (
-    <article
-      class={problem ? "message question unsent" : "message question fresh"}
-      aria-label="You"
-    >
+    <article class="message question fresh" aria-label="You">
       <div class="bubble" dir="auto">
-        {body.content}
+        {pending.body.content}
       </div>
-      {problem && (
-        <div class="outcome bad" role="alert">
-          <Icon name="warning" />
-          <p>Not sent. {problem}</p>
-          <span>
-            <button type="button" class="small" onClick={() => chat.sendAgain()}>
-              <Icon name="again" /> Send again
-            </button>
-            <button
-              type="button"
-              class="small"
-              onClick={() => (chat.discard(true), focusComposer(true))}
-            >
-              <Icon name="pen" /> Edit
-            </button>
-            <button type="button" class="small" onClick={() => chat.discard(false)}>
-              <Icon name="bin" /> Discard
-            </button>
-          </span>
-        </div>
-      )}
+    </article>
+  );
+}
+
+function UnsentQuestion({ chat, unsent }: { chat: Chat; unsent: Unsent }) {
+  const busy = chat.answering.value;
+  return (
+    <article class="message question unsent" aria-label="You">
+      <div class="bubble" dir="auto">
+        {unsent.body.content}
+      </div>
+      <div class="outcome bad" role="alert">
+        <Icon name="warning" />
+        <p>Not sent. {unsent.problem}</p>
+        <span>
+          <button
+            type="button"
+            class="small"
+            disabled={busy}
+            onClick={() => chat.sendAgain(unsent)}
+          >
+            <Icon name="again" /> Send again
+          </button>
+          <button
+            type="button"
+            class="small"
+            onClick={() => (chat.discard(unsent, true), focusComposer(true))}
+          >
+            <Icon name="pen" /> Edit
+          </button>
+          <button type="button" class="small" onClick={() => chat.discard(unsent, false)}>
+            <Icon name="bin" /> Discard
+          </button>
+        </span>
+      </div>
     </article>
   );
 }
