@@ -9,6 +9,7 @@ import { ChatView } from "./ChatView";
 import { Dialog } from "./Dialog";
 import { Home } from "./Home";
 import { Icon } from "./Icon";
+import { isComposing } from "./keys";
 import { Countdown } from "./Messages";
 import { ModelPicker } from "./ModelPicker";
 import { Palette } from "./Palette";
@@ -24,7 +25,7 @@ export function App() {
       <div class="toasts" aria-live="polite">
         {toasts.value.map(({ id, text, action }) => (
           <div key={id} class="toast">
-            <span>{text}</span>
+            <span dir="auto">{text}</span>
             {action && (
               <button type="button" onClick={action.run}>
                 {action.label}
@@ -77,7 +78,13 @@ function Signed() {
           >
             <Icon name="menu" />
           </button>
-          {title ? <h1 title={title}>{title}</h1> : <span class="grow" />}
+          {title ? (
+            <h1 title={title} dir="auto">
+              {title}
+            </h1>
+          ) : (
+            <span class="grow" />
+          )}
           <ModelPicker />
         </header>
         <Banner />
@@ -165,7 +172,7 @@ function useKeys(): void {
       } else if (
         event.key === "Escape" &&
         !somethingIsOpen() &&
-        !event.isComposing &&
+        !isComposing(event) &&
         chat.peek()?.answering.peek()
       ) {
         void chat.peek()!.stop();

@@ -7,6 +7,7 @@ import { addressOf, go, openId } from "../state/router";
 import { session, signOut } from "../state/session";
 import { nameOfDay } from "../time";
 import { Icon, type IconName, Mark } from "./Icon";
+import { isComposing } from "./keys";
 import { memo } from "./memo";
 import { Menu } from "./Menu";
 import { drawer, focusComposer, palette, settings } from "./shell";
@@ -177,7 +178,7 @@ function ConversationRow({ item, open, busy }: RowProps) {
         }}
       >
         {item.is_favorited && <Icon name="star" filled />}
-        <span>{item.title}</span>
+        <span dir="auto">{item.title}</span>
         {busy && <i class="busy" role="img" aria-label="answering" />}
       </a>
       <Menu
@@ -214,6 +215,7 @@ function Rename({ item, onEnd }: { item: Listed; onEnd: () => void }) {
     <input
       type="text"
       aria-label="New title"
+      dir="auto"
       maxLength={500}
       defaultValue={item.title}
       ref={(input) => {
@@ -223,7 +225,7 @@ function Rename({ item, onEnd }: { item: Listed; onEnd: () => void }) {
         }
       }}
       onKeyDown={(event) => {
-        if (event.isComposing) return;
+        if (isComposing(event)) return;
         if (event.key === "Enter") end(event.currentTarget.value);
         if (event.key === "Escape") end(undefined);
         event.stopPropagation();

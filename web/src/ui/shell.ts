@@ -6,7 +6,8 @@ export const drawer = signal(false);
 export const palette = signal(false);
 export const settings = signal(false);
 
-const coarse = matchMedia("(pointer: coarse)");
+/** A touch screen: what one types on is on the screen too. */
+export const coarse = matchMedia("(pointer: coarse)");
 
 /** Puts the cursor where one types; not on a touch screen, where that opens the keyboard. */
 export function focusComposer(always = false): void {
