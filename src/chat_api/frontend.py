@@ -8,11 +8,13 @@ local stack.
 import gzip
 import hashlib
 import mimetypes
+import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import orjson
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -27,6 +29,7 @@ _ASSETS = "assets/"
 # Their names change with their contents.
 _FOREVER = "public, max-age=31536000, immutable"
 _ASK_FIRST = "no-cache"
+_WEIGHT = re.compile(r"0(\.\d{0,3})?|1(\.0{0,3})?")
 _TEXT = ("text/", "application/json", "application/manifest+json", "image/svg+xml")
 # Not left to the machine's own table, which may know none of them.
 _TYPES = {
@@ -69,8 +72,8 @@ class _File:
             **headers,
         }
 
-    def respond(self, request: Request) -> Response:
-        """200 with the file, 304 where the browser has it."""
+    def respond(self, request: Request, *, status: int = 200) -> Response:
+        """The file with this status; 304 where the browser has it and the status is 200."""
         headers = dict(self._headers)
         body, tag = self._plain
         if self._packed is not None and _takes_gzip(request.headers.get("accept-encoding", "")):
@@ -78,9 +81,27 @@ class _File:
             headers["content-encoding"] = "gzip"
         headers["etag"] = tag
         known = request.headers.get("if-none-match", "").split(",")
-        if tag in {name.strip().removeprefix("W/") for name in known}:
+        if status == 200 and tag in {name.strip().removeprefix("W/") for name in known}:
             return Response(status_code=304, headers=headers)
-        return Response(body, headers=headers)
+        return Response(body, status_code=status, headers=headers)
+
+
+class _PagePath(Convertor[str]):
+    """Any path but those of the API and of the page's hashed files, whose answers are for programs.
+
+    Routes without the page answer these with 404 whatever the method is.
+    """
+
+    regex = "(?!api(?:/|$)|v1(?:/|$)|assets(?:/|$)).*"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("page_path", _PagePath())
 
 
 class Frontend:
@@ -126,7 +147,10 @@ class Frontend:
             )
 
     def endpoints(self) -> dict[str, Endpoint]:
-        """What answers to GET and HEAD, by its path (in the form of Starlette's routes)."""
+        """What answers to GET and HEAD, by its path (in the form of Starlette's routes).
+
+        The last one takes all paths that are left, so it has to come after all other routes.
+        """
 
         async def asset(request: Request) -> Response:
             file = self._assets.get(_ASSETS + request.path_params["name"])
@@ -134,12 +158,19 @@ class Frontend:
                 raise self._missing()
             return file.respond(request)
 
+        async def missing(request: Request) -> Response:
+            """For a person, the page, which says so; for a program, the error."""
+            if not _wants_html(request.headers.get("accept", "")):
+                raise self._missing()
+            return self._index.respond(request, status=404)
+
         return {
             "/": _sender(self._index),
             "/c/{conversation_id}": _sender(self._index),
             "/config.json": _sender(self._config),
             "/assets/{name:path}": asset,
             **{f"/{name}": _sender(file) for name, file in self._others.items()},
+            "/{path:page_path}": missing,
         }
 
 
@@ -179,8 +210,26 @@ def _origin(address: str) -> str:
 
 def _takes_gzip(accepted: str) -> bool:
     """Whether an Accept-Encoding header allows gzip (RFC 9110, section 12.5.3)."""
-    for part in accepted.lower().split(","):
-        coding, _, weight = part.partition(";")
-        if coding.strip() in {"gzip", "*"}:
-            return weight.replace(" ", "") not in {"q=0", "q=0.0", "q=0.00", "q=0.000"}
-    return False
+    weights = _weights(accepted)
+    return weights.get("gzip", weights.get("x-gzip", weights.get("*", 0.0))) > 0
+
+
+def _wants_html(accepted: str) -> bool:
+    """Whether an Accept header names HTML, as that of a browser's navigation does."""
+    return _weights(accepted).get("text/html", 0.0) > 0
+
+
+def _weights(header: str) -> dict[str, float]:
+    """The weight of each value of an Accept header (RFC 9110, section 12.4.2); 0 if malformed."""
+    weights: dict[str, float] = {}
+    for part in header.lower().split(","):
+        name, *parameters = (piece.strip() for piece in part.split(";"))
+        weight = 1.0
+        for parameter in parameters:
+            key, _, value = parameter.partition("=")
+            if key.strip() == "q":
+                value = value.strip()
+                weight = float(value) if _WEIGHT.fullmatch(value) else 0.0
+        if name:
+            weights[name] = weight
+    return weights
