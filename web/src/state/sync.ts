@@ -26,7 +26,8 @@ export function keepInStep(): void {
     whose = user;
     if (user === undefined) return;
     conversations.settle();
-    void conversations.refresh().then(conversations.findFavourites);
+    void conversations.refresh();
+    void conversations.findFavourites();
     void models.refresh();
   });
 

@@ -1,7 +1,7 @@
 import { useEffect } from "preact/hooks";
 import { chat } from "../state/chats";
 import * as conversations from "../state/conversations";
-import { go, openId } from "../state/router";
+import { go, openId, unknownAddress } from "../state/router";
 import { announcement, toasts } from "../state/say";
 import { lost, tryNow } from "../state/service";
 import { expired, session, signOut } from "../state/session";
@@ -88,7 +88,13 @@ function Signed() {
           <ModelPicker />
         </header>
         <Banner />
-        {open ? <ChatView key={open.id} chat={open} /> : id === undefined && <Home />}
+        {open ? (
+          <ChatView key={open.id} chat={open} />
+        ) : unknownAddress.value ? (
+          <NotFound />
+        ) : (
+          id === undefined && <Home />
+        )}
       </main>
       {palette.value && <Palette />}
       {settings.value && <Settings />}
@@ -101,6 +107,20 @@ function Signed() {
           </button>
         </Dialog>
       )}
+    </div>
+  );
+}
+
+function NotFound() {
+  return (
+    <div class="empty">
+      <h1>Page not found</h1>
+      <p>There is no page at this address.</p>
+      <p>
+        <button type="button" class="primary" onClick={() => go(undefined)}>
+          New conversation
+        </button>
+      </p>
     </div>
   );
 }
