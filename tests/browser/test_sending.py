@@ -147,7 +147,7 @@ async def test_a_list_and_a_beginning_refused_without_a_word_say_so(
     await expect(tab.composer).to_have_value("To begin with")
     await tab.page.unroute_all()
     await conversations.get_by_role("button", name="Try again").click()
-    await expect(conversations).to_contain_text("Your conversations will be here.")
+    await expect(conversations).to_contain_text("Your conversations appear here.")
     await tab.form.get_by_role("button", name="Try again").click()
     await expect(tab.answer).to_contain_text("Samosas are triangles.")
 
@@ -193,6 +193,21 @@ async def test_the_keyboard_of_a_phone_writes_new_lines(
     await expect(tab.composer).to_have_attribute("enterkeyhint", "enter")
     await tab.button("Send").tap()
     assert (await inference.call()).contents == ["One\nTwo"]
+
+
+async def test_a_text_from_right_to_left_is_written_and_listed_so(
+    visit: Visit, auth: AuthServer
+) -> None:
+    tab = await visit(auth.user())
+    await tab.composer.fill("مرحبا بالسمبوسة")
+    direction = "element => getComputedStyle(element).direction"
+    assert await tab.composer.evaluate(direction) == "rtl"
+    await tab.button("Send").click()
+    heading = tab.page.get_by_role("heading", level=1)
+    await expect(heading).to_have_text("مرحبا بالسمبوسة")
+    assert await heading.evaluate(direction) == "rtl"
+    listed = tab.page.get_by_role("link", name="مرحبا بالسمبوسة").locator("span")
+    assert await listed.evaluate(direction) == "rtl"
 
 
 @pytest.mark.parametrize("marks", [{"isComposing": True}, {"keyCode": 229}])

@@ -211,7 +211,7 @@ async def test_what_happens_elsewhere_shows_up_when_one_comes_back(
     tab = await visit(alice, None)
     await tab.page.clock.install()
     await tab.page.goto("/")
-    await expect(conversations(tab)).to_contain_text("Your conversations will be here.")
+    await expect(conversations(tab)).to_contain_text("Your conversations appear here.")
     async with Client(service.url, alice) as phone:
         await phone.create(title="From the phone")
     await tab.page.clock.fast_forward(60_000)

@@ -5,6 +5,7 @@ import { configure } from "./state/service";
 import { keepInStep } from "./state/sync";
 import { toast } from "./state/say";
 import { App } from "./ui/App";
+import { keepDrops } from "./ui/shell";
 import "./styles/index.css";
 
 const place = document.querySelector("#app")!;
@@ -42,4 +43,5 @@ function NotStarted() {
   );
 }
 
+keepDrops();
 await start();

@@ -482,6 +482,7 @@ export class Chat {
     refused(error);
     // What has been read stays in sight; it goes on after the sign-in.
     if (error instanceof Refused && error.status === 401) return;
+    this.keepRead();
     this.live.value = undefined;
     const pending = this.pending.peek();
     const detail =
@@ -508,6 +509,15 @@ export class Chat {
     } else if (this.running()) {
       this.trouble.value = detail;
     }
+  }
+
+  /** What has been read of a running answer stays in sight without its stream. */
+  private keepRead(): void {
+    const { start, text = "" } = this.latest ?? {};
+    this.messages.value = this.messages.peek().map((message) => {
+      const longer = text.length > message.content.length;
+      return message.id === start?.message_id && longer ? { ...message, content: text } : message;
+    });
   }
 
   /** Says something beside the last message. */

@@ -60,7 +60,7 @@ function Signed() {
         href="#composer"
         onClick={(event) => (event.preventDefault(), focusComposer(true))}
       >
-        To the message
+        Skip to the message box
       </a>
       <aside class="sidebar" id="sidebar" aria-label="Conversations and settings">
         <Sidebar />
@@ -100,7 +100,7 @@ function Signed() {
       {settings.value && <Settings />}
       {expired.value && (
         <Dialog title="Please sign in again" class="again">
-          <p>Your sign-in is no longer accepted. What you have typed is kept.</p>
+          <p>Your sign-in has expired. What you typed is kept.</p>
           <SignInForm />
           <button type="button" class="link" onClick={signOut}>
             Sign out instead

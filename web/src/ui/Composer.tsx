@@ -137,7 +137,7 @@ export function Composer({ chat, sendNow = false }: Props) {
             type="button"
             class="chip"
             aria-pressed={thinking}
-            title="Have the model think step by step first"
+            title="Ask the model to think step by step before it answers"
             onClick={() => (options.value = { ...options.value, thinking_mode: !thinking })}
           >
             <Icon name="spark" /> Think first
@@ -145,8 +145,8 @@ export function Composer({ chat, sendNow = false }: Props) {
           <button
             type="button"
             class="tool"
-            aria-label="Settings of the answers"
-            title="Settings of the answers"
+            aria-label="Answer settings"
+            title="Answer settings"
             onClick={() => (settings.value = true)}
           >
             <Icon name="sliders" />

@@ -6,7 +6,7 @@ import { Mark } from "./Icon";
 
 const IDEAS = [
   ["Plan", "Plan a rainy Sunday for two friends who love to cook."],
-  ["Explain", "Explain how a sourdough starter works, as if I were ten."],
+  ["Explain", "Explain how a sourdough starter works, for a ten-year-old."],
   ["Code", "Write a Python function that finds the longest word in a text."],
   ["Compare", "Make a table that compares tea, coffee and lassi."],
 ] as const;
@@ -27,7 +27,7 @@ export function Home() {
           {greeting()}
           {name ? `, ${name}` : ""}
         </h1>
-        <p>What shall we talk about?</p>
+        <p>What would you like to talk about?</p>
       </div>
       <Composer key={version} chat={undefined} sendNow={version > 0} />
       <ul class="ideas">

@@ -25,7 +25,7 @@ export function Messages({ chat }: { chat: Chat }) {
           return <Question key={message.id} text={message.content} at={message.created_at} />;
         return (
           <Answer
-            // Of what it answers: an answer that is written anew stays the same element.
+            // Of what it answers: an answer that is regenerated stays the same element.
             key={`${messages[index - 1]?.id ?? message.id} answered`}
             chat={chat}
             message={message}
@@ -39,7 +39,7 @@ export function Messages({ chat }: { chat: Chat }) {
       {last?.role === "user" && !pending && !live && (
         <div class="offer">
           <p>This message has no answer.</p>
-          <Again chat={chat} label="Answer it" />
+          <Again chat={chat} label="Get an answer" />
         </div>
       )}
       {trouble && (
@@ -98,7 +98,9 @@ const Answer = memo(
           {live && !written && <Dots />}
           {live && <Progress live={live} />}
           {message && !live && <Outcome chat={chat} message={message} last={last} />}
-          {message && !live && written && <Tools chat={chat} message={message} last={last} />}
+          {message && !live && written && (
+            <Tools chat={chat} message={message} again={last && outcome(message) === undefined} />
+          )}
         </div>
       </article>
     );
@@ -114,7 +116,7 @@ function textOf({ answer, seed }: Live): string {
 
 function Dots() {
   return (
-    <p class="dots" role="img" aria-label="Thinking about it">
+    <p class="dots" role="img" aria-label="Waiting for the answer">
       <i />
       <i />
       <i />
@@ -122,16 +124,16 @@ function Dots() {
   );
 }
 
-function Tools({ chat, message, last }: { chat: Chat; message: Shown; last: boolean }) {
+function Tools({ chat, message, again }: { chat: Chat; message: Shown; again: boolean }) {
   return (
     <footer>
       <CopyButton text={message.content} label="Copy the answer" />
-      {last && (
+      {again && (
         <button
           type="button"
           class="tool"
-          title="Write it anew"
-          aria-label="Write the answer anew"
+          title="Regenerate"
+          aria-label="Regenerate"
           onClick={() => chat.regenerate()}
         >
           <Icon name="again" />
@@ -142,7 +144,7 @@ function Tools({ chat, message, last }: { chat: Chat; message: Shown; last: bool
   );
 }
 
-/** What is to be said of an answer that is not simply complete. */
+/** What is said of an answer that is empty or did not end as it should. */
 function Outcome({ chat, message, last }: { chat: Chat; message: Shown; last: boolean }) {
   const text = outcome(message);
   if (text === undefined) return null;
@@ -155,7 +157,7 @@ function Outcome({ chat, message, last }: { chat: Chat; message: Shown; last: bo
       <Icon name={message.status === "stopped" ? "stop" : "warning"} />
       <p>{text}</p>
       {last && (
-        <Again chat={chat} label={message.status === "failed" ? "Try again" : "Write it anew"} />
+        <Again chat={chat} label={message.status === "failed" ? "Try again" : "Regenerate"} />
       )}
     </div>
   );
@@ -172,7 +174,9 @@ function outcome({ status, content, notice }: Shown): string | undefined {
     case "interrupted":
       return `This answer was cut off${written ? ", and ends here" : ""}.${notice ? ` ${notice}` : ""}`;
     case "failed":
-      return `This answer failed. ${notice ?? "The model could not write it."}`;
+      return `This answer failed. ${notice ?? "The model could not complete it."}`;
+    case "complete":
+      return notice ?? (written ? undefined : "This answer is empty.");
     default:
       return notice;
   }

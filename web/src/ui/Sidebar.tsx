@@ -73,7 +73,7 @@ function List() {
     );
     watcher.observe(end.current!);
     return () => watcher.disconnect();
-    // Observed anew after each page: a short one may leave the end in sight.
+    // Observed again after each page: a short one may leave the end in sight.
   }, [nextCursor.value]);
   const first = nextCursor.value === undefined;
   return (
@@ -88,7 +88,7 @@ function List() {
       <Days groups={groups.value} near={near} sizes={sizes} />
       {first && !problem.value && <Skeleton />}
       {!first && groups.value.length === 0 && !problem.value && (
-        <p class="nothing">Your conversations will be here.</p>
+        <p class="nothing">Your conversations appear here.</p>
       )}
       {problem.value && (
         <p class="nothing">
@@ -281,7 +281,7 @@ function Rename({ item, onEnd }: { item: Listed; onEnd: () => void }) {
 const THEMES: [Theme, string, IconName][] = [
   ["light", "Light", "sun"],
   ["dark", "Dark", "moon"],
-  ["system", "As the system", "screen"],
+  ["system", "System", "screen"],
 ];
 
 function Person() {
