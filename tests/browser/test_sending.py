@@ -152,6 +152,29 @@ async def test_a_list_and_a_beginning_refused_without_a_word_say_so(
     await expect(tab.answer).to_contain_text("Samosas are triangles.")
 
 
+async def test_a_page_in_place_of_an_answer_is_no_answer(
+    visit: Visit, auth: AuthServer, inference: Inference
+) -> None:
+    tab = await visit(auth.user())
+    tab.failed_requests_are_fine = True
+    await expect(tab.composer).to_be_visible()
+
+    async def portal(route: Route) -> None:
+        await route.fulfill(headers=ANYBODY, content_type="text/html", body="<h1>Welcome</h1>")
+
+    # As that of a hotel's network, with status 200.
+    await tab.page.route("**/api/conversations", portal)
+    await tab.ask("Anybody there?")
+    await expect(tab.form.get_by_role("alert")).to_contain_text("answered in its place")
+    await tab.page.unroute_all()
+    await tab.page.route("**/messages", portal)
+    await tab.form.get_by_role("button", name="Try again").click()
+    await expect(tab.answer).to_contain_text("answered in its place")
+    await tab.page.unroute_all()
+    await expect(tab.answer).to_contain_text("Samosas are triangles.")
+    assert len(inference.calls) == 1
+
+
 async def test_an_answer_that_a_proxy_withholds_is_shown_as_it_is_saved(
     visit: Visit, auth: AuthServer, inference: Inference
 ) -> None:

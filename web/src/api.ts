@@ -108,10 +108,17 @@ export class Api {
 
   private async json<T>(method: string, path: string, body?: object): Promise<T> {
     const response = await this.request(method, path, body && { body });
-    return response.json().catch(() => {
+    return response.json().catch((error: unknown) => {
+      if (!(error instanceof SyntaxError)) throw this.unreachable();
       const detail = "Something between this page and the service answered in its place.";
       throw new Refused(502, "not_json", detail, 0);
     }) as Promise<T>;
+  }
+
+  private unreachable(): Unreachable {
+    const error = new Unreachable("The service cannot be reached.");
+    this.outcome(error);
+    return error;
   }
 
   private async request(
@@ -132,9 +139,7 @@ export class Api {
         signal: deadline ? AbortSignal.timeout(deadline) : null,
       });
     } catch {
-      const error = new Unreachable("The service cannot be reached.");
-      this.outcome(error);
-      throw error;
+      throw this.unreachable();
     }
     const refusal = response.ok ? undefined : await Refused.from(response);
     this.outcome(refusal);
