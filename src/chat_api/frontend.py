@@ -29,7 +29,8 @@ _ASSETS = "assets/"
 # Their names change with their contents.
 _FOREVER = "public, max-age=31536000, immutable"
 _ASK_FIRST = "no-cache"
-_WEIGHT = re.compile(r"0(\.\d{0,3})?|1(\.0{0,3})?")
+# RFC 9110, section 12.4.2.
+_WEIGHT = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
 _TEXT = ("text/", "application/json", "application/manifest+json", "image/svg+xml")
 # Not left to the machine's own table, which may know none of them.
 _TYPES = {
@@ -76,7 +77,9 @@ class _File:
         """The file with this status; 304 where the browser has it and the status is 200."""
         headers = dict(self._headers)
         body, tag = self._plain
-        if self._packed is not None and _takes_gzip(request.headers.get("accept-encoding", "")):
+        if self._packed is not None and _takes_gzip(
+            ",".join(request.headers.getlist("accept-encoding"))
+        ):
             body, tag = self._packed
             headers["content-encoding"] = "gzip"
         headers["etag"] = tag
@@ -209,18 +212,19 @@ def _origin(address: str) -> str:
 
 
 def _takes_gzip(accepted: str) -> bool:
-    """Whether an Accept-Encoding header allows gzip (RFC 9110, section 12.5.3)."""
-    weights = _weights(accepted)
-    return weights.get("gzip", weights.get("x-gzip", weights.get("*", 0.0))) > 0
+    """Return whether an Accept-Encoding header prefers gzip to identity (RFC 9110, 12.5.3)."""
+    weights = _weights(accepted.lower().replace("x-gzip", "gzip"))
+    gzip_weight = weights.get("gzip", weights.get("*", 0.0))
+    return gzip_weight > 0 and gzip_weight >= weights.get("identity", 0.0)
 
 
 def _wants_html(accepted: str) -> bool:
-    """Whether an Accept header names HTML, as that of a browser's navigation does."""
+    """Return whether an Accept header names HTML, as that of a browser's navigation does."""
     return _weights(accepted).get("text/html", 0.0) > 0
 
 
 def _weights(header: str) -> dict[str, float]:
-    """The weight of each value of an Accept header (RFC 9110, section 12.4.2); 0 if malformed."""
+    """Return the weight of each value of an Accept header; 0 if it is malformed."""
     weights: dict[str, float] = {}
     for part in header.lower().split(","):
         name, *parameters = (piece.strip() for piece in part.split(";"))
@@ -230,6 +234,5 @@ def _weights(header: str) -> dict[str, float]:
             if key.strip() == "q":
                 value = value.strip()
                 weight = float(value) if _WEIGHT.fullmatch(value) else 0.0
-        if name:
-            weights[name] = weight
+        weights[name] = max(weight, weights.get(name, 0.0))
     return weights
