@@ -36,7 +36,7 @@ TABLES: Mapping[str, tuple[str, ...]] = {
         *("message_id", "conversation_id", "question_id", "options", "trace_id", "attempt"),
         *("crashes", "owner", "lease_until", "stop_requested", "started_at", "ended_at"),
         *("status", "error", "last_event", "done", "logged", "user_id", "undone"),
-        *("seams", "resumed_after"),
+        *("before_done", "seams", "resumed_after"),
     ),
     "event_log": (
         *("message_id", "attempt", "first_event", "last_event", "events", "written_at"),
