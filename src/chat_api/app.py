@@ -311,6 +311,7 @@ class _Process:
             self.subscriptions,
             self.joins,
             self.stops,
+            self.continuing,
             quotas=Quotas(settings.messages_per_minute, settings.max_running_answers),
             lease_seconds=settings.lease_seconds,
         )

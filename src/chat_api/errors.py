@@ -9,6 +9,8 @@
     ├── MethodNotAllowed           405
     ├── RequestTimeout             408  did not arrive in time
     ├── ConversationBusy           409  an answer is running and somebody listens to it
+    ├── NothingToContinue          409  the last message is no answer that was cut off
+    ├── EngineCannotContinue       409  it cannot be continued, but answered again
     ├── AnswerGone                 409  an idempotent repeat of what has been deleted or replaced
     ├── PayloadTooLarge            413
     ├── UnsupportedMediaType       415
@@ -137,6 +139,18 @@ class ConversationBusy(ApiError):
 
     def __init__(self, message_id: str) -> None:
         super().__init__(fields={"message_id": message_id})
+
+
+class NothingToContinue(ApiError):
+    status = 409
+    code = "nothing_to_continue"
+    detail = "The last message is not an answer that was stopped, interrupted or cut by its length."
+
+
+class EngineCannotContinue(ApiError):
+    status = 409
+    code = "engine_cannot_continue"
+    detail = "The model cannot continue this answer. Regenerate it instead."
 
 
 class AnswerGone(ApiError):

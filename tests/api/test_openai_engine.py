@@ -11,9 +11,10 @@ from tests.support.client import Client, MakeClient
 from tests.support.events import as_an_old_client
 from tests.support.gates import Gate
 from tests.support.inference import PLAIN_TEXT, Inference
+from tests.support.inference import Script as NativeScript
 from tests.support.openai_engine import ChatScript, OpenAIEngineServer
 from tests.support.service import Service, ServiceDiedError, ServiceWith, StartService
-from tests.support.shapes import check_invalid
+from tests.support.shapes import check_invalid, check_problem
 
 pytestmark = pytest.mark.case(64)
 
@@ -378,3 +379,157 @@ def test_a_bad_file_stops_the_start_with_the_line_and_the_reason(
     assert f"ENGINES_FILE: {path}" in written
     assert complaint in written
     assert "Traceback" not in written
+
+
+# --- going on at the user's wish ----------------------------------------------------------------
+
+
+def going_on(client: Client, conversation_id: str, **fields: Any) -> Any:
+    """POST …/continue, as a stream."""
+    headers = fields.pop("headers", None)
+    return client.stream(
+        "POST",
+        f"/api/conversations/{conversation_id}/continue",
+        json=fields,
+        headers=headers,
+        expect=200,
+    )
+
+
+async def cut(client: Client, engine: OpenAIEngineServer, how: str) -> dict[str, Any]:
+    """A conversation whose last answer is "Half", ended in this way."""
+    engine.lists("small", owned_by="vllm")
+    script = ChatScript().tokens("Ha", "lf")
+    if how == "length":
+        script.finish("length").usage().done()
+    engine.once(script.hang() if how == "stopped" else script)
+    conversation = await client.create()
+    async with client.send(conversation["id"], "Hi") as stream:
+        await stream.until_text("Half")
+        if how == "stopped":
+            await client.post(f"/api/conversations/{conversation['id']}/stop")
+        await stream.rest()
+    return conversation
+
+
+@pytest.mark.parametrize("how", ["length", "interrupted", "stopped"])
+async def test_an_answer_that_was_cut_goes_on_in_the_same_message(
+    alice: Client, engine: OpenAIEngineServer, how: str
+) -> None:
+    conversation = await cut(alice, engine, how)
+    before = (await alice.messages(conversation["id"]))[1]
+    gate = Gate()
+    engine.once(ChatScript().tokens(" and").wait(gate).tokens(" more.").finish().usage().done())
+    async with going_on(alice, conversation["id"], max_tokens=7) as stream:
+        await stream.until_text(" and")
+        running = (await alice.messages(conversation["id"]))[1]
+        assert (running["content"], running["status"]) == ("Half and", "generating")
+        async with alice.join(conversation["id"]) as joined:
+            await joined.until_text("Half and")
+            gate.open()
+            await joined.rest()
+            assert [e.kind for e in joined.events] == [
+                "start",
+                "snapshot",
+                "token",
+                "token",
+                "done",
+            ]
+            assert joined.text == "Half and more."
+        await stream.rest()
+        assert [event.kind for event in stream.events] == ["start", "token", "token", "done"]
+        assert stream.text == " and more."
+        assert stream.start["message_id"] == before["id"]
+        first = stream.events[0].id
+    body = engine.calls[1].body
+    assert (body["messages"][-1], body["max_tokens"]) == (
+        {"role": "assistant", "content": "Half"},
+        7,
+    )
+    messages = await alice.messages(conversation["id"])
+    assert len(messages) == 2
+    after = messages[1]
+    assert (after["id"], after["content"]) == (before["id"], "Half and more.")
+    assert (after["status"], after["finish_reason"], after["error"]) == ("complete", "stop", None)
+    assert after["token_count"] == 4
+    spent = 11 * (2 if how == "length" else 1)
+    assert after["usage"]["input_tokens"] == spent
+    # What was lost of the response is there for who comes back.
+    async with alice.join(conversation["id"], first) as again:
+        await again.rest()
+        assert again.text == "Half and more."
+
+
+async def test_an_answer_goes_on_more_than_once_and_after_its_log_is_gone(
+    service_with: ServiceWith, clients: MakeClient, auth: AuthServer, engine: OpenAIEngineServer
+) -> None:
+    service = service_with(
+        INFERENCE_API="openai",
+        INFERENCE_SERVICE_URL=engine.url,
+        INFERENCE_API_KEY=KEY,
+        LOG_RETENTION_SECONDS="1",
+    )
+    client = clients(service, auth.user())
+    conversation = await cut(client, engine, "length")
+    for number in range(3):
+        engine.once(ChatScript().tokens(f" {number}").finish("length").usage().done())
+        async with going_on(client, conversation["id"]) as stream:
+            await stream.rest()
+            assert stream.text == f" {number}"
+    assert (await client.messages(conversation["id"]))[1]["content"] == "Half 0 1 2"
+
+
+async def test_an_engine_that_fails_takes_nothing_from_the_answer(
+    alice: Client, engine: OpenAIEngineServer
+) -> None:
+    conversation = await cut(alice, engine, "stopped")
+    engine.default = ChatScript().status(500)
+    async with going_on(alice, conversation["id"]) as stream:
+        await stream.rest()
+        assert stream.done["status"] == "interrupted"
+    answer = (await alice.messages(conversation["id"]))[1]
+    assert (answer["content"], answer["error"]) == ("Half", "inference_error")
+    engine.default = ChatScript().tokens("!").finish().done()
+    async with going_on(alice, conversation["id"]) as stream:
+        await stream.rest()
+    assert (await alice.messages(conversation["id"]))[1]["content"] == "Half!"
+
+
+async def test_continuing_twice_with_one_key_is_continuing_once(
+    alice: Client, engine: OpenAIEngineServer
+) -> None:
+    conversation = await cut(alice, engine, "length")
+    engine.once(ChatScript().tokens(" more").finish("length").done())
+    texts = []
+    for _ in range(2):
+        async with going_on(
+            alice, conversation["id"], headers={"idempotency-key": "once"}
+        ) as stream:
+            await stream.rest()
+            texts.append((stream.events[0].kind, stream.text, stream.done["status"]))
+    assert texts == [("start", " more", "complete")] * 2
+    assert len(engine.calls) == 2
+
+
+async def test_what_cannot_be_continued_is_said(alice: Client, engine: OpenAIEngineServer) -> None:
+    empty = await alice.create()
+    path = "/api/conversations/{}/continue"
+    check_problem(await alice.post(path.format(empty["id"])), 409)
+    async with alice.send(empty["id"], "Hi") as stream:
+        await stream.rest()
+    response = await alice.post(path.format(empty["id"]))
+    assert check_problem(response, 409)["type"].endswith(":nothing_to_continue")
+    missing = await alice.post(path.format("00000000-0000-4000-8000-000000000000"))
+    check_problem(missing, 404)
+
+
+async def test_an_answer_of_samosachaat_s_engine_is_not_continued(
+    service_with: ServiceWith, clients: MakeClient, auth: AuthServer, inference: Inference
+) -> None:
+    client = clients(service_with(), auth.user())
+    inference.once(NativeScript().tokens("Half"))
+    conversation = await client.create()
+    async with client.send(conversation["id"], "Hi") as stream:
+        await stream.rest()
+    response = await client.post(f"/api/conversations/{conversation['id']}/continue")
+    assert check_problem(response, 409)["type"].endswith(":engine_cannot_continue")

@@ -30,6 +30,8 @@ class Lease:
     model_tag: str = "default"
     """The model that was asked for, or that has begun to write."""
     stop_requested: bool = False
+    resumed_after: int | None = None
+    """The snapshot from which a user had the message continued."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +211,7 @@ class Generation:
     attempt: int
     ended: bool
     undone: bool
+    resumed_after: int | None = None
     last_event: int | None = None
     status: str | None = None
     error: str | None = None
@@ -222,7 +225,7 @@ _GENERATION_COLUMNS = """
     g.message_id::text AS message_id, g.conversation_id::text AS conversation_id,
     g.question_id::text AS question_id, g.attempt, g.ended_at IS NOT NULL AS ended,
     coalesce(g.undone, g.done LIKE '%"kept_message_id":%', false) AS undone,
-    g.last_event, g.status, g.error, g.done, g.before_done"""
+    g.resumed_after, g.last_event, g.status, g.error, g.done, g.before_done"""
 
 
 def _generation(row: Record) -> Generation:

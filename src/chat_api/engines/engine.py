@@ -8,8 +8,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from chat_api.errors import EngineRefused
-
 Message = dict[str, str]
 # A model_tag has at most 100 characters, an engine's name among them.
 MOST_NAME_CHARS = 100
@@ -144,5 +142,5 @@ class Reply:
     body: bytes
 
 
-class CannotContinue(EngineRefused):
+class CannotContinue(Exception):  # no failure: another attempt begins
     """The engine does not go on from this beginning; the answer may be asked for from its start."""

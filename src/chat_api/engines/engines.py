@@ -253,6 +253,9 @@ class Engines:
         except EngineFailed as failure:
             outcome = failure.code
             raise
+        except CannotContinue:
+            outcome = "not_continued"
+            raise
         finally:
             ENGINE_REQUESTS.labels(member.name, outcome).inc()
 
@@ -307,7 +310,7 @@ def _request(order: Order, place: Place) -> Request:
 
 def _is_breakdown(failure: EngineFailed) -> bool:
     """Whether the engine is down, rather than busy or of another opinion."""
-    return not isinstance(failure, (*_FINAL, EngineOverloaded, ModelNotFound, CannotContinue))
+    return not isinstance(failure, (*_FINAL, EngineOverloaded, ModelNotFound))
 
 
 def _is_timeout(failure: EngineFailed) -> bool:

@@ -12,7 +12,7 @@ from chat_api.generation.events import Collector, Written
 from chat_api.generation.options import Options
 from chat_api.generation.retrying import until_available
 from chat_api.generation.running import Beginning
-from chat_api.telemetry import CONTINUED, log
+from chat_api.telemetry import CONTINUED, log, trace_id_var
 
 # How long finding out whether an engine goes on from a text may hold up the generation.
 _PATIENCE_SECONDS = 5.0
@@ -34,8 +34,20 @@ class Continuing:
         self._upkeep = upkeep
         self._engines = engines
 
-    async def is_possible(self, order: Order) -> bool:
-        """Whether the model's engine goes on from the order's beginning."""
+    async def is_possible(
+        self, written: Written, model_tag: str, context: Context, options: Options
+    ) -> bool:
+        """Return whether the model would go on from the text."""
+        if not can_be_continued(written):
+            return False
+        order = Order(
+            model_tag=model_tag,
+            prompt=context,
+            options=options.for_engine(),
+            trace_id=trace_id_var.get(),
+            until=time.monotonic() + _PATIENCE_SECONDS,
+            beginning=written.text,
+        )
         return await self._engines.can_continue(order)
 
     async def take_over(self, lease: Lease, context: Context, options: Options) -> Beginning | None:
@@ -48,17 +60,7 @@ class Continuing:
         for row in rows:
             if row.attempt == lease.attempt - 1:
                 earlier.add(row)
-        if not can_be_continued(earlier.written):
-            return None
-        order = Order(
-            model_tag=lease.model_tag,
-            prompt=context,
-            options=options.for_engine(),
-            trace_id=lease.trace_id,
-            until=time.monotonic() + _PATIENCE_SECONDS,
-            beginning=earlier.written.text,
-        )
-        if not await self.is_possible(order):
+        if not await self.is_possible(earlier.written, lease.model_tag, context, options):
             return None
         beginning = Beginning(earlier.written, earlier.last_event)
         is_held = await until_available(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from chat_api.context import Context
 from chat_api.db import generations as db_generations
 from chat_api.db.database import Connection
-from chat_api.db.generations import Lease, Turn
+from chat_api.db.generations import Turn
 from chat_api.generation.options import Options
 
 
@@ -27,12 +27,14 @@ class Prompts:
         self._max_chars = max_chars
         self._max_message_chars = max_message_chars
 
-    async def read_history(self, connection: Connection, lease: Lease) -> list[Turn]:
+    async def read_history(
+        self, connection: Connection, conversation_id: str, question_id: str
+    ) -> list[Turn]:
         """Return the newest messages up to the generation's question, oldest first."""
         return await db_generations.read_history(
             connection,
-            lease.conversation_id,
-            lease.question_id,
+            conversation_id,
+            question_id,
             limit=self._max_messages,
             chars=self._max_message_chars,
         )

@@ -58,6 +58,9 @@ class Beginning:
 
     written: Written
     last_event: int
+    usage: Usage | None = None
+    """What the beginning cost, where its end was saved."""
+    took_ms: int = 0
 
 
 @dataclass(slots=True)

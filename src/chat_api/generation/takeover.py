@@ -70,4 +70,6 @@ class Takeover:
 
     async def _read_history(self, lease: Lease) -> list[Turn]:
         async with self._db.connection() as connection:
-            return await self._prompts.read_history(connection, lease)
+            return await self._prompts.read_history(
+                connection, lease.conversation_id, lease.question_id
+            )

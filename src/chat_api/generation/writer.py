@@ -127,7 +127,8 @@ class GenerationWriter:
         del context
         if (beginning := generation.beginning) is not None:
             order.beginning = beginning.written.text
-            if options.max_tokens is not None:
+            # A user who has it continued says how much more it may be.
+            if options.max_tokens is not None and generation.lease.resumed_after is None:
                 left = options.max_tokens - beginning.written.token_count
                 if left <= 0:
                     generation.finish_reason = "length"
@@ -242,6 +243,8 @@ class GenerationWriter:
     ) -> Ending:
         lease, written = generation.lease, generation.written
         took_ms = max(1, round((self._clock() - generation.began) * 1000))
+        if generation.beginning is not None:
+            took_ms += generation.beginning.took_ms
         undone = lease.replaces is not None and status != "complete"
         usage = _usage_of(generation)
         finish_reason = generation.finish_reason
@@ -367,9 +370,16 @@ async def _ended(pump: asyncio.Task[None]) -> None:
 
 
 def _usage_of(generation: RunningGeneration) -> Usage | None:
-    """What the answer cost. Of one that was continued, the beginning was output, too."""
+    """What the answer cost. Of one that went on after a crash, the beginning was output, too."""
     usage, beginning = generation.usage, generation.beginning
-    if usage is None or beginning is None:
+    if beginning is None:
+        return usage
+    if (spent := beginning.usage) is not None:
+        usage = usage or Usage(0, 0)
+        return Usage(
+            spent.input_tokens + usage.input_tokens, spent.output_tokens + usage.output_tokens
+        )
+    if usage is None or generation.lease.resumed_after is not None:
         return usage
     before = min(usage.input_tokens, beginning.written.token_count)
     return Usage(usage.input_tokens - before, usage.output_tokens + before)
