@@ -98,7 +98,7 @@ def done(
     inference_time_ms: int,
     kept_message_id: str | None = None,
 ) -> bytes:
-    """Return the last event. `kept_message_id` is the message that an undone regeneration leaves."""
+    """Return the last event. `kept_message_id` is what an undone regeneration leaves in place."""
     event: dict[str, object] = {
         "done": True,
         "message_id": message_id,
