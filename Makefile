@@ -7,7 +7,7 @@ PYTHON ?= python3
 PY := .venv/bin/python
 
 PAGE := src/chat_api/page/index.html
-PAGE_SOURCES := $(shell find web -name node_modules -prune -o -name tests -prune -o -type f -print)
+PAGE_SOURCES := $(shell find web -name node_modules -prune -o -type f ! -name '*.test.ts*' -print)
 
 .PHONY: help setup run page test chaos fuzz soak audit check format lock pictures bench bench-quick bench-growth bench-log clean
 
@@ -39,6 +39,7 @@ tests/browser/node_modules/.ready: $(addprefix tests/browser/,package.json packa
 	@cd tests/browser && npm run --silent unpack
 
 test: .venv/ready $(PAGE) tests/browser/node_modules/.ready ## Run all tests: a real PostgreSQL, real sockets, a real browser
+	@cd web && npm run --silent test
 	@$(PY) -m pytest -n 2 --dist loadgroup
 
 chaos: .venv/ready ## Cut, kill and restart at random for half an hour (CHAOS_SECONDS, CHAOS_SEED)

@@ -13,21 +13,21 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from chat_api import __version__
-from chat_api.api import conversations, health, messages, models
+from chat_api.api import conversations, health, messages, models, search
+from chat_api.api.bodies import reason_of
 from chat_api.api.limits import Failures
 from chat_api.api.openapi import describe
 from chat_api.api.services import Services
 from chat_api.api.streaming.accounting import OpenStreams
 from chat_api.api.streaming.response import LongResponses
 from chat_api.auth import Authenticator
-from chat_api.db.database import UNAVAILABLE, Database
-from chat_api.db.migrate import Schema, migrate, schema_of
+from chat_api.conversations.search import Search
+from chat_api.db.database import Database
 from chat_api.db.sends import Quotas
 from chat_api.engines.samosachaat import SamosachaatEngine
 from chat_api.errors import (
     ApiError,
     BadRequest,
-    DatabaseUnavailable,
     Invalid,
     MethodNotAllowed,
     NotFound,
@@ -60,6 +60,7 @@ from chat_api.shutdown import (
     ended_with_its_supervisor,
     reloaded_on_hangup,
 )
+from chat_api.startup import Startup
 from chat_api.telemetry import REFUSALS, configure_logging, log, trace_id_var
 
 # Of each process, beside DATABASE_POOL_SIZE for requests.
@@ -90,7 +91,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_exception_handler(ApiError, _answer_api_error)
     app.add_exception_handler(HTTPException, _answer_http_exception)
     app.add_exception_handler(RequestValidationError, _answer_validation_error)
-    for part in (health, conversations, messages, models):
+    for part in (health, conversations, messages, models, search):
         app.include_router(part.router)
     if settings.serve_web:
         _serve_page(app, settings)
@@ -140,7 +141,7 @@ def _methods_of(request: Request) -> list[str]:
 async def _answer_validation_error(_request: Request, error: Exception) -> Response:
     """Answer invalid query parameters; api.bodies validates bodies."""
     assert isinstance(error, RequestValidationError)  # noqa: S101
-    problems = [(str(e["loc"][-1]), str(e["msg"])) for e in error.errors()]
+    problems = [(str(e["loc"][-1]), reason_of(str(e["msg"]))) for e in error.errors()]
     return problem(Invalid(problems), trace_id_var.get())
 
 
@@ -156,10 +157,14 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
             cookie_jar=aiohttp.DummyCookieJar(),
         ) as http:
             process = _Process(settings, http)
+            if process.db.without_effect:
+                log.warning("parameters_without_effect", names=process.db.without_effect)
             await process.db.open()
             await process.upkeep.open()
             app.state.services = process.services
-            starting = Background("start", process.start_once_migrated)
+            starting = Background(
+                "start", Startup(settings, (process.db, process.upkeep), process.begin).step
+            )
             try:
                 async with starting:
                     with (
@@ -188,27 +193,11 @@ class _Process:
         self._http = http
         self.registry = Registry()
 
-    async def start_once_migrated(self) -> None:
-        """Start the background tasks once the schema is there; until then, wait for it."""
-        async with self.db.connection() as connection:
-            schema = await schema_of(connection)
-        if schema is Schema.BEHIND:
-            if not self._settings.migrate_on_start:
-                log.warning("schema_behind", hint="run `samosachaat migrate`")
-                await asyncio.sleep(1)
-                return
-            await self._migrate()
+    def begin(self) -> None:
+        """Start the background tasks."""
         for task in self.background:
             task.start()
-        log.info("started", process=self.registry.process, schema=schema.value)
-        await asyncio.Event().wait()  # nothing more to do
-
-    async def _migrate(self) -> None:
-        try:
-            await migrate(self._settings.database_url)
-        except UNAVAILABLE as error:
-            raise DatabaseUnavailable from error
-        log.info("migrated")
+        log.info("started", process=self.registry.process)
 
     # --- neighbours ---
 
@@ -343,6 +332,8 @@ class _Process:
             joins=self.joins,
             stops=self.stops,
             deletions=Deletions(self.db, self.registry),
+            # Half of the connections, so that other requests find one.
+            search=Search(self.db, at_once=max(1, self._settings.database_pool_size // 2)),
             failures=Failures(self._settings.unauthenticated_per_minute),
             open_streams=OpenStreams(self._settings.max_open_streams),
         )

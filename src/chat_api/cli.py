@@ -76,21 +76,38 @@ def serve(host: str, port: int, workers: int) -> None:
 
 
 @main.command()
-def migrate() -> None:
+@click.option("--check", is_flag=True, help="Only say what would be done.")
+def migrate(check: bool) -> None:
     """Bring the schema of the database at DATABASE_URL up to date.
 
-    Safe to run from several places at once, and again when there is nothing to do.
+    The database of the service that this one replaces is taken over. Safe to run from several
+    places at once, while the service runs, and again when there is nothing to do.
 
     \b
-    Example:
+    Examples:
       DATABASE_URL=postgresql+asyncpg://localhost/samosachaat samosachaat migrate
+      DATABASE_URL=postgresql://h1,h2/samosachaat samosachaat migrate --check
     """
+    import asyncio
+
+    from chat_api.database_url import AddressError
     from chat_api.db import migrate as migrations
+    from chat_api.db.database import reason_of
+    from chat_api.errors import DatabaseUnavailable
     from chat_api.settings import Settings
 
     url = os.environ.get("DATABASE_URL") or Settings.model_fields["database_url"].default
     try:
-        migrations.run(url)
+        if check:
+            click.echo("\n".join(asyncio.run(migrations.rehearse(url))))
+        else:
+            migrations.run(url)
+    except AddressError as error:
+        click.echo(f"DATABASE_URL: {error}", err=True)
+        sys.exit(2)
+    except DatabaseUnavailable as error:
+        click.echo(f"The database cannot be migrated now: {reason_of(error)}.", err=True)
+        sys.exit(1)
     except Exception as error:  # noqa: BLE001  # shown to a person
         reason = str(error) or type(error).__name__
         click.echo(f"The database could not be migrated: {reason}", err=True)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from chat_api.db.generations import Turn
 from chat_api.settings import INFERENCE_MESSAGE_CHARS, INFERENCE_REQUEST_CHARS
+from chat_api.text import is_blank
 
 _BETWEEN = "\n\n"
 
@@ -24,7 +25,7 @@ def build_context(
     chosen: list[Turn] = []
     for turn in reversed(history):
         content = turn.content[-INFERENCE_MESSAGE_CHARS:]
-        if turn.role not in {"user", "assistant"} or not content.strip():
+        if turn.role not in {"user", "assistant"} or is_blank(content):
             continue
         joins = bool(chosen) and chosen[-1].role == turn.role
         room -= len(content) + (len(_BETWEEN) if joins else 0)

@@ -18,6 +18,7 @@
     │   ├── TooManyMessages
     │   ├── TooManyGenerations
     │   ├── TooManyStreams
+    │   ├── TooManySearches
     │   └── TooManyFailures             of authentication, from one address
     ├── HeadersTooLarge            431
     ├── ModelRefused               4xx  the inference service's own refusal of a model
@@ -25,10 +26,13 @@
     ├── UnknownTransferCoding      501
     ├── Unavailable                503  try again later
     │   ├── DatabaseUnavailable
+    │   │   ├── DatabaseBusy            somebody else changes the same rows
+    │   │   └── DatabaseRefused         no later try can succeed, either
     │   ├── AuthUnavailable
     │   ├── NotReady
     │   ├── Draining
     │   ├── TooManyConnections          of this process
+    │   ├── SearchTimeout
     │   └── Superseded                  an answer has moved to another replica
     └── EngineFailed            502  the engine behind us
         ├── EngineRefused       502
@@ -219,6 +223,13 @@ class TooManyStreams(TooManyRequests):
     detail = "Too many event streams are open. Close one first."
 
 
+class TooManySearches(TooManyRequests):
+    code = "too_many_searches"
+    policy = "searches"
+    window_seconds = None
+    detail = "Too many of your searches are running. Wait for one to end."
+
+
 class TooManyFailures(TooManyRequests):
     code = "too_many_failures"
     policy = "unauthenticated"
@@ -271,6 +282,23 @@ class DatabaseUnavailable(Unavailable):
     detail = "The database cannot be reached. Try again in a moment."
 
 
+class DatabaseBusy(DatabaseUnavailable):
+    code = "database_busy"
+    detail = "Something else is changing this right now. Try again in a moment."
+    retry_after_seconds = 1
+
+
+class DatabaseRefused(DatabaseUnavailable):
+    """The database, or its address, cannot be used as it is. `reason` tells an operator why."""
+
+    code = "database_refused"
+    detail = "The database cannot be used. Its operator has been told why."
+
+    def __init__(self, reason: str = "it cannot be used") -> None:
+        self.reason = reason
+        super().__init__()
+
+
 class AuthUnavailable(Unavailable):
     code = "auth_unavailable"
     detail = "The token cannot be checked right now. Try again in a moment."
@@ -290,6 +318,11 @@ class Draining(Unavailable):
 class TooManyConnections(Unavailable):
     code = "too_many_connections"
     detail = "This replica has too many connections. Try again in a moment."
+
+
+class SearchTimeout(Unavailable):
+    code = "search_timeout"
+    detail = "The search took too long. Try again in a moment."
 
 
 class Superseded(Unavailable):

@@ -18,7 +18,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from chat_api import frontend
+from chat_api import database_url, frontend
 
 # What the inference service accepts (its contract, not a choice of ours).
 INFERENCE_MESSAGE_CHARS = 8_000
@@ -43,7 +43,6 @@ _RUNS = (
     "abcdefghijklmnopqrstuvwxyz",
     "qwertyuiopasdfghjklzxcvbnm",
 )
-_POSTGRESQL = frozenset({"postgresql+asyncpg", "postgresql", "postgres"})
 
 
 def _address(value: str) -> SplitResult | None:
@@ -351,9 +350,7 @@ class Settings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _is_postgresql_address(cls, value: str) -> str:
-        parts = _address(value)
-        if parts is None or parts.scheme not in _POSTGRESQL:
-            raise ValueError("must be an address such as postgresql+asyncpg://host/database")
+        database_url.parse(value)
         return value
 
     @field_validator("trusted_proxies")

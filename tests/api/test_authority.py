@@ -5,7 +5,8 @@ row fails here.
 """
 
 import copy
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import pytest
@@ -32,6 +33,7 @@ class Row:
 
     statuses: tuple[int, int, int, int, int, int]
     body: dict[str, Any] | None = None
+    query: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def guarded(self) -> bool:
@@ -42,8 +44,8 @@ def everybody(status: int = 200) -> Row:
     return Row((status,) * 6)
 
 
-def any_user(status: int, body: dict[str, Any] | None = None) -> Row:
-    return Row((401, 401, 401, status, status, status), body)
+def any_user(status: int, body: dict[str, Any] | None = None, **query: str) -> Row:
+    return Row((401, 401, 401, status, status, status), body, query)
 
 
 def owner(status: int, body: dict[str, Any] | None = None) -> Row:
@@ -71,6 +73,7 @@ MATRIX: dict[tuple[str, str], Row] = {
     ("POST", f"{IN}/regenerate"): owner(200, {}),
     ("GET", f"{IN}/stream"): owner(204),
     ("POST", f"{IN}/stop"): owner(200),
+    ("GET", "/api/search"): any_user(200, q="x"),
     ("GET", "/api/models"): any_user(200),
     ("POST", "/api/models/swap"): administrator(200, {"model_tag": "d32"}),
 }
@@ -148,11 +151,11 @@ async def test_each_caller_gets_what_the_matrix_says(
     conversation = await mine.create(title="The owner's")
     await mine.ask(conversation["id"], "Hello")
     claimed = accounts["owner"]
-    headers, params, body = {"accept": "application/json"}, {}, copy.deepcopy(row.body)
+    headers, params, body = {"accept": "application/json"}, dict(row.query), copy.deepcopy(row.body)
     if claiming:
         assert claimed is not None
         headers |= claims(claimed, internal_api_key)
-        params = {"user_id": claimed.id, "is_admin": "true", "access_token": claimed.token}
+        params |= {"user_id": claimed.id, "is_admin": "true", "access_token": claimed.token}
         if method in {"POST", "PUT", "PATCH"}:
             body = {**(body or {}), "user_id": claimed.id, "is_admin": True, "api_base": "http://x"}
     for caller, status in zip(CALLERS, row.statuses, strict=True):

@@ -67,7 +67,7 @@ async def test_a_title_may_have_500_characters(alice: Client, length: int) -> No
         assert response.json()["title"] == title
 
 
-BAD_TITLES = ["x" * 501, "", " \t\n", 5, True, ["x"], {"x": 1}]
+BAD_TITLES = ["x" * 501, "", " \t\n", "\u200b\u2800", 5, True, ["x"], {"x": 1}]
 
 
 @pytest.mark.case(33)
@@ -207,31 +207,76 @@ async def test_a_deleted_conversation_is_gone_with_its_messages(
 # Titles that come from the first message.
 
 
+FAMILY = "👨\u200d👩\u200d👧\u200d👦"
+FLAG = "🇮🇳"
+ACCENTED = "e\u0301"
+CONJUNCT = "क्षि"
+
+
+@pytest.mark.case(60)
 @pytest.mark.parametrize(
     ("content", "title"),
     [
         ("How do I fold a samosa?", "How do I fold a samosa?"),
         ("First line\nSecond line", "First line"),
         ("First line\r\nSecond line", "First line"),
+        ("First line\u2028Second line", "First line"),
+        ("First line\x85Second line", "First line"),
         ("\n\n   \nThe first line with text\nmore", "The first line with text"),
+        ("\u200b\n\ufeff\u3164\nShown\nmore", "Shown"),
+        ("\ufeffBegins with a mark\u200b", "Begins with a mark"),
+        ("I ❤\ufe0f", "I ❤\ufe0f"),
         ("x" * 80, "x" * 80),
+        ("x" * 81, "x" * 80),
         ("😀" * 80, "😀" * 80),
+        ("😀" * 81, "😀" * 80),
+        (f"{FAMILY * 70}{'x' * 11}", f"{FAMILY * 70}{'x' * 10}"),
+        (FAMILY * 90, FAMILY * 80),
+        ("x" * 79 + FAMILY + "x", "x" * 79 + FAMILY),
+        ("x" + FLAG * 100, "x" + FLAG * 79),
+        (ACCENTED * 100, ACCENTED * 80),
+        (CONJUNCT * 100, CONJUNCT * 80),
+        ("\u1100\u1161\u11a8" * 81, "\u1100\u1161\u11a8" * 80),
+        ("x" * 79 + " y", "x" * 79),
+        ("e" + "\u0301" * 7000, "e" + "\u0301" * 999),
     ],
-    ids=["one line", "two lines", "CRLF", "blank lines first", "80", "80 emoji"],
+    ids=lambda text: ascii(text)[:24],
 )
-async def test_the_first_message_gives_the_title(alice: Client, content: str, title: str) -> None:
+async def test_the_first_line_that_shows_something_gives_a_title_of_whole_characters(
+    alice: Client, content: str, title: str
+) -> None:
+    """At most 80 grapheme clusters, and 1,000 code points."""
     conversation = await alice.create()
     await alice.ask(conversation["id"], content)
     assert (await alice.conversation(conversation["id"]))["title"] == title
 
 
-@pytest.mark.parametrize("character", ["x", "😀"])
-async def test_a_long_first_line_is_cut_to_80_characters(alice: Client, character: str) -> None:
-    conversation = await alice.create()
-    await alice.ask(conversation["id"], character * 81)
-    title = (await alice.conversation(conversation["id"]))["title"]
-    assert 70 <= len(title) <= 80
-    assert title.rstrip("… .") == character * len(title.rstrip("… ."))
+@pytest.mark.case(60)
+@pytest.mark.parametrize(
+    "placeholder",
+    [
+        "New chat",
+        "New conversation",
+        "Untitled",
+        "NEW CHAT",
+        "  new  Chat\n",
+        "\ufeffuntitled\u200b",
+        "nEW cONVERSATION",
+    ],
+    ids=ascii,
+)
+async def test_a_placeholder_is_no_title(alice: Client, placeholder: str) -> None:
+    made = await alice.create(title=placeholder)
+    assert made["title"] == "New conversation"
+    path = f"/api/conversations/{made['id']}"
+    for method in ("PUT", "PATCH"):
+        response = await alice.request(method, path, json={"title": placeholder})
+        assert (response.status_code, response.json()["title"]) == (200, "New conversation")
+    await alice.ask(made["id"], "The first line")
+    assert (await alice.conversation(made["id"]))["title"] == "The first line"
+    for method in ("PUT", "PATCH"):
+        response = await alice.request(method, path, json={"title": placeholder})
+        assert (response.status_code, response.json()["title"]) == (200, "The first line")
 
 
 async def test_the_second_message_leaves_the_title_alone(alice: Client) -> None:
@@ -241,7 +286,7 @@ async def test_the_second_message_leaves_the_title_alone(alice: Client) -> None:
     assert (await alice.conversation(conversation["id"]))["title"] == "One"
 
 
-@pytest.mark.parametrize("title", ["Mine", "New conversation"])
+@pytest.mark.parametrize("title", ["Mine", "New chat about samosas"])
 async def test_a_title_that_the_user_gave_is_kept(alice: Client, title: str) -> None:
     given = await alice.create(title=title)
     put = await alice.create()

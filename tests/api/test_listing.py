@@ -110,6 +110,21 @@ async def test_the_item_at_the_cursor_may_be_deleted(alice: Client) -> None:
     assert [item["id"] for item in second["items"]] == ids[2:]
 
 
+async def test_favourites_are_a_list_of_their_own(alice: Client, bob: Client) -> None:
+    ids = await create(alice, 7)
+    (foreign,) = await create(bob, 1)
+    await bob.patch(f"/api/conversations/{foreign}", json={"is_favorited": True})
+    chosen = [ids[1], ids[2], ids[6]]
+    for conversation_id in chosen:
+        await alice.patch(f"/api/conversations/{conversation_id}", json={"is_favorited": True})
+    assert await pages(alice, limit=2, favorited="true") == [chosen[:2], chosen[2:]]
+    assert await pages(alice, limit=50, favorited="false") == [
+        [conversation_id for conversation_id in ids if conversation_id not in chosen]
+    ]
+    skipped = await page(alice, offset=1, favorited="true")
+    assert [item["id"] for item in skipped["items"]] == chosen[1:]
+
+
 async def test_pages_by_offset_skip_so_many(alice: Client) -> None:
     ids = await create(alice, 5)
     found = await page(alice, limit=2, offset=3)
@@ -156,6 +171,8 @@ async def test_limits_up_to_200_are_taken(alice: Client, limit: int) -> None:
         ("cursor", "é€😀"),
         ("cursor", "A" * 5000),
         ("cursor", "eyJhIjoxfQ=="),
+        ("favorited", "yes"),
+        ("favorited", ""),
         ("tz", "Mars/Olympus"),
         ("tz", "../../etc/passwd"),
         ("tz", "/etc/passwd"),

@@ -1,5 +1,6 @@
 """Reading a conversation: its messages, oldest first, in pages."""
 
+import uuid
 from typing import Any
 
 import pytest
@@ -85,7 +86,7 @@ async def test_a_message_of_another_conversation_is_nothing_to_page_from(
 
 
 @pytest.mark.case(33)
-@pytest.mark.parametrize("limit", ["0", "-1", "many", "1.5", "9" * 400])
+@pytest.mark.parametrize("limit", ["0", "-1", "2001", "many", "1.5", "9" * 400])
 async def test_a_limit_out_of_bounds_is_refused(alice: Client, limit: str) -> None:
     conversation_id = (await alice.create())["id"]
     response = await alice.get(f"/api/conversations/{conversation_id}", params={"limit": limit})
@@ -127,32 +128,62 @@ async def test_an_answer_without_a_first_token_is_shown_empty(
         assert (answer["content"], answer["token_count"]) == ("", 0)
 
 
-@pytest.mark.case(43)
-async def test_a_conversation_of_many_megabytes_is_read_in_pages_of_some(
-    alice: Client, db: Database
+FULL_PAGE = 5_100_000
+"""Bytes of the largest response: messages, commas, and the conversation around them."""
+
+
+@pytest.mark.case(43, 51)
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (60, "repeat('é', 100000 * (n % 5)) || n"),  # large texts, and small ones
+        (5000, "n::text"),  # almost only metadata
+        (80, "repeat(chr(1), 100000) || n"),  # each character is six bytes of JSON
+        (3, "repeat(chr(1), 2000000) || n"),  # more than a page each
+    ],
+    ids=["long", "many", "escaped", "huge"],
+)
+async def test_a_page_is_bounded_in_rows_and_bytes_whatever_the_messages_are(
+    alice: Client, db: Database, count: int, text: str
 ) -> None:
     """Without a limit too: what one request takes of our memory must not grow with the years."""
     made = await alice.create()
     await db.execute(
-        """
+        f"""
         INSERT INTO messages (id, conversation_id, position, role, content, status, model_tag)
         SELECT gen_random_uuid(), $1, n, CASE n % 2 WHEN 1 THEN 'user' ELSE 'assistant' END,
-            repeat('é', 100000 * (n % 5)) || n, 'complete', 'default'
-        FROM generate_series(1, 60) n
-        """,
-        made["id"],
+            {text}, 'complete', 'default'
+        FROM generate_series(1, {count}) n
+        """,  # noqa: S608  # ours
+        uuid.UUID(made["id"]),
     )
-    path, params = f"/api/conversations/{made['id']}", {"limit": "1000"}
+    path = f"/api/conversations/{made['id']}"
+    params: dict[str, str] = {}
     seen: list[int] = []
     while True:
         response = await alice.get(path, params=params)
-        assert len(response.content) < 5_000_000
         page = response.json()
-        assert page["messages"], "a page of nothing"
-        seen = [*(int(message["content"].lstrip("é")) for message in page["messages"]), *seen]
+        messages = page["messages"]
+        assert len(response.content) < FULL_PAGE or len(messages) == 1
+        assert 0 < len(messages) <= 2000
+        seen = [*(int(message["content"].lstrip("é\x01")) for message in messages), *seen]
         if page["next_before"] is None:
             break
-        assert page["next_before"] == page["messages"][0]["id"]
+        assert page["next_before"] == messages[0]["id"]
         params = {"before": page["next_before"]}
-    assert seen == list(range(1, 61))
-    assert len((await alice.get(path)).content) < 5_000_000
+    assert seen == list(range(1, count + 1))
+
+
+async def test_a_conversation_of_2000_messages_is_whole(alice: Client, db: Database) -> None:
+    """Clients that know nothing of pages see all of what people write."""
+    made = await alice.create()
+    await db.execute(
+        """
+        INSERT INTO messages (id, conversation_id, position, role, content, status, model_tag)
+        SELECT gen_random_uuid(), $1, n, 'user', repeat('x', 1500), 'complete', 'default'
+        FROM generate_series(1, 2000) n
+        """,
+        uuid.UUID(made["id"]),
+    )
+    conversation = await alice.conversation(made["id"])
+    assert (len(conversation["messages"]), conversation["next_before"]) == (2000, None)

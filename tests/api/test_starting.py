@@ -31,6 +31,8 @@ def test_without_the_key_it_refuses_to_start_and_says_so(
     [
         ("LOG_LEVEL", "LOUD"),
         ("DATABASE_URL", "sqlite:///chat.db"),
+        ("DATABASE_URL", "postgresql://localhost/chat?sslmode=bogus"),
+        ("DATABASE_URL", "postgresql://localhost/chat?sslrootcert=/nowhere/root.crt"),
         ("AUTH_SERVICE_URL", "auth:8001"),
         ("INFERENCE_SERVICE_URL", "ftp://inference"),
         ("MAX_CONVERSATION_HISTORY", "0"),
@@ -107,7 +109,7 @@ async def test_several_starts_at_once_migrate_an_empty_database_once(
     conversation = await clients(services[0], account).create()
     for service in services:
         assert (await clients(service, account).conversation(conversation["id"]))["messages"] == []
-    assert await Database(url).value("SELECT count(*) FROM alembic_version") == 1
+    assert await Database(url).value("SELECT count(*) FROM samosachaat_schema_version") == 1
 
 
 async def test_it_is_not_ready_while_the_schema_is_behind(
@@ -130,6 +132,91 @@ async def test_it_is_not_ready_while_the_schema_is_behind(
     assert (await client.create())["title"] == "New conversation"
 
 
+@pytest.mark.case(54)
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+async def test_a_database_that_is_not_utf8_ends_the_start_by_name(
+    start_service: StartService, databases: Databases, encoding: str
+) -> None:
+    service = start_service(DATABASE_URL=await databases.encoded(encoding), wait=False)
+    assert service.wait() == 1
+    (said,) = [line for line in service.logs() if line["level"] == "critical"]
+    assert said["event"] == "cannot_start"
+    assert encoding in said["reason"]
+    assert "UTF8" in said["reason"]
+    assert "stack" not in service.text()
+    assert "Traceback" not in service.text()
+
+
+async def checks(client: Client) -> dict[str, str]:
+    """What readiness says; {} while it is fine."""
+    response = await client.get("/api/ready")
+    if response.status_code == 200:
+        return {}
+    problem = check_problem(response, 503, "checks")
+    found: dict[str, str] = problem["checks"]
+    return found
+
+
+@pytest.mark.case(54)
+async def test_the_database_of_another_program_is_named_and_left_alone(
+    start_service: StartService, clients: MakeClient, auth: AuthServer, databases: Databases
+) -> None:
+    database = Database(databases.empty())
+    await database.execute("CREATE TABLE messages (id int)")
+    service = start_service(DATABASE_URL=database.url, wait=False)
+    service.wait_alive()
+    client = clients(service, auth.user())
+
+    async def said() -> str:
+        return (await checks(client))["migrations"]
+
+    assert "messages" in await eventually(said)
+    check_problem(await client.post("/api/conversations"), 503)
+    (line,) = await eventually(
+        lambda: [line for line in service.logs() if line["event"] == "not_ready"]
+    )
+    assert "Tables of another program" in line["reason"]
+    assert "stack" not in service.text()
+    # It goes on looking: what is put right is noticed.
+    await database.execute("DROP TABLE messages")
+    await asyncio.to_thread(service.wait_ready)
+    assert (await client.ask((await client.create())["id"], "Hello"))["status"] == "complete"
+
+
+@pytest.mark.case(54)
+async def test_a_role_without_rights_is_told_which_and_waited_for(
+    start_service: StartService, clients: MakeClient, auth: AuthServer, databases: Databases
+) -> None:
+    database = Database(databases.empty())
+    await database.execute(
+        "DO $$ BEGIN CREATE ROLE newcomer LOGIN; EXCEPTION WHEN duplicate_object THEN END $$"
+    )
+    url = database.url.replace("postgres@", "newcomer@")
+    service = start_service(DATABASE_URL=url, wait=False)
+    service.wait_alive()
+    client = clients(service, auth.user())
+
+    async def said() -> bool:
+        return "GRANT CREATE ON SCHEMA public TO newcomer" in (await checks(client))["migrations"]
+
+    await eventually(said)
+    assert "stack" not in service.text()
+    await database.execute("GRANT CREATE ON SCHEMA public TO newcomer")
+    await asyncio.to_thread(service.wait_ready)
+    assert (await client.ask((await client.create())["id"], "Hello"))["status"] == "complete"
+
+
+@pytest.mark.case(54)
+async def test_a_table_that_is_lost_fails_readiness_by_name(
+    start_service: StartService, clients: MakeClient, auth: AuthServer, fresh_database_url: str
+) -> None:
+    service = start_service(DATABASE_URL=fresh_database_url)
+    client = clients(service, auth.user())
+    assert await checks(client) == {}
+    await Database(fresh_database_url).execute("DROP TABLE idempotency_keys")
+    assert "lacks: table idempotency_keys" in (await checks(client))["migrations"]
+
+
 async def test_it_is_ready_when_the_schema_is_ahead_as_in_a_rolling_deploy(
     start_service: StartService,
     clients: MakeClient,
@@ -138,12 +225,12 @@ async def test_it_is_ready_when_the_schema_is_ahead_as_in_a_rolling_deploy(
     internal_api_key: str,
 ) -> None:
     ahead = Database(fresh_database_url)
-    await ahead.execute("UPDATE alembic_version SET version_num = '9999'")
+    await ahead.execute("UPDATE samosachaat_schema_version SET version_num = '9999'")
     service = start_service(DATABASE_URL=fresh_database_url)
     client = clients(service, auth.user())
     assert (await client.ask((await client.create())["id"], "Hello"))["status"] == "complete"
     migrate(fresh_database_url, internal_api_key)
-    assert await ahead.value("SELECT version_num FROM alembic_version") == "9999"
+    assert await ahead.value("SELECT version_num FROM samosachaat_schema_version") == "9999"
 
 
 @pytest.mark.case(28)

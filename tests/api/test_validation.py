@@ -14,6 +14,9 @@ from tests.support.inference import Inference, Script
 from tests.support.service import Service
 from tests.support.shapes import EMPTY, check_invalid, check_problem
 
+from chat_api.conversations.titles import given_title
+from chat_api.text import is_blank
+
 OPTIONS_IN_BOUNDS: list[dict[str, Any]] = [
     {"temperature": 0},
     {"temperature": 0.7},
@@ -53,6 +56,16 @@ OPTIONS_OUT_OF_BOUNDS: list[tuple[str, Any]] = [
     ("force_web_search", "true"),
     ("force_web_search", 0),
 ]
+INVISIBLE = [
+    "\u200b",
+    "\ufeff",
+    "\u2060",
+    "\u3164",
+    "\u2800",
+    " \u00ad\u034f\u061c\u115f\u1160\u17b4\u180b\u180e\ufe0f\uffa0\n",
+    "\u200d\u200e\u202e\u2066\u2069\u2028\x85\x1f",
+    "\U000e0001\U000e0020\U0001d173\U0001d159",
+]
 BAD_CONTENTS: list[Any] = ["", " ", "\n\t \u3000\u2003", "x" * 8001, "😀" * 8001, 5, True, [], {}]
 
 
@@ -84,8 +97,10 @@ async def test_contents_in_bounds_are_answered(
     assert (await inference.call()).contents == [content]
 
 
-@pytest.mark.case(33)
-@pytest.mark.parametrize("content", BAD_CONTENTS, ids=lambda content: repr(content)[:8])
+@pytest.mark.case(33, 60)
+@pytest.mark.parametrize(
+    "content", [*BAD_CONTENTS, *INVISIBLE], ids=lambda content: ascii(content)[:14]
+)
 async def test_contents_out_of_bounds_are_refused(
     alice: Client, inference: Inference, conversation: dict[str, Any], content: Any
 ) -> None:
@@ -427,7 +442,7 @@ def test_no_body_is_answered_by_a_crash(plain_http: httpx2.Client, body: Any) ->
 
 TEXTS = st.text(
     st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=300
-).filter(str.strip)
+).filter(lambda text: not is_blank(text) and given_title(text))
 
 
 @pytest.mark.case(33)

@@ -5,6 +5,7 @@ import pytest_asyncio
 from tests.browser.past import Past
 from tests.browser.tab import Tab, Visit, expect
 from tests.support.auth import AuthServer
+from tests.support.gates import Gate
 from tests.support.inference import Inference, Script
 
 RICH = """# Green chutney
@@ -222,3 +223,149 @@ async def test_no_name_of_a_model_or_a_person_ever_comes_alive(
     await tab.button(f"Model: {payload}").click()
     await expect(tab.page.get_by_role("menuitemradio", name=payload)).to_be_visible()
     await check_harmless(tab)
+
+
+@pytest.mark.case(67)
+@pytest.mark.parametrize("size", [1, 3, 1000], ids=["token", "few", "whole"])
+async def test_definitions_are_not_taken_half_arrived(
+    visit: Visit, auth: AuthServer, inference: Inference, size: int
+) -> None:
+    text = (
+        "# One\n\nSee [the book] and a note[^n].\n\n# Two\n\n[the book]: https://example.org/long\n"
+        "\n[^n]: It is long.\n\nThe end."
+    )
+    pieces = [text[start : start + size] for start in range(0, len(text), size)]
+    inference.default = Script().tokens(*pieces).done()
+    tab = await visit(auth.user())
+    await tab.ask("How?")
+    await expect(tab.button("Send")).to_be_visible()
+    link = tab.answer.get_by_role("link", name="the book")
+    await expect(link).to_have_attribute("href", "https://example.org/long")
+    await expect(tab.answer.get_by_role("region", name="Footnotes")).to_have_text("It is long.")
+    await tab.answer.get_by_role("button", name="Footnote 1").click()
+    await expect(tab.answer.locator(".prose")).not_to_contain_text("[")
+
+
+def _nested(before: str, after: str, times: int) -> str:
+    return "$$" + before * times + "x" + after * times + "$$"
+
+
+@pytest.mark.case(67)
+@pytest.mark.parametrize(
+    "text",
+    [
+        _nested("x^{", "}", 200),
+        _nested("\\sqrt{", "}", 200),
+        _nested("\\frac{1}{", "}", 200),
+        _nested("\\begin{matrix}", "\\end{matrix}", 200),
+        _nested("\\overline{", "}", 1_000),
+        "$$\\def\\a#1{" + "#1" * 1_000 + "}\\a{" + "x" * 2_000 + "}$$",
+    ],
+    ids=["powers", "roots", "fractions", "matrices", "lines", "macro"],
+)
+async def test_a_formula_that_is_too_large_is_shown_as_its_source(
+    visit: Visit, auth: AuthServer, past: Past, text: str
+) -> None:
+    alice = auth.user("alice")
+    talk = await past.conversation(alice, "Talk", "How?", f"{text}\n\nThe end.\n\n$y$")
+    tab = await visit(alice, f"/c/{talk}")
+    await expect(tab.answer.locator(".katex")).to_have_count(1)
+    await expect(tab.answer.locator(".tex.display code")).to_have_text(text.strip("$"))
+
+
+@pytest.mark.case(67)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "> " * 50_000,
+        "- [ ] a\n" * 12_500,
+        "```js\nlet x\n```\n" * 6_250,
+        "```js\n" + "(`${\n" * 20_000 + "```",
+        "$x$ " * 25_000,
+        "*a _b " * 8_000 + "c_ d* " * 8_000,
+        "a\n\n" * 33_333,
+    ],
+    ids=["quotes", "tasks", "code", "templates", "formulas", "emphasis", "paragraphs"],
+)
+async def test_hostile_markdown_does_not_block_the_page(
+    visit: Visit, auth: AuthServer, past: Past, text: str
+) -> None:
+    alice = auth.user("alice")
+    talk = await past.conversation(alice, "Talk", "How?", f"The start.\n\n{text}\n\nThe end.")
+    tab = await visit(alice, f"/c/{talk}")
+    await expect(tab.answer).to_contain_text("The end.")
+    await tab.composer.fill("Still here")
+    await expect(tab.composer).to_have_value("Still here")
+
+
+# What Chrome's page translation does: text moves into <font> elements, where it is not translated.
+_TRANSLATE = """() => {
+  const closed = "[translate=no], .notranslate, script, style, textarea";
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  const texts = [];
+  while (walker.nextNode()) texts.push(walker.currentNode);
+  for (const text of texts) {
+    if (!text.data.trim() || text.parentElement.closest(closed)) continue;
+    const font = document.createElement("font");
+    text.replaceWith(font);
+    font.textContent = text.data;
+  }
+}"""
+
+
+@pytest.mark.case(67)
+async def test_a_translated_page_shows_an_answer_that_grows(
+    visit: Visit, auth: AuthServer, inference: Inference
+) -> None:
+    for said in ("First", "Second"):
+        gates = [Gate("more"), Gate("the end")]
+        script = Script().tokens(f"{said} **word** and").wait(gates[0]).tokens(" more\n\n- one")
+        inference.default = script.wait(gates[1]).tokens(" item\n").done()
+        if said == "First":
+            tab = await visit(auth.user())
+            await tab.ask("How?")
+        else:  # where the translated answer stood
+            await tab.button("Write the answer anew").click()
+        text = tab.answer.locator(".prose")
+        await expect(text).to_have_text(f"{said} word and")
+        await expect(tab.answer).to_have_attribute("translate", "no")
+        for gate in gates:
+            await tab.page.evaluate(_TRANSLATE)
+            gate.open()
+            await expect(text).to_contain_text("one" if gate is gates[0] else "one item")
+        await expect(tab.button("Send")).to_be_visible()
+        await expect(text).to_have_text(f"{said} word and moreone item")
+        await expect(tab.answer).not_to_have_attribute("translate", "no")
+        await tab.page.evaluate(_TRANSLATE)
+        await expect(text.locator("font").first).to_be_attached()
+
+
+async def test_a_large_block_of_code_keeps_its_colours(
+    visit: Visit, auth: AuthServer, inference: Inference
+) -> None:
+    line = "const number = 12345; // a comment\n"
+    gate = Gate("the end")
+    script = Script().tokens("```js\n", *[line * 40] * 12).wait(gate)
+    inference.default = script.tokens(line, "```\n").done()
+    tab = await visit(auth.user())
+    await tab.ask("How?")
+    keywords = tab.answer.locator(".hljs-keyword")
+    await expect(keywords.nth(300)).to_be_attached()
+    gate.open()
+    await expect(keywords).to_have_count(481)
+
+
+async def test_a_task_list_inside_another_is_indented(
+    visit: Visit, auth: AuthServer, past: Past
+) -> None:
+    alice = auth.user("alice")
+    text = "- [ ] one\n  - [x] two\n    - [ ] three\n- four"
+    talk = await past.conversation(alice, "Talk", "How?", text)
+    tab = await visit(alice, f"/c/{talk}")
+    boxes = tab.answer.get_by_role("checkbox")
+    await expect(boxes).to_have_count(3)
+    sides = [
+        box["x"] for box in [await boxes.nth(index).bounding_box() for index in range(3)] if box
+    ]
+    assert sides[0] + 10 < sides[1]
+    assert sides[1] + 10 < sides[2]

@@ -14,11 +14,20 @@ CURSORS = st.builds(
     st.integers(min_value=0, max_value=10**17),
     st.uuids(),
 )
+SEARCH_CURSORS = st.builds(
+    lambda microseconds, rank, id_: base64.urlsafe_b64encode(
+        f"{microseconds}_{rank}_{id_}".encode()
+    ).decode(),
+    st.integers(min_value=0, max_value=10**17),
+    st.integers(min_value=0, max_value=2**30),
+    st.uuids(),
+)
 EVENT_IDS = st.from_regex(r"[0-9a-f]{12}\.[1-9][0-9]{0,8}\.(0|[1-9][0-9]{0,8})", fullmatch=True)
 ZONES = st.sampled_from(sorted(zoneinfo.available_timezones()))
 
 schemathesis.openapi.format("iana-time-zone", ZONES)
 schemathesis.openapi.format("list-cursor", CURSORS)
+schemathesis.openapi.format("search-cursor", SEARCH_CURSORS)
 schemathesis.openapi.format("event-id", EVENT_IDS)
 
 # Refusals of what is well-formed that are right, for a reason that lies in what went before.

@@ -94,6 +94,15 @@ class Databases:
         self.postgres.create_database(name)
         return self.postgres.url(name)
 
+    async def encoded(self, encoding: str) -> str:
+        """The address of a new database with nothing in it and this encoding."""
+        name = f"encoded_{next(self._numbers)}"
+        await Database(self.postgres.url()).execute(
+            f"CREATE DATABASE {name} TEMPLATE template0 ENCODING '{encoding}' "
+            "LOCALE_PROVIDER libc LOCALE 'C'"
+        )
+        return self.postgres.url(name)
+
     def migrated(self) -> str:
         """The address of a new database with the schema in it."""
         if self._template is None:

@@ -80,6 +80,10 @@ class Proxy:
         finally:
             self._trouble = NOTHING
 
+    def lead_to(self, target: int | Path) -> None:
+        """Connections that are made from now on lead there; the others stay as they are."""
+        self._target = target
+
     def freeze(self) -> None:
         """From now on nothing passes on any connection, and none is closed: half-open."""
         self._loop.call_soon_threadsafe(self._flowing.clear)

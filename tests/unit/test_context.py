@@ -18,7 +18,7 @@ LENGTHS = st.one_of(
     st.sampled_from([3998, 4000, 5999, 6000, 7998, 7999, 8000, 8001, 12_000, 40_000]),
 )
 CONTENTS = st.one_of(
-    st.sampled_from(["", " ", "\n\t\u3000"]),
+    st.sampled_from(["", " ", "\n\t\u3000", "\u200b\ufeff\u3164"]),
     st.builds(
         lambda letter, length: letter * length, st.sampled_from(["a", "b", "ä", "😀"]), LENGTHS
     ),
@@ -112,9 +112,10 @@ def test_an_empty_history_is_an_empty_context() -> None:
     assert context_of(a("an answer to nothing")) == []
 
 
+@pytest.mark.case(60)
 def test_blank_messages_are_left_out_and_their_neighbours_joined() -> None:
-    history = [q("1"), a(""), q("2"), a(" \n"), q("3")]
-    assert context_of(*history) == [user("1\n\n2\n\n3")]
+    history = [q("1"), a(""), q("2"), a(" \n"), q("3"), a("\u200b\ufeff\u3164"), q("4")]
+    assert context_of(*history) == [user("1\n\n2\n\n3\n\n4")]
 
 
 def test_system_messages_are_left_out() -> None:

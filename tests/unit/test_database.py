@@ -1,32 +1,21 @@
 """Connections, and the translation of what the driver raises."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
 from uuid import uuid4
 
 import asyncpg
 import pytest
+from tests.support.waiting import eventually
 from tests.unit.world import World, connected, opened
 
-from chat_api.db.database import UNAVAILABLE, Database, Refusals, StatementRefused, driver_address
-from chat_api.errors import DatabaseUnavailable, NotFound
-
-
-@pytest.mark.parametrize(
-    ("url", "address"),
-    [
-        ("postgresql+asyncpg://u:p@h:1/d", "postgresql://u:p@h:1/d"),
-        ("postgres://h/d", "postgresql://h/d"),
-        ("postgresql+asyncpg://h/d?ssl=require", "postgresql://h/d?sslmode=require"),
-        ("postgresql://h/d?sslmode=disable", "postgresql://h/d?sslmode=disable"),
-        (
-            "postgresql+asyncpg://u@/d?host=/tmp/a%20b&port=5432",
-            "postgresql://u@/d?host=%2Ftmp%2Fa%20b&port=5432",
-        ),
-        ("postgresql+asyncpg://u:p%40%2F@h/d", "postgresql://u:p%40%2F@h/d"),
-    ],
-)
-def test_an_address_of_sqlalchemy_is_one_of_the_driver(url: str, address: str) -> None:
-    assert driver_address(url) == address
+from chat_api.db.database import UNAVAILABLE, Database, Refusals, StatementRefused, is_read
+from chat_api.db.generations import Lease
+from chat_api.db.sends import Quotas
+from chat_api.db.shares import conversation_id_var
+from chat_api.errors import DatabaseBusy, DatabaseRefused, DatabaseUnavailable, NotFound
+from chat_api.telemetry import user_id_var
 
 
 async def test_a_statement_is_a_transaction_and_a_block_is_one(world: World) -> None:
@@ -42,16 +31,63 @@ async def test_a_statement_is_a_transaction_and_a_block_is_one(world: World) -> 
     assert await world.value("SELECT 1 FROM conversations WHERE id = $1", conversation) == 1
 
 
-async def test_sessions_are_in_utc_and_give_up_on_what_takes_too_long(pool: Database) -> None:
-    rows = await pool.fetch(
-        "SELECT name, setting FROM pg_settings WHERE name IN "
-        "('TimeZone', 'idle_in_transaction_session_timeout', 'statement_timeout')"
-    )
-    assert {row["name"]: row["setting"] for row in rows} == {
-        "TimeZone": "UTC",
-        "idle_in_transaction_session_timeout": "3000",
-        "statement_timeout": "10000",
-    }
+# What a role, a database or a server may have as defaults, and what statements rely on.
+SETTINGS = {
+    "default_transaction_isolation": ("repeatable read", "read committed"),
+    "default_transaction_deferrable": ("on", "off"),
+    "statement_timeout": ("1234", "10s"),
+    "lock_timeout": ("1234", "2s"),
+    "idle_in_transaction_session_timeout": ("0", "3s"),
+    "idle_session_timeout": ("4321", "0"),
+    "TimeZone": ("Asia/Kathmandu", "UTC"),
+    "DateStyle": ("SQL, DMY", "ISO, MDY"),
+    "IntervalStyle": ("iso_8601", "postgres"),
+    "bytea_output": ("escape", "hex"),
+    "extra_float_digits": ("-5", "1"),
+    "standard_conforming_strings": ("off", "on"),
+    "transform_null_equals": ("on", "off"),
+    "synchronous_commit": ("off", "on"),
+}
+
+
+async def test_defaults_of_a_database_do_not_change_what_statements_mean(
+    fresh_database_url: str,
+) -> None:
+    async with connected(fresh_database_url) as connection:
+        name = await connection.fetchval("SELECT current_database()")
+        for setting, (default, _) in SETTINGS.items():
+            await connection.execute(f"ALTER DATABASE {name} SET {setting} = '{default}'")
+    async with opened(fresh_database_url) as pool, pool.connection() as lent:
+        assert {name: await lent.fetchval(f"SHOW {name}") for name in SETTINGS} == {
+            name: ours for name, (_, ours) in SETTINGS.items()
+        }
+
+
+async def test_more_durability_than_we_ask_for_stays(fresh_database_url: str) -> None:
+    async with connected(fresh_database_url) as connection:
+        name = await connection.fetchval("SELECT current_database()")
+        await connection.execute(f"ALTER DATABASE {name} SET synchronous_commit = remote_apply")
+    async with opened(fresh_database_url) as pool:
+        (row,) = await pool.fetch("SHOW synchronous_commit")
+        assert row[0] == "remote_apply"
+
+
+async def test_sends_at_once_on_a_database_of_repeatable_reads_are_all_accepted(
+    fresh_database_url: str,
+) -> None:
+    async with connected(fresh_database_url) as connection:
+        name = await connection.fetchval("SELECT current_database()")
+        await connection.execute(
+            f"ALTER DATABASE {name} SET default_transaction_isolation = 'repeatable read'"
+        )
+    async with opened(fresh_database_url, size=12) as pool:
+        world = World(pool)
+        conversations = [await world.conversation() for _ in range(12)]
+        quotas = Quotas(messages_per_minute=100)
+        begun = await asyncio.gather(
+            *(world.begin(conversation, quotas=quotas) for conversation in conversations)
+        )
+    assert [type(one) for one in begun] == [Lease] * 12
 
 
 async def test_a_database_that_is_not_there_is_unavailable(database_url: str) -> None:
@@ -66,11 +102,145 @@ async def test_a_server_that_is_not_there_is_unavailable() -> None:
             await pool.fetch("SELECT 1")
 
 
-async def test_a_schema_that_is_not_there_yet_is_unavailable(pool: Database) -> None:
+async def test_what_is_missing_is_an_outage_until_the_schema_is_complete_and_then_a_defect(
+    pool: Database,
+) -> None:
+    missing = ("SELECT * FROM not_there", "SELECT not_there FROM conversations", "SELECT no_such()")
+    for statement in missing:
+        with pytest.raises(DatabaseUnavailable):
+            await pool.fetch(statement)
+    pool.schema_is_complete = True
+    for statement in missing:
+        with pytest.raises(asyncpg.SyntaxOrAccessError):
+            await pool.fetch(statement)
+
+
+async def test_a_read_on_a_connection_that_has_just_died_is_tried_once_more(
+    pool: Database, database_url: str
+) -> None:
+    lost = "SELECT pg_terminate_backend(pg_backend_pid())"
+    async with AsyncExitStack() as stack:
+        lent = [await stack.enter_async_context(pool.connection()) for _ in range(4)]
+        backends = [await connection.fetchval("SELECT pg_backend_pid()") for connection in lent]
+    # This loop stands still meanwhile: the pool cannot know of it.
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, terminated(database_url, backends)).result()
+    (row,) = await pool.fetch("SELECT 7 AS seven")
+    assert row["seven"] == 7
     with pytest.raises(DatabaseUnavailable):
-        await pool.fetch("SELECT * FROM not_migrated")
+        await pool.fetch(lost)  # twice
+
+
+async def terminated(url: str, backends: list[int]) -> None:
+    async with connected(url) as connection:
+        await connection.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM unnest($1::integer[]) AS b (pid)", backends
+        )
+
+
+async def test_a_write_on_a_connection_that_has_just_died_is_not_tried_again(
+    own_world: World,
+) -> None:
+    conversation = await own_world.conversation()
     with pytest.raises(DatabaseUnavailable):
-        await pool.fetch("SELECT not_migrated FROM conversations")
+        await own_world.pool.fetch(
+            "UPDATE conversations SET title = title || '!' "
+            "WHERE id = $1 AND pg_terminate_backend(pg_backend_pid())",
+            conversation,
+        )
+    assert await own_world.value("SELECT title FROM conversations") == "New conversation"
+
+
+@pytest.mark.parametrize(
+    ("statement", "reads"),
+    [
+        ("SELECT updated_at FROM conversations", True),
+        ("\n  with page as (select 1) select * from page", True),
+        ("SELECT 1 FROM conversations FOR NO KEY UPDATE", False),
+        ("SELECT 1 FROM conversations FOR SHARE", False),
+        ("WITH gone AS (DELETE FROM messages RETURNING 1) SELECT * FROM gone", False),
+        ("SELECT set_config('x', 'y', true)", False),
+        ("SELECT pg_advisory_lock(1)", False),
+        ("INSERT INTO listeners SELECT 1", False),
+        ("UPDATE conversations SET title = ''", False),
+    ],
+)
+def test_a_read_is_told_from_a_write(statement: str, reads: bool) -> None:
+    assert is_read(statement) is reads
+
+
+LOCKED_TITLE = "UPDATE conversations SET title = 'changed' WHERE id = $1"
+
+
+@pytest.mark.case(52)
+async def test_thirty_writes_to_one_locked_row_leave_the_pool_to_others(
+    database_url: str,
+) -> None:
+    async with opened(database_url, size=4) as pool, connected(database_url) as operator:
+        world = World(pool)
+        locked, free = await world.conversation(), await world.conversation()
+        transaction = operator.transaction()
+        await transaction.start()
+        await operator.execute("SELECT 1 FROM conversations WHERE id = $1 FOR UPDATE", locked)
+
+        async def write(conversation: str, user: str) -> None:
+            conversation_id_var.set(conversation)
+            user_id_var.set(user)
+            await pool.fetch(LOCKED_TITLE, conversation)
+
+        refused = [asyncio.create_task(write(locked, world.user)) for _ in range(30)]
+        await eventually(
+            lambda: operator.fetchval(
+                "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'"
+            )
+        )
+        # While they wait, the user's other conversation and other users are served.
+        async with asyncio.timeout(1):
+            await asyncio.gather(write(free, world.user), write(free, "somebody else"))
+            assert await pool.fetch("SELECT title FROM conversations WHERE id = $1", locked)
+        assert not any(task.done() for task in refused)
+        outcomes = await asyncio.gather(*refused, return_exceptions=True)
+        # All of them with the first, not one after the other.
+        assert {type(outcome) for outcome in outcomes} == {DatabaseBusy}
+        await transaction.rollback()
+        await asyncio.create_task(write(locked, world.user))
+
+
+@pytest.mark.case(52)
+async def test_locks_on_many_conversations_of_one_user_leave_the_pool_to_others(
+    database_url: str,
+) -> None:
+    async with opened(database_url, size=4) as pool, connected(database_url) as operator:
+        world = World(pool)
+        locked = [await world.conversation() for _ in range(10)]
+        free = await world.conversation()
+        transaction = operator.transaction()
+        await transaction.start()
+        await operator.execute("SELECT 1 FROM conversations FOR UPDATE")
+        await operator.execute("SAVEPOINT s")
+
+        async def write(conversation: str, user: str) -> None:
+            conversation_id_var.set(conversation)
+            user_id_var.set(user)
+            await pool.fetch(LOCKED_TITLE, conversation)
+
+        refused = [asyncio.create_task(write(one, world.user)) for one in locked]
+        await eventually(
+            lambda: operator.fetchval(
+                "SELECT count(*) = 2 FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'"
+            )
+        )
+        async with asyncio.timeout(1):
+            assert await pool.fetch("SELECT title FROM conversations WHERE id = $1", free)
+            await asyncio.create_task(insert_conversation(pool))
+        outcomes = await asyncio.gather(*refused, return_exceptions=True)
+        assert {type(outcome) for outcome in outcomes} == {DatabaseBusy}
+        await transaction.rollback()
+
+
+async def insert_conversation(pool: Database) -> None:
+    user_id_var.set("somebody else")
+    await World(pool).conversation()
 
 
 async def test_a_read_only_database_is_unavailable(world: World) -> None:
@@ -187,8 +357,6 @@ async def test_a_refused_write_is_known_to_whoever_shares_the_memory(database_ur
         Database(database_url, size=1, timeout_seconds=10, refusals=refusals) for _ in range(2)
     ]
     await asyncio.gather(*(pool.open() for pool in pools))
-    with pytest.raises(DatabaseUnavailable):
-        await pools[0].fetch("SELECT 1 FROM not_migrated")
     known = [pools[1].refusals.any]
     with pytest.raises(DatabaseUnavailable):
         await pools[0].fetch("DO $$ BEGIN RAISE SQLSTATE '53100'; END $$")  # disk full
@@ -206,5 +374,21 @@ def test_what_counts_as_unavailable_is_no_data_error() -> None:
         asyncpg.CharacterNotInRepertoireError,
         asyncpg.PostgresSyntaxError,
         asyncpg.InsufficientPrivilegeError,
+        asyncpg.UndefinedTableError,
+        asyncpg.UndefinedColumnError,
     ):
         assert not issubclass(kind, UNAVAILABLE)
+
+
+@pytest.mark.case(54)
+@pytest.mark.parametrize(
+    ("parameter", "named"),
+    [("options=-c%20no_such_setting%3D1", "no_such_setting"), ("work_mem=lots", "work_mem")],
+)
+async def test_what_the_server_refuses_of_an_address_is_named(
+    database_url: str, parameter: str, named: str
+) -> None:
+    async with opened(f"{database_url}&{parameter}") as pool:
+        with pytest.raises(DatabaseRefused) as refused:
+            await pool.fetch("SELECT 1")
+    assert refused.value.reason == f"DATABASE_URL: the parameter {named} is refused"

@@ -6,10 +6,13 @@ from typing import Any
 
 import pytest
 from tests.support.database import Databases
+from tests.support.waiting import eventually
 from tests.unit.world import connected
 
 from chat_api.db import migrate as module
-from chat_api.db.migrate import REVISIONS, Schema, migrate, schema_of
+from chat_api.db.migrate import MigrationRefused, migrate
+from chat_api.db.schema import REVISIONS, TABLES, Found, Schema, inspect
+from chat_api.errors import DatabaseUnavailable
 
 VERSIONS = Path(module.__file__).parent / "migrations" / "versions"
 
@@ -19,9 +22,13 @@ def empty_url(databases: Databases) -> str:
     return databases.empty()
 
 
-async def state_of(url: str) -> Schema:
+async def found_in(url: str) -> Found:
     async with connected(url) as connection:
-        return await schema_of(connection)
+        return await inspect(connection)
+
+
+async def state_of(url: str) -> Schema:
+    return (await found_in(url)).schema
 
 
 async def schema(url: str) -> dict[str, list[tuple[Any, ...]]]:
@@ -29,17 +36,17 @@ async def schema(url: str) -> dict[str, list[tuple[Any, ...]]]:
     statements = {
         "columns": "SELECT table_name, column_name, ordinal_position, data_type, is_nullable, "
         "column_default FROM information_schema.columns WHERE table_schema = 'public' "
-        "AND table_name <> 'alembic_version' ORDER BY 1, 3",
+        "AND table_name <> 'samosachaat_schema_version' ORDER BY 1, 3",
         "indexes": "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public' "
-        "AND tablename <> 'alembic_version' ORDER BY 1",
+        "AND tablename <> 'samosachaat_schema_version' ORDER BY 1",
         "constraints": "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) "
         "FROM pg_constraint WHERE connamespace = 'public'::regnamespace "
-        "AND conrelid <> coalesce(to_regclass('alembic_version'), 0) ORDER BY 1, 2",
+        "AND conrelid <> coalesce(to_regclass('samosachaat_schema_version'), 0) ORDER BY 1, 2",
         "others": "SELECT relkind::text, relname FROM pg_class "
-        "WHERE relnamespace = 'public'::regnamespace AND relname !~ 'alembic_version' ORDER BY 2",
+        "WHERE relnamespace = 'public'::regnamespace AND relname !~ 'schema_version' ORDER BY 2",
         "functions": "SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace",
         "types": "SELECT typname FROM pg_type WHERE typnamespace = 'public'::regnamespace "
-        "AND typname !~ 'alembic_version' ORDER BY 1",
+        "AND typname !~ 'samosachaat_schema_version' ORDER BY 1",
     }
     async with connected(url) as connection:
         return {
@@ -95,7 +102,7 @@ async def test_ten_replicas_may_migrate_at_once(empty_url: str) -> None:
     await asyncio.gather(*(migrate(empty_url) for _ in range(10)))
     assert await state_of(empty_url) is Schema.CURRENT
     async with connected(empty_url) as connection:
-        assert await connection.fetch("SELECT version_num FROM alembic_version") == [
+        assert await connection.fetch("SELECT version_num FROM samosachaat_schema_version") == [
             (REVISIONS[-1],)
         ]
         held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
@@ -104,19 +111,20 @@ async def test_ten_replicas_may_migrate_at_once(empty_url: str) -> None:
 
 async def test_a_failed_migration_leaves_nothing_and_gives_the_lock_back(empty_url: str) -> None:
     async with connected(empty_url) as connection:
-        await connection.execute("CREATE TABLE listeners (in_the_way boolean)")
+        await connection.execute("CREATE TABLE other (in_the_way boolean)")
+        await connection.execute("CREATE INDEX generations_running ON other (in_the_way)")
         before = await schema(empty_url)
         with pytest.raises(Exception, match="already exists"):
             await migrate(empty_url)
         assert await schema(empty_url) == before
-        await connection.execute("DROP TABLE listeners")
+        await connection.execute("DROP TABLE other")
     await migrate(empty_url)
     assert await state_of(empty_url) is Schema.CURRENT
 
 
 async def test_a_schema_that_is_ahead_is_left_alone(fresh_database_url: str) -> None:
     async with connected(fresh_database_url) as connection:
-        await connection.execute("UPDATE alembic_version SET version_num = '9999'")
+        await connection.execute(AHEAD)
         await connection.execute("ALTER TABLE conversations ADD COLUMN of_the_future text")
     before = await schema(fresh_database_url)
     assert await state_of(fresh_database_url) is Schema.AHEAD
@@ -125,10 +133,178 @@ async def test_a_schema_that_is_ahead_is_left_alone(fresh_database_url: str) -> 
     assert await state_of(fresh_database_url) is Schema.AHEAD
 
 
-async def test_an_emptied_version_is_behind(fresh_database_url: str) -> None:
+async def test_the_tables_that_are_looked_for_are_those_of_the_migrations(
+    fresh_database_url: str,
+) -> None:
+    columns: dict[str, list[str]] = {}
+    for table, column, *_ in (await schema(fresh_database_url))["columns"]:
+        columns.setdefault(table, []).append(column)
+    views_of_former_names = {"answer_log", "listeners"}
+    assert {
+        table: sorted(names)
+        for table, names in columns.items()
+        if table not in views_of_former_names
+    } == {table: sorted(names) for table, names in TABLES.items()}
+
+
+AHEAD = "UPDATE samosachaat_schema_version SET version_num = '9999'"
+FAULTS = {
+    "no revision": ("DELETE FROM samosachaat_schema_version", "names no revision"),
+    "two revisions": ("INSERT INTO samosachaat_schema_version VALUES ('9')", "several revisions"),
+    "lost table": ("DROP TABLE message_quotas", "lacks: table message_quotas"),
+    "lost column": ("ALTER TABLE messages DROP COLUMN model_tag", "column messages.model_tag"),
+    "lost index": ("DROP INDEX messages_one_generating", "index messages_one_generating"),
+    "ahead and without a column": (
+        f"{AHEAD}; ALTER TABLE messages DROP COLUMN token_count",
+        "at 9999 but lacks: column messages.token_count",
+    ),
+}
+
+
+@pytest.mark.case(54)
+@pytest.mark.parametrize(("damage", "said"), FAULTS.values(), ids=FAULTS.keys())
+async def test_a_damaged_schema_is_named_and_not_migrated(
+    fresh_database_url: str, damage: str, said: str
+) -> None:
     async with connected(fresh_database_url) as connection:
-        await connection.execute("DELETE FROM alembic_version")
-        assert await schema_of(connection) is Schema.BEHIND
+        await connection.execute(damage)
+    found = await found_in(fresh_database_url)
+    assert found.schema is Schema.DAMAGED
+    assert found.fault is not None
+    assert said in found.fault
+    before = await schema(fresh_database_url)
+    with pytest.raises(MigrationRefused, match=said):
+        await migrate(fresh_database_url)
+    assert await schema(fresh_database_url) == before
+
+
+FOREIGN_TABLES = "CREATE TABLE conversations (id int); CREATE TABLE messages (id int, role text)"
+FOREIGN_VERSION = (
+    "CREATE TABLE alembic_version (version_num varchar(32)); INSERT INTO alembic_version VALUES "
+)
+
+
+@pytest.mark.case(54)
+@pytest.mark.parametrize("version", ["", "('0002')", "('a1b2c3')"])
+async def test_tables_of_another_program_are_named_and_left_alone(
+    empty_url: str, version: str
+) -> None:
+    async with connected(empty_url) as connection:
+        await connection.execute(FOREIGN_TABLES)
+        if version:
+            await connection.execute(FOREIGN_VERSION + version)
+    found = await found_in(empty_url)
+    assert (found.schema, found.fault) == (
+        Schema.FOREIGN,
+        "Tables of another program have our names: conversations, messages.",
+    )
+    before = await schema(empty_url)
+    with pytest.raises(MigrationRefused, match="another program"):
+        await migrate(empty_url)
+    assert await schema(empty_url) == before
+
+
+@pytest.mark.case(54)
+@pytest.mark.parametrize("version", ["0002", "a1b2c3"])
+async def test_another_program_s_migrations_can_stand_beside_ours(
+    empty_url: str, version: str
+) -> None:
+    async with connected(empty_url) as connection:
+        await connection.execute(f"{FOREIGN_VERSION} ('{version}')")
+        await migrate(empty_url)
+        assert (await inspect(connection)).schema is Schema.CURRENT
+        assert await connection.fetchval("SELECT version_num FROM alembic_version") == version
+
+
+@pytest.mark.parametrize("former", ["0001", "0002"])
+async def test_a_database_of_the_first_releases_is_moved_over(empty_url: str, former: str) -> None:
+    await migrate(empty_url, former)
+    async with connected(empty_url) as connection:
+        await connection.execute(
+            "ALTER TABLE samosachaat_schema_version RENAME TO alembic_version;"
+            "ALTER INDEX samosachaat_schema_version_pkc RENAME TO alembic_version_pkc"
+        )
+        found = await inspect(connection)
+        assert (found.revision, found.is_former) == (former, True)
+        await migrate(empty_url)
+        assert (await inspect(connection)).schema is Schema.CURRENT
+        # Replicas of the first releases read this table: they find nothing to do.
+        assert await connection.fetchval("SELECT version_num FROM alembic_version") == "0002"
+
+
+@pytest.mark.case(54)
+@pytest.mark.parametrize(
+    ("revoke", "said"),
+    [
+        ("REVOKE CREATE ON SCHEMA public FROM PUBLIC", "GRANT CREATE ON SCHEMA public TO visitor"),
+        ("GRANT CREATE ON SCHEMA public TO visitor", None),
+    ],
+)
+async def test_a_role_without_the_right_to_make_tables_is_told_so(
+    databases: Databases, empty_url: str, revoke: str, said: str | None
+) -> None:
+    async with connected(empty_url) as connection:
+        await connection.execute(
+            "DO $$ BEGIN CREATE ROLE visitor LOGIN; EXCEPTION WHEN duplicate_object THEN END $$"
+        )
+        await connection.execute(revoke)
+    url = empty_url.replace("postgres@", "visitor@")
+    if said is None:
+        await migrate(url)
+        assert await state_of(url) is Schema.CURRENT
+    else:
+        with pytest.raises(MigrationRefused) as refused:
+            await migrate(url)
+        assert said in str(refused.value)
+
+
+@pytest.mark.case(54)
+async def test_a_role_that_may_not_use_the_tables_is_named(fresh_database_url: str) -> None:
+    async with connected(fresh_database_url) as connection:
+        await connection.execute(
+            "DO $$ BEGIN CREATE ROLE guest LOGIN; EXCEPTION WHEN duplicate_object THEN END $$"
+        )
+        await connection.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO guest")
+        await connection.execute("GRANT ALL ON conversations TO guest")
+    found = await found_in(fresh_database_url.replace("postgres@", "guest@"))
+    assert found.schema is Schema.CURRENT
+    assert found.fault is not None
+    assert found.fault.startswith("The role guest lacks rights on: messages, generations,")
+    assert "conversations" not in found.fault
+
+
+@pytest.mark.case(54)
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+async def test_a_database_that_is_not_utf8_is_refused_by_name(
+    databases: Databases, encoding: str
+) -> None:
+    url = await databases.encoded(encoding)
+    found = await found_in(url)
+    assert found.refusal is not None
+    assert encoding in found.refusal
+    with pytest.raises(MigrationRefused, match=encoding):
+        await migrate(url)
+
+
+@pytest.mark.case(54)
+async def test_a_server_that_goes_away_while_migrations_wait_is_waited_for(
+    empty_url: str,
+) -> None:
+    async with connected(empty_url) as connection:
+        await connection.execute("SELECT pg_advisory_lock($1)", module.ADVISORY_LOCK)
+        waiting = asyncio.create_task(migrate(empty_url))
+        await eventually(
+            lambda: connection.fetchval(
+                "SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = current_database() "
+                "AND application_name = 'samosachaat-chat-api'"
+            )
+        )
+        await connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE "
+            "datname = current_database() AND application_name = 'samosachaat-chat-api'"
+        )
+        with pytest.raises(DatabaseUnavailable):
+            await waiting
 
 
 async def test_migrating_again_changes_nothing(fresh_database_url: str) -> None:

@@ -76,7 +76,7 @@ async def test_messages_are_as_described(status: str, world: World) -> None:
     if status != "generating":
         await world.end(lease, "Because.", status=status)
     found = await queries.open_conversation(
-        world.pool, world.user, conversation, limit=None, before=None
+        world.pool, world.user, conversation, limit=2000, before=None
     )
     assert found is not None
     documents = [json.dumps(message) for message in json.loads(f"[{found.messages}]")]
@@ -125,7 +125,7 @@ async def test_text_comes_back_exactly(text: str, world: World) -> None:
     conversation = await world.conversation(text)
     await world.end(await world.lease(conversation, world.draft(text)), text)
     found = await queries.open_conversation(
-        world.pool, world.user, conversation, limit=None, before=None
+        world.pool, world.user, conversation, limit=2000, before=None
     )
     assert found is not None
     messages = json.loads(f"[{found.messages}]")

@@ -49,7 +49,7 @@ Ask = Callable[[World, str, str, str], Awaitable[object]]
 ASKED: dict[str, tuple[Ask, object]] = {
     "read_conversation": (lambda w, u, c, m: queries.read_conversation(w.pool, u, c), None),
     "open_conversation": (
-        lambda w, u, c, m: queries.open_conversation(w.pool, u, c, limit=None, before=None),
+        lambda w, u, c, m: queries.open_conversation(w.pool, u, c, limit=2000, before=None),
         None,
     ),
     "open_conversation before": (
@@ -273,12 +273,12 @@ async def test_messages_page_backwards_oldest_first(world: World) -> None:
     for number in range(4):
         await world.end(await world.lease(conversation, world.draft(f"Q{number}")), f"A{number}")
 
-    async def page(limit: int | None, before: str | None) -> queries.OpenConversation | None:
+    async def page(limit: int, before: str | None) -> queries.OpenConversation | None:
         return await queries.open_conversation(
             world.pool, world.user, conversation, limit=limit, before=before
         )
 
-    whole = await page(None, None)
+    whole = await page(2000, None)
     everything = messages_of(whole)
     assert [message["content"] for message in everything] == [
         f"{kind}{number}" for number in range(4) for kind in "QA"
@@ -313,7 +313,7 @@ async def test_a_regeneration_is_hidden_until_it_is_complete(world: World) -> No
 
     async def shown() -> list[str]:
         found = await queries.open_conversation(
-            world.pool, world.user, conversation, limit=None, before=None
+            world.pool, world.user, conversation, limit=2000, before=None
         )
         return [message["id"] for message in messages_of(found)]
 
@@ -326,7 +326,7 @@ async def test_a_regeneration_is_hidden_until_it_is_complete(world: World) -> No
     assert await last() == old.message_id
     assert (
         await queries.open_conversation(
-            world.pool, world.user, conversation, limit=None, before=new.message_id
+            world.pool, world.user, conversation, limit=2000, before=new.message_id
         )
         is None
     )
@@ -340,7 +340,7 @@ async def test_a_running_answer_stands_by_itself(world: World) -> None:
     conversation = await world.conversation()
     lease = await world.lease(conversation)
     found = await queries.open_conversation(
-        world.pool, world.user, conversation, limit=None, before=None
+        world.pool, world.user, conversation, limit=2000, before=None
     )
     assert [message["id"] for message in messages_of(found)] == [lease.question_id]
     assert found is not None

@@ -52,6 +52,10 @@ class OnConnection(Database):
     async def connection(self) -> AsyncIterator[Connection]:
         yield self._connection
 
+    @asynccontextmanager
+    async def _share(self) -> AsyncIterator[None]:
+        yield
+
 
 class World:
     """One user, whose conversations are made and answered here."""

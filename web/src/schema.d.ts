@@ -17,6 +17,8 @@ export interface paths {
         /**
          * Create Conversation
          * @description A new conversation; without a title, its first message gives it one.
+         *
+         *     A placeholder ("New chat", "New conversation", "Untitled", in any case) counts as no title.
          */
         post: operations["create_conversation_api_conversations_post"];
         delete?: never;
@@ -35,11 +37,14 @@ export interface paths {
         /**
          * Open Conversation
          * @description The conversation with its messages, oldest first; a running answer with its text so far.
+         *
+         *     A page ends after `limit` messages or 4 MB of JSON, but has at least one message. Where
+         *     `next_before` is not null, there are older ones: pass it as `before`.
          */
         get: operations["open_conversation_api_conversations__conversation_id__get"];
         /**
          * Rename Conversation
-         * @description Give the conversation a title.
+         * @description Give the conversation a title. A placeholder such as "New chat" leaves the title as it is.
          */
         put: operations["rename_conversation_api_conversations__conversation_id__put"];
         post?: never;
@@ -52,7 +57,7 @@ export interface paths {
         head?: never;
         /**
          * Change Conversation
-         * @description Change the fields that are given.
+         * @description Change the fields that are given. A placeholder such as "New chat" is no title.
          */
         patch: operations["change_conversation_api_conversations__conversation_id__patch"];
         trace?: never;
@@ -212,6 +217,29 @@ export interface paths {
          * @description Readiness: the database answers, its schema is not behind, this replica is not leaving.
          */
         get: operations["ready_api_ready_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/search": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Search
+         * @description The titles and messages that contain every word, newest first.
+         *
+         *     A part of a word counts, in any script; case does not. A title counts as new as the last
+         *     activity in its conversation.
+         */
+        get: operations["search_api_search_get"];
         put?: never;
         post?: never;
         delete?: never;
@@ -427,6 +455,79 @@ export interface components {
             /** Reason */
             reason: string;
         };
+        /** FoundItem */
+        FoundItem: {
+            conversation: components["schemas"]["Conversation"];
+            /**
+             * Matches
+             * @description from–to, in code points (not UTF-16 units or bytes) of the snippet
+             */
+            matches: [
+                number,
+                number
+            ][];
+            /** @description null where the title is what was found */
+            message: components["schemas"]["FoundMessage"] | null;
+            /**
+             * Snippet
+             * @description one line of the text around the first match
+             */
+            snippet: string;
+        };
+        /** FoundMessage */
+        FoundMessage: {
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+            /** Id */
+            id: string;
+            /**
+             * Role
+             * @enum {string}
+             */
+            role: "user" | "assistant" | "system";
+        };
+        /**
+         * FoundPage
+         * @example {
+         *       "items": [
+         *         {
+         *           "conversation": {
+         *             "created_at": "2026-11-22T09:30:00.123456+00:00",
+         *             "id": "019aab5c-7d0e-7c39-9f6e-0a3a3e1fb0a1",
+         *             "is_favorited": false,
+         *             "model_tag": "default",
+         *             "title": "What is the capital of France?",
+         *             "updated_at": "2026-11-22T09:31:12.456789+00:00",
+         *             "user_id": "719191c4-d024-5da2-ac03-4338c09d10d8"
+         *           },
+         *           "matches": [
+         *             [
+         *               0,
+         *               3
+         *             ]
+         *           ],
+         *           "message": {
+         *             "created_at": "2026-11-22T09:31:12.456789+00:00",
+         *             "id": "019aab5d-1f00-7a01-8000-5f0e8d2b4c6a",
+         *             "role": "assistant"
+         *           },
+         *           "snippet": "Paris."
+         *         }
+         *       ]
+         *     }
+         */
+        FoundPage: {
+            /** Items */
+            items: components["schemas"]["FoundItem"][];
+            /**
+             * Next Cursor
+             * @description pass it as `cursor` for the next page
+             */
+            next_cursor: string | null;
+        };
         /**
          * Health
          * @example {
@@ -589,6 +690,8 @@ export interface operations {
             query?: {
                 /** @description `next_cursor` of the page before */
                 cursor?: string;
+                /** @description only favourites, or only the others */
+                favorited?: "true" | "false";
                 limit?: number;
                 /** @description without a cursor: how many to skip */
                 offset?: number;
@@ -745,7 +848,7 @@ export interface operations {
             query?: {
                 /** @description those before the message of this id */
                 before?: string;
-                /** @description at most so many, the newest ones, and 4 MB of text */
+                /** @description at most so many, the newest ones, and 4 MB of JSON */
                 limit?: number;
             };
             header?: never;
@@ -1820,6 +1923,68 @@ export interface operations {
             };
             /** @description A problem document (RFC 9457) */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    search_api_search_get: {
+        parameters: {
+            query: {
+                /** @description `next_cursor` of the page before */
+                cursor?: string;
+                limit?: number;
+                /** @description words, separated by spaces */
+                q: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FoundPage"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -34,12 +34,12 @@ def json_body(
 def errors_of(error: ValidationError) -> list[tuple[str, str]]:
     """Return the fields that a model refused, each with the reason, without their values."""
     return [
-        (".".join(str(part) for part in problem["loc"]) or "body", _reason(problem["msg"]))
+        (".".join(str(part) for part in problem["loc"]) or "body", reason_of(problem["msg"]))
         for problem in error.errors(include_url=False, include_input=False, include_context=False)
     ]
 
 
-def _reason(message: str) -> str:
+def reason_of(message: str) -> str:
     return message.removeprefix("Value error, ")
 
 

@@ -1,10 +1,9 @@
 """Conversations: list, create, open, change, delete."""
 
-import base64
 import re
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from datetime import datetime
+from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import orjson
@@ -12,6 +11,7 @@ from fastapi import APIRouter, Depends, Query
 from starlette.responses import Response
 from uuid_utils.compat import uuid7
 
+from chat_api.api import cursors
 from chat_api.api.bodies import json_body
 from chat_api.api.responses import problems, written_json
 from chat_api.api.schemas import (
@@ -24,15 +24,15 @@ from chat_api.api.schemas import (
     request_body,
 )
 from chat_api.api.services import ConversationId, CurrentUser, ServicesOf, checked_id
+from chat_api.conversations.titles import given_title
 from chat_api.db import queries
-from chat_api.db.queries import ListedConversation, RunningMessage
+from chat_api.db.queries import MOST_LISTED, ListedConversation, RunningMessage
 from chat_api.errors import Invalid, NotFound
 from chat_api.generation.joining import Joins
 
 router = APIRouter(prefix="/api/conversations", tags=["conversations"])
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_CURSOR = re.compile(r"(\d{1,18})_([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})")
+_CURSOR = re.compile(rf"(\d{{1,18}})_({cursors.ID})")
 
 
 @router.get("", response_model=ConversationPage, responses=problems(422))
@@ -59,12 +59,21 @@ async def list_conversations(
             json_schema_extra={"format": "iana-time-zone"},
         ),
     ] = "UTC",
+    favorited: Annotated[
+        Literal["true", "false"] | None,
+        Query(description="only favourites, or only the others", examples=["true"]),
+    ] = None,
 ) -> Response:
     """The user's conversations, newest activity first, and again grouped by day."""
     zone = _zone(tz)
     after = None if cursor is None else _read_cursor(cursor)
     found = await queries.list_conversations(
-        services.db, user.id, limit=limit + 1, offset=offset, after=after
+        services.db,
+        user.id,
+        limit=limit + 1,
+        offset=offset,
+        after=after,
+        favorited=None if favorited is None else favorited == "true",
     )
     page = found[:limit]
     next_cursor = _cursor(page[-1]) if len(found) > limit else None
@@ -83,19 +92,12 @@ def _zone(name: str) -> ZoneInfo:
 
 
 def _cursor(last: ListedConversation) -> str:
-    microseconds = (last.updated_at - _EPOCH) // timedelta(microseconds=1)
-    return base64.urlsafe_b64encode(f"{microseconds}_{last.id}".encode()).decode().rstrip("=")
+    return cursors.written(cursors.microseconds(last.updated_at), last.id)
 
 
 def _read_cursor(text: str) -> tuple[datetime, str]:
-    try:
-        padded = text.encode("ascii") + b"=" * (-len(text) % 4)
-        found = _CURSOR.fullmatch(base64.b64decode(padded, b"-_", validate=True).decode("ascii"))
-        if found is not None:
-            return _EPOCH + timedelta(microseconds=int(found[1])), found[2]
-    except (ValueError, OverflowError):
-        pass
-    raise Invalid([("cursor", "is not a cursor of this list")])
+    time, conversation_id = cursors.read(text, _CURSOR)
+    return cursors.time_of(time), conversation_id
 
 
 def _by_day(page: Iterable[ListedConversation], zone: ZoneInfo) -> dict[str, list[str]]:
@@ -122,10 +124,13 @@ async def create_conversation(
     user: CurrentUser,
     body: Annotated[NewConversation, Depends(json_body(NewConversation, empty=True))],
 ) -> Response:
-    """A new conversation; without a title, its first message gives it one."""
+    """A new conversation; without a title, its first message gives it one.
+
+    A placeholder ("New chat", "New conversation", "Untitled", in any case) counts as no title.
+    """
     conversation_id = str(uuid7())
     created = await queries.create_conversation(
-        services.db, user.id, conversation_id, body.title, body.model_tag or "default"
+        services.db, user.id, conversation_id, given_title(body.title), body.model_tag or "default"
     )
     return written_json(created, 201, location=f"/api/conversations/{conversation_id}")
 
@@ -140,9 +145,11 @@ async def open_conversation(
     user: CurrentUser,
     conversation_id: ConversationId,
     limit: Annotated[
-        int | None,
-        Query(ge=1, le=1000, description="at most so many, the newest ones, and 4 MB of text"),
-    ] = None,
+        int,
+        Query(
+            ge=1, le=MOST_LISTED, description="at most so many, the newest ones, and 4 MB of JSON"
+        ),
+    ] = MOST_LISTED,
     before: Annotated[
         str | None,
         Query(
@@ -152,7 +159,11 @@ async def open_conversation(
         ),
     ] = None,
 ) -> Response:
-    """The conversation with its messages, oldest first; a running answer with its text so far."""
+    """The conversation with its messages, oldest first; a running answer with its text so far.
+
+    A page ends after `limit` messages or 4 MB of JSON, but has at least one message. Where
+    `next_before` is not null, there are older ones: pass it as `before`.
+    """
     found = await queries.open_conversation(
         services.db,
         user.id,
@@ -190,9 +201,9 @@ async def rename_conversation(
     conversation_id: ConversationId,
     body: Annotated[Rename, Depends(json_body(Rename))],
 ) -> Response:
-    """Give the conversation a title."""
+    """Give the conversation a title. A placeholder such as "New chat" leaves the title as it is."""
     changed = await queries.update_conversation(
-        services.db, user.id, conversation_id, title=body.title
+        services.db, user.id, conversation_id, title=given_title(body.title)
     )
     if changed is None:
         raise NotFound
@@ -211,12 +222,12 @@ async def change_conversation(
     conversation_id: ConversationId,
     body: Annotated[ConversationChange, Depends(json_body(ConversationChange))],
 ) -> Response:
-    """Change the fields that are given."""
+    """Change the fields that are given. A placeholder such as "New chat" is no title."""
     changed = await queries.update_conversation(
         services.db,
         user.id,
         conversation_id,
-        title=body.title,
+        title=given_title(body.title),
         model_tag=body.model_tag,
         is_favorited=body.is_favorited,
     )

@@ -13,8 +13,8 @@ from chat_api.api.responses import problems
 from chat_api.api.schemas import Health, Ready
 from chat_api.api.services import Services, services_of
 from chat_api.db import housekeeping
-from chat_api.db.database import Database
-from chat_api.db.migrate import Schema, schema_of
+from chat_api.db.database import Database, reason_of
+from chat_api.db.schema import Found, inspect
 from chat_api.errors import DatabaseUnavailable, NotReady
 
 router = APIRouter(tags=["operations"])
@@ -38,24 +38,32 @@ async def ready(request: Request) -> dict[str, object]:
 
 
 async def _checks(services: Services) -> dict[str, str]:
-    checks = {
-        "draining": "draining" if services.registry.is_draining else "ok",
-        "database": "ok",
-        "migrations": "ok",
-    }
+    checks = {"draining": "draining" if services.registry.is_draining else "ok"}
     try:
         async with asyncio.timeout(_CHECK_SECONDS), services.db.connection() as connection:
-            read_only = await connection.fetchval("SELECT current_setting('transaction_read_only')")
-            if read_only == "on":
-                checks["database"] = "read-only"
-            if await schema_of(connection) is Schema.BEHIND:
-                checks["migrations"] = "behind"
-        if not await accepts_writes(services.db):
+            found = await inspect(connection)
+        checks["database"] = _database_check(found)
+        checks["migrations"] = _schema_check(found, services.db)
+        if checks["database"] == "ok" and not await accepts_writes(services.db):
             checks["database"] = "refuses writes"
-    except (DatabaseUnavailable, TimeoutError):
-        checks["database"] = "unavailable"
+    except (DatabaseUnavailable, TimeoutError) as error:
+        checks["database"] = reason_of(error)
         checks["migrations"] = "unknown"
     return checks
+
+
+def _database_check(found: Found) -> str:
+    if found.refusal is not None:
+        return found.refusal
+    if found.read_only:
+        return "read-only"
+    return found.session or "ok"
+
+
+def _schema_check(found: Found, db: Database) -> str:
+    if found.fault is None:
+        return "ok" if db.schema_is_complete else "not yet checked"
+    return found.schema.value + ": " + (db.schema_fault or found.fault)
 
 
 async def accepts_writes(db: Database) -> bool:

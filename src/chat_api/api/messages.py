@@ -16,6 +16,7 @@ from chat_api.api.streaming.connection import connection_of
 from chat_api.api.streaming.open_stream import OpenStream, UserStream
 from chat_api.api.streaming.response import EventStream, run_to_end
 from chat_api.auth import User
+from chat_api.conversations.titles import title_of
 from chat_api.db import queries
 from chat_api.db.sends import IdempotencyKey
 from chat_api.errors import BadRequest, NotAuthenticated, NotFound, Superseded, inference_failure
@@ -25,7 +26,6 @@ from chat_api.generation.sink import Discard
 
 router = APIRouter(prefix="/api/conversations/{conversation_id}", tags=["messages"])
 
-TITLE_CHARS = 80
 _KEY = re.compile(r'"([ !#-\[\]-~]{1,255})"|([!#-~]{1,255})')
 IdempotencyHeader = Annotated[
     str | None,
@@ -125,7 +125,7 @@ async def _answer(
         user.id,
         conversation_id,
         content=content,
-        title=None if content is None else _title_of(content),
+        title=None if content is None else title_of(content),
         options=Options(
             temperature=body.temperature,
             max_tokens=body.max_tokens,
@@ -241,8 +241,3 @@ def _wants_json(accept: str) -> bool:
     """Return whether the client asks for the result instead of a stream."""
     kinds = {part.split(";")[0].strip().lower() for part in accept.split(",")}
     return "application/json" in kinds and "text/event-stream" not in kinds
-
-
-def _title_of(content: str) -> str:
-    """Return the first line that is not blank, at most 80 characters."""
-    return re.split(r"[\r\n]", content.strip(), maxsplit=1)[0].strip()[:TITLE_CHARS].strip()

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from chat_api.text import BLANK_CLASS, is_blank
+
 _NOT_STORABLE = re.compile("[\0\ud800-\udfff]")
 
 
@@ -20,22 +22,25 @@ def _is_storable(text: str) -> str:
 
 
 def _says_something(text: str) -> str:
-    if not text.strip():
+    if is_blank(text):
         raise ValueError("is blank")
     return text
 
 
 # For the description only: the validators say better what is wrong.
-_PATTERN = {"pattern": r"^[^\u0000]*[^\s\u0000][^\u0000]*$"}
+TEXT_PATTERN = {"pattern": rf"^[^\u0000]*[^\u0000{BLANK_CLASS}][^\u0000]*$"}
 Text = Annotated[str, AfterValidator(_is_storable), AfterValidator(_says_something)]
 Title = Annotated[
     Text,
     Field(
-        min_length=1, max_length=500, examples=["Samosas for a party"], json_schema_extra=_PATTERN
+        min_length=1,
+        max_length=500,
+        examples=["Samosas for a party"],
+        json_schema_extra=TEXT_PATTERN,
     ),
 ]
 ModelTag = Annotated[
-    Text, Field(min_length=1, max_length=100, examples=["default"], json_schema_extra=_PATTERN)
+    Text, Field(min_length=1, max_length=100, examples=["default"], json_schema_extra=TEXT_PATTERN)
 ]
 
 
@@ -86,7 +91,7 @@ class NewMessage(AnswerOptions):
             min_length=1,
             max_length=8000,
             examples=["What is the capital of France?"],
-            json_schema_extra=_PATTERN,
+            json_schema_extra=TEXT_PATTERN,
         ),
     ]
 
@@ -174,6 +179,40 @@ class ConversationPage(BaseModel):
     )
     limit: int
     offset: int
+    next_cursor: str | None = Field(description="pass it as `cursor` for the next page")
+
+
+class FoundMessage(BaseModel):
+    id: str
+    role: Literal["user", "assistant", "system"]
+    created_at: datetime
+
+
+class FoundItem(BaseModel):
+    conversation: Conversation
+    message: FoundMessage | None = Field(description="null where the title is what was found")
+    snippet: str = Field(description="one line of the text around the first match")
+    matches: list[tuple[int, int]] = Field(
+        description="from–to, in code points (not UTF-16 units or bytes) of the snippet"
+    )
+
+
+class FoundPage(BaseModel):
+    model_config = _example(
+        {
+            "items": [
+                {
+                    "conversation": _CONVERSATION,
+                    "message": {name: _MESSAGE[name] for name in ("id", "role", "created_at")},
+                    "snippet": "Paris.",
+                    "matches": [[0, 3]],
+                }
+            ],
+            "next_cursor": None,
+        }
+    )
+
+    items: list[FoundItem]
     next_cursor: str | None = Field(description="pass it as `cursor` for the next page")
 
 

@@ -10,7 +10,9 @@ from fastapi.security import HTTPBearer
 from chat_api.api.limits import Failures
 from chat_api.api.streaming.accounting import OpenStreams
 from chat_api.auth import Authenticator, User
+from chat_api.conversations.search import Search
 from chat_api.db.database import Database
+from chat_api.db.shares import conversation_id_var
 from chat_api.engines.samosachaat import SamosachaatEngine
 from chat_api.errors import NotAuthenticated, NotFound
 from chat_api.generation.deletion import Deletions
@@ -35,6 +37,7 @@ class Services:
     joins: Joins
     stops: Stops
     deletions: Deletions
+    search: Search
     failures: Failures
     open_streams: OpenStreams
 
@@ -98,7 +101,9 @@ async def conversation_id(
     _user: Annotated[User, Depends(current_user)],  # authenticate before reading the id
     conversation_id: Annotated[str, Path(json_schema_extra={"format": "uuid"})],
 ) -> str:
-    return checked_id(conversation_id)
+    checked = checked_id(conversation_id)
+    conversation_id_var.set(checked)
+    return checked
 
 
 ServicesOf = Annotated[Services, Depends(_services)]

@@ -5,25 +5,37 @@ transaction, never while tokens flow.
 """
 
 import asyncio
+import re
+import ssl
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any, TypeAlias
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+from functools import lru_cache
+from typing import Any, TypeVar
 
 import asyncpg
-from asyncpg.pool import PoolConnectionProxy
 
-from chat_api.errors import DatabaseUnavailable
-from chat_api.telemetry import DATABASE_ERRORS, log
+from chat_api import database_url as addresses
+from chat_api.db.connecting import Connection as Connection
+from chat_api.db.connecting import Connector
+from chat_api.db.connecting import Record as Record
+from chat_api.db.shares import Shares, StillLocked, conversation_id_var
+from chat_api.errors import DatabaseBusy, DatabaseRefused, DatabaseUnavailable
+from chat_api.telemetry import DATABASE_ERRORS, log, user_id_var
 
-Record = asyncpg.Record
-# What a pool hands out; a plain connection behaves the same.
-Connection: TypeAlias = "asyncpg.Connection[Record] | PoolConnectionProxy[Record]"
+_T = TypeVar("_T")
 
+# What means "somebody else is changing this": the same statement succeeds a moment later.
+BUSY: tuple[type[BaseException], ...] = (
+    asyncpg.LockNotAvailableError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    StillLocked,
+)
 # What means "the database is away, full, read-only, or too slow": the same statement may succeed
 # later, unchanged. Anything else that the driver raises is a defect of ours.
 UNAVAILABLE: tuple[type[BaseException], ...] = (
+    *BUSY,
     OSError,
     TimeoutError,
     asyncpg.PostgresConnectionError,
@@ -33,15 +45,42 @@ UNAVAILABLE: tuple[type[BaseException], ...] = (
     asyncpg.OperatorInterventionError,  # shutdown, crash, cancelled by statement_timeout
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.PostgresSystemError,
-    asyncpg.LockNotAvailableError,
-    asyncpg.DeadlockDetectedError,
-    asyncpg.SerializationError,
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,  # the database does not exist (yet)
-    asyncpg.UndefinedTableError,  # the schema is behind: migrations have not run yet
-    asyncpg.UndefinedColumnError,
     asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.InvalidCachedStatementError,  # the schema has just changed
+)
+_OF_THE_DRIVER: tuple[type[BaseException], ...] = (asyncpg.PostgresError, *UNAVAILABLE)
+# Until the schema has been found complete: a migration is still to come.
+_NOT_THERE_YET: tuple[type[BaseException], ...] = (
+    asyncpg.UndefinedTableError,
+    asyncpg.UndefinedColumnError,
+    asyncpg.UndefinedFunctionError,
+    asyncpg.InsufficientPrivilegeError,
+)
+# What a connection may be refused with that an operator can put right while the service waits.
+_MAY_PASS: tuple[type[BaseException], ...] = (*UNAVAILABLE, asyncpg.InsufficientPrivilegeError)
+# A connection of the pool that broke before its statement was run.
+_LOST: tuple[type[BaseException], ...] = (
+    ConnectionError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.IdleSessionTimeoutError,
+)
+# What to tell an operator; the first that fits.
+_REASONS: tuple[tuple[type[BaseException], str], ...] = (
+    (asyncpg.TargetServerAttributeNotMatched, "none of its hosts takes writes"),
+    (asyncpg.InvalidAuthorizationSpecificationError, "refuses the role or its password"),
+    (asyncpg.InsufficientPrivilegeError, "refuses the role"),
+    (asyncpg.InvalidCatalogNameError, "does not exist"),
+    (asyncpg.TooManyConnectionsError, "has no connection left"),
+    (asyncpg.CannotConnectNowError, "is starting or stopping"),
+    (asyncpg.DiskFullError, "its disk is full"),
+    (asyncpg.ReadOnlySQLTransactionError, "read-only"),
+    (ssl.SSLCertVerificationError, "its certificate is not trusted"),
+    (ssl.SSLError, "TLS fails"),
 )
 # What speaks against the values of one statement, or against the rows that it reads.
 REFUSED: tuple[type[BaseException], ...] = (
@@ -56,24 +95,36 @@ class StatementRefused(Exception):
     """PostgreSQL refuses these values: whatever they belong to fails, and nothing else does."""
 
 
-# How long a refused write speaks against a database that otherwise answers.
+# How long a full disk speaks against a database that otherwise answers.
 REFUSAL_SECONDS = 10.0
 _CLOSE_SECONDS = 1.0
 _REFUSED_WRITES = (asyncpg.DiskFullError, asyncpg.ReadOnlySQLTransactionError)
+_WRITES = re.compile(
+    r"\b(INSERT|UPDATE|DELETE|MERGE|TRUNCATE|CREATE|ALTER|DROP|DO|CALL|SHARE|LOCK|SET_CONFIG)\b"
+    r"|\bNEXTVAL\b|PG_\w*ADVISORY",
+    re.IGNORECASE,
+)
 
 
 def driver_address(database_url: str) -> str:
-    """The address as asyncpg reads it, from one as SQLAlchemy writes it.
+    """The address as asyncpg reads it, from one as SQLAlchemy or libpq write it."""
+    return addresses.parse(database_url).dsn
 
-    `postgresql+asyncpg://` becomes `postgresql://`, and the option `ssl` becomes libpq's `sslmode`.
-    """
-    parts = urlsplit(database_url)
-    options = [
-        ("sslmode" if name == "ssl" else name, value)
-        for name, value in parse_qsl(parts.query, keep_blank_values=True)
-    ]
-    query = urlencode(options, quote_via=quote)
-    return urlunsplit(parts._replace(scheme="postgresql", query=query))
+
+def reason_of(error: BaseException | None) -> str:
+    """What is wrong with the database, in a few words for an operator."""
+    if isinstance(error, DatabaseRefused):
+        return error.reason
+    if isinstance(error, DatabaseUnavailable):
+        return reason_of(error.__cause__)
+    return next((text for kind, text in _REASONS if isinstance(error, kind)), "unavailable")
+
+
+@lru_cache(maxsize=256)
+def is_read(statement: str) -> bool:
+    """Whether a statement certainly changes and locks nothing."""
+    begin = statement.lstrip()[:6].upper()
+    return begin.startswith(("SELECT", "WITH")) and _WRITES.search(statement) is None
 
 
 async def _keep_as_it_is(_connection: Connection) -> None:
@@ -92,9 +143,12 @@ class Refusals:
 
     def __init__(self) -> None:
         self._last: float | None = None
+        self._was_full = False
 
-    def note(self) -> None:
+    def note(self, error: BaseException) -> None:
+        """Take note of a refused write. While a disk is full, small ones may still work."""
         self._last = time.monotonic()
+        self._was_full = isinstance(error, asyncpg.DiskFullError)
 
     def forget(self) -> None:
         self._last = None
@@ -106,7 +160,12 @@ class Refusals:
 
     @property
     def lately(self) -> bool:
-        return self._last is not None and time.monotonic() - self._last < REFUSAL_SECONDS
+        """Whether it is too early to try a write."""
+        return (
+            self._last is not None
+            and self._was_full
+            and time.monotonic() - self._last < REFUSAL_SECONDS
+        )
 
 
 class Database:
@@ -123,26 +182,31 @@ class Database:
         timeout_seconds: float,
         refusals: Refusals | None = None,
     ) -> None:
+        """Raise AddressError where the address cannot work."""
         self._timeout = timeout_seconds
         self.refusals = refusals or Refusals()
         self.connections_lost = 0
+        self.schema_is_complete = False
+        """Until then, what is missing in the database is an outage, not a defect."""
+        self.schema_fault: str | None = None
+        """Why the schema could not be brought up to date, as a sentence for an operator."""
+        self._connector = Connector(database_url, timeout_seconds=timeout_seconds)
+        self._shares = Shares()
+        self._share_of_user = max(1, size // 2)
+        self._share_of_conversation = max(1, size // 4)
         self._pool: asyncpg.Pool[Record] = asyncpg.create_pool(
-            driver_address(database_url),
             min_size=0,
             max_size=size,
-            timeout=min(timeout_seconds, 5),
-            command_timeout=timeout_seconds,
             max_inactive_connection_lifetime=300,
+            connect=self._connector.connect,
             init=self._watch_connection,
             reset=_keep_as_it_is,
-            server_settings={
-                "application_name": "samosachaat-chat-api",
-                "timezone": "UTC",
-                # A process frozen inside a transaction must not hold its locks for longer.
-                "idle_in_transaction_session_timeout": "3000",
-                "statement_timeout": str(int(timeout_seconds * 1000)),
-            },
         )
+
+    @property
+    def without_effect(self) -> tuple[str, ...]:
+        """The names of accepted parameters of the address that change nothing."""
+        return self._connector.address.without_effect
 
     async def _watch_connection(self, connection: Connection) -> None:
         connection.add_termination_listener(self._count_loss)
@@ -165,29 +229,61 @@ class Database:
     async def connection(self) -> AsyncIterator[Connection]:
         """A connection; each statement is a transaction of its own.
 
-        Raises DatabaseUnavailable where the database, not the statement, is what failed, and
-        StatementRefused where it is the statement's values.
+        Raises DatabaseUnavailable where the database, not the statement, is what failed:
+        DatabaseBusy where somebody else changes the same rows, DatabaseRefused where no later try
+        can succeed. Raises StatementRefused where it is the statement's values.
         """
+        lent = False
         is_defect = False
         try:
-            async with self._pool.acquire(timeout=self._timeout) as connection:
+            async with self._lent() as connection:
+                lent = True
                 try:
                     yield connection
                 except asyncpg.InterfaceError:
                     # The driver's name for a lost connection, and for being used wrongly.
                     is_defect = not _is_lost(connection)
                     raise
-        except UNAVAILABLE as error:
-            if is_defect:
+                except asyncpg.ReadOnlySQLTransactionError:
+                    # After a failover the other connections lead to the same server.
+                    await self._pool.expire_connections()
+                    raise
+        except _OF_THE_DRIVER as error:
+            if lent and isinstance(error, REFUSED):
+                log.error("statement_refused", error=type(error).__name__)
+                raise StatementRefused(type(error).__name__) from error
+            if is_defect or (lent and not self._is_outage(error)):
                 raise
-            if isinstance(error, _REFUSED_WRITES):
-                self.refusals.note()
-            DATABASE_ERRORS.inc()
-            log.warning("database_unavailable", error=type(error).__name__)
-            raise DatabaseUnavailable from error
-        except REFUSED as error:
-            log.error("statement_refused", error=type(error).__name__)
-            raise StatementRefused(type(error).__name__) from error
+            raise self._translated(error, connecting=not lent) from error
+
+    @asynccontextmanager
+    async def _lent(self) -> AsyncIterator[Connection]:
+        async with self._pool.acquire(timeout=self._timeout) as connection:
+            if not self._connector.address.transaction_pooler:
+                yield connection
+                return
+            # The settings of a session are lost with each transaction.
+            async with connection.transaction(isolation="read_committed"):
+                await connection.execute(self._connector.statement(connection, local=True))
+                yield connection
+
+    def _is_outage(self, error: BaseException) -> bool:
+        kinds = UNAVAILABLE if self.schema_is_complete else (*UNAVAILABLE, *_NOT_THERE_YET)
+        return isinstance(error, kinds)
+
+    def _translated(self, error: BaseException, *, connecting: bool) -> DatabaseUnavailable:
+        if isinstance(error, _REFUSED_WRITES):
+            self.refusals.note(error)
+        DATABASE_ERRORS.inc()
+        if isinstance(error, BUSY):
+            log.info("database_busy", error=type(error).__name__)
+            return DatabaseBusy()
+        if connecting and (
+            isinstance(error, asyncpg.ClientConfigurationError) or not isinstance(error, _MAY_PASS)
+        ):
+            return DatabaseRefused(_refusal(error))
+        log.warning("database_unavailable", error=type(error).__name__, reason=reason_of(error))
+        return DatabaseUnavailable()
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
@@ -196,13 +292,63 @@ class Database:
         After DatabaseUnavailable the outcome of a COMMIT may be unknown. To be used where no
         request can cancel it: a cancelled COMMIT may commit all the same.
         """
-        async with self.connection() as connection, connection.transaction():
-            yield connection
+        async with self._share(), self.connection() as connection:
+            if self._connector.address.transaction_pooler:
+                yield connection  # it is inside one
+                return
+            async with connection.transaction():
+                yield connection
+
+    @asynccontextmanager
+    async def _share(self) -> AsyncIterator[None]:
+        """The part of the pool that writes of the request's user and conversation may take."""
+        bounds = {}
+        if conversation := conversation_id_var.get():
+            bounds[f"conversation {conversation}"] = self._share_of_conversation
+        if user := user_id_var.get():
+            bounds[f"user {user}"] = self._share_of_user
+        try:
+            async with self._shares.held(bounds, self._timeout):
+                try:
+                    yield
+                except DatabaseBusy:
+                    self._shares.refuse(bounds)
+                    raise
+        except (StillLocked, TimeoutError) as error:
+            raise self._translated(error, connecting=False) from error
 
     async def fetch(self, statement: str, *arguments: Any) -> list[Record]:
-        async with self.connection() as connection:
-            return list(await connection.fetch(statement, *arguments))
+        """The rows of one statement, which is a transaction of its own."""
+        return await self._run(statement, lambda lent: lent.fetch(statement, *arguments))
 
     async def fetchrow(self, statement: str, *arguments: Any) -> Record | None:
+        """The first row of one statement, which is a transaction of its own."""
+        return await self._run(statement, lambda lent: lent.fetchrow(statement, *arguments))
+
+    async def _run(self, statement: str, run: Callable[[Connection], Awaitable[_T]]) -> _T:
+        """Run a statement; a read whose connection had died, once more on another one."""
+        if not is_read(statement):
+            async with self._share(), self.connection() as connection:
+                return await run(connection)
+        lent = False
+        try:
+            async with self.connection() as connection:
+                lent = True
+                return await run(connection)
+        except DatabaseUnavailable as error:
+            if not lent or not isinstance(error.__cause__, _LOST):
+                raise
+        # The other connections of the pool may have died with it.
+        await self._pool.expire_connections()
         async with self.connection() as connection:
-            return await connection.fetchrow(statement, *arguments)
+            return await run(connection)
+
+
+def _refusal(error: BaseException) -> str:
+    """Why the server, or the driver, cannot open any connection as it was told to."""
+    named = re.search(r"parameter:? [\"']?([A-Za-z_.]+)", str(error))
+    if named is not None:
+        return f"DATABASE_URL: the parameter {named[1]} is refused"
+    if isinstance(error, asyncpg.ClientConfigurationError):
+        return "DATABASE_URL, or a variable PG… of the driver, has a value that cannot work"
+    return f"no session can begin: {type(error).__name__}"

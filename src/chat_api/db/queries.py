@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from chat_api.db.database import Connection, Database
+from chat_api.db.database import Connection, Database, Record
 
-_CONVERSATION = """json_build_object(
+CONVERSATION = """json_build_object(
     'id', c.id, 'user_id', c.user_id, 'title', c.title, 'model_tag', c.model_tag,
     'is_favorited', c.is_favorited, 'created_at', c.created_at, 'updated_at', c.updated_at)::text
 """
@@ -21,8 +21,12 @@ _MESSAGE = """json_build_object(
 """
 
 
-# Bytes of text after which a page of messages ends, where its reader named no limit or a large one.
-MOST_LISTED_BYTES = 4_000_000
+# A page of messages has at most so many messages, and so many bytes of JSON unless it has only one.
+MOST_LISTED = 2_000
+MOST_LISTED_BYTES = 5_000_000
+# What it is filled up to by estimate: the bytes of each text, and so many for its other fields.
+_FILLED_BYTES = 4_000_000
+_FIELD_BYTES = 400
 
 
 class ListedConversation(NamedTuple):
@@ -63,7 +67,7 @@ async def create_conversation(
             INSERT INTO conversations (id, user_id, title, title_given, model_tag)
             VALUES ($1, $2, coalesce($3::text, 'New conversation'), $3::text IS NOT NULL, $4)
             RETURNING *)
-        SELECT {_CONVERSATION} AS json FROM c
+        SELECT {CONVERSATION} AS json FROM c
         """,  # noqa: S608  # the inserted text is ours
         conversation_id,
         user_id,
@@ -81,8 +85,13 @@ async def list_conversations(
     limit: int,
     offset: int = 0,
     after: tuple[datetime, str] | None = None,
+    favorited: bool | None = None,
 ) -> list[ListedConversation]:
-    """At most `limit` conversations, newest activity first, from the place `after` on."""
+    """At most `limit` conversations, newest activity first, from the place `after` on.
+
+    With `favorited`, only the user's favourites, or only the others.
+    """
+    chosen = "" if favorited is None else f"AND c.is_favorited = {favorited}"
     arguments: list[Any] = [user_id, limit]
     if after is None:
         place, window = "", "OFFSET $3"
@@ -92,9 +101,9 @@ async def list_conversations(
         arguments.extend(after)
     rows = await db.fetch(
         f"""
-        SELECT {_CONVERSATION} AS json, c.id::text AS id, c.updated_at
+        SELECT {CONVERSATION} AS json, c.id::text AS id, c.updated_at
         FROM (  -- so that no JSON is made of what the offset skips
-            SELECT * FROM conversations c WHERE c.user_id = $1 {place}
+            SELECT * FROM conversations c WHERE c.user_id = $1 {chosen} {place}
             ORDER BY c.updated_at DESC, c.id DESC LIMIT $2 {window}) c
         ORDER BY c.updated_at DESC, c.id DESC
         """,  # noqa: S608  # the inserted text is ours
@@ -110,7 +119,7 @@ async def list_conversations(
 async def read_conversation(db: Database, user_id: str, conversation_id: str) -> str | None:
     """The conversation as JSON; None where the user has no such conversation."""
     row = await db.fetchrow(
-        f"SELECT {_CONVERSATION} AS json FROM conversations c "  # noqa: S608  # ours
+        f"SELECT {CONVERSATION} AS json FROM conversations c "  # noqa: S608  # ours
         "WHERE c.user_id = $1 AND c.id = $2",
         user_id,
         conversation_id,
@@ -123,16 +132,43 @@ async def open_conversation(
     user_id: str,
     conversation_id: str,
     *,
-    limit: int | None,
+    limit: int,
     before: str | None,
 ) -> OpenConversation | None:
-    """The conversation with its newest `limit` messages (all with None) before message `before`.
+    """The conversation with its newest `limit` messages before message `before`.
 
-    Fewer where their texts exceed MOST_LISTED_BYTES, but at least one. A regeneration is not among
+    Fewer where their JSON exceeds MOST_LISTED_BYTES, but at least one. A regeneration is not among
     them until it is complete. None where the user has no such conversation, or `before` is none of
     its messages.
     """
-    row = await db.fetchrow(
+    filled = _FILLED_BYTES
+    while True:
+        row = await _open_conversation(db, user_id, conversation_id, limit, before, filled)
+        if row is None or not row["is_placed"]:
+            return None
+        if not row["is_too_large"]:
+            break
+        # Escaped, a character may take six bytes of JSON.
+        filled = filled * _FILLED_BYTES // row["bytes"]
+    running = row["running"]
+    return OpenConversation(
+        row["json"],
+        row["messages"] or "",
+        None if running is None else RunningMessage(*running),
+        row["next_before"],
+    )
+
+
+async def _open_conversation(
+    db: Database,
+    user_id: str,
+    conversation_id: str,
+    limit: int,
+    before: str | None,
+    filled: int,
+) -> Record | None:
+    """The row of `open_conversation`, without `messages` where they are too large."""
+    return await db.fetchrow(
         f"""
         WITH place AS (
             SELECT CASE WHEN $4::uuid IS NULL THEN 2147483647 ELSE (
@@ -141,38 +177,37 @@ async def open_conversation(
         page AS (
             SELECT * FROM (
                 -- The size of a text is known without reading it.
-                SELECT *, sum(octet_length(content)) OVER (ORDER BY position DESC)
-                    - octet_length(content) AS newer_bytes
+                SELECT *, octet_length(content) + {_FIELD_BYTES} AS bytes,
+                    sum(octet_length(content) + {_FIELD_BYTES}) OVER (ORDER BY position DESC)
+                    AS bytes_so_far
                 FROM messages
                 WHERE conversation_id = $2 AND replaces IS NULL
                     AND position < (SELECT position FROM place)
                 ORDER BY position DESC LIMIT $3) AS newest
-            WHERE newer_bytes < $5)
-        SELECT {_CONVERSATION} AS json,
+            WHERE bytes_so_far <= $5 OR bytes_so_far = bytes),
+        written AS MATERIALIZED (
+            SELECT string_agg({_MESSAGE}, ',' ORDER BY m.position)
+                FILTER (WHERE m.status <> 'generating') AS messages, count(*) AS count
+            FROM page m)
+        SELECT {CONVERSATION} AS json,
             (SELECT position IS NOT NULL FROM place) AS is_placed,
-            (SELECT string_agg({_MESSAGE}, ',' ORDER BY m.position) FROM page m
-                WHERE m.status <> 'generating') AS messages,
+            octet_length(w.messages) AS bytes, l.is_too_large,
+            CASE WHEN NOT l.is_too_large THEN w.messages END AS messages,
             (SELECT ARRAY[{_MESSAGE}, m.id::text] FROM page m
                 WHERE m.status = 'generating') AS running,
             (SELECT o.id::text FROM (SELECT * FROM page ORDER BY position LIMIT 1) o
                 WHERE EXISTS (SELECT 1 FROM messages older WHERE older.conversation_id = $2
                     AND older.replaces IS NULL AND older.position < o.position)) AS next_before
-        FROM conversations c WHERE c.user_id = $1 AND c.id = $2
+        FROM conversations c, written w, LATERAL (
+            SELECT w.count > 1 AND octet_length(w.messages) > {MOST_LISTED_BYTES}
+        ) AS l (is_too_large)
+        WHERE c.user_id = $1 AND c.id = $2
         """,  # noqa: S608  # the inserted text is ours
         user_id,
         conversation_id,
         limit,
         before,
-        MOST_LISTED_BYTES,
-    )
-    if row is None or not row["is_placed"]:
-        return None
-    running = row["running"]
-    return OpenConversation(
-        row["json"],
-        row["messages"] or "",
-        None if running is None else RunningMessage(*running),
-        row["next_before"],
+        filled,
     )
 
 
@@ -229,7 +264,7 @@ async def update_conversation(
             model_tag = coalesce($4::text, model_tag),
             is_favorited = coalesce($5::boolean, is_favorited)
         WHERE c.user_id = $1 AND c.id = $2
-        RETURNING {_CONVERSATION} AS json
+        RETURNING {CONVERSATION} AS json
         """,  # noqa: S608  # the inserted text is ours
         user_id,
         conversation_id,

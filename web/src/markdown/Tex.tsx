@@ -1,15 +1,23 @@
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+import { affordable, later, spend } from "./budget";
 
 type Katex = typeof import("./katex");
 let katex: Katex | undefined;
 let loading: Promise<void> | undefined;
 
-/** A formula; its source until KaTeX is there, or where it cannot be read. */
-export function Tex({ source, display }: { source: string; display: boolean }) {
+interface Formula {
+  source: string;
+  display: boolean;
+  /** Not to be set: it is not complete, or there are too many. */
+  asSource: boolean;
+}
+
+/** A formula; its source until KaTeX is there, or where it cannot be set. */
+export function Tex({ source, display, asSource }: Formula) {
   const place = useRef<HTMLSpanElement>(null);
   const [loaded, setLoaded] = useState(katex !== undefined);
   useEffect(() => {
-    if (loaded) return;
+    if (loaded || asSource) return;
     loading ??= import("./katex").then((module) => {
       katex = module;
     });
@@ -17,13 +25,18 @@ export function Tex({ source, display }: { source: string; display: boolean }) {
       () => setLoaded(true),
       () => (loading = undefined),
     );
-  }, [loaded]);
+  }, [loaded, asSource]);
+  const set = loaded && !asSource;
   useLayoutEffect(() => {
-    if (loaded && place.current) katex!.render(source, place.current, display);
-  }, [loaded, source, display]);
+    if (!set) return;
+    const render = () => katex!.render(source, place.current!, display);
+    if (affordable()) return spend(render);
+    katex!.showSource(source, place.current!);
+    return later(render);
+  }, [set, source, display]);
   const name = display ? "tex display" : "tex";
   // Two elements: KaTeX owns the content of the second one.
-  return loaded ? (
+  return set ? (
     <span key="tex" class={name} ref={place} tabIndex={display ? 0 : undefined} />
   ) : (
     <code key="source" class={name}>

@@ -1,82 +1,89 @@
-// Markdown as it grows: what is finished is parsed once, and only the last block anew.
+// Markdown as it grows: what is finished is parsed once, and only the last block again.
 
-import { tex } from "@mdit/plugin-tex";
-import MarkdownIt from "markdown-it";
-import type Token from "markdown-it/lib/token.mjs";
+import type { Token } from "markdown-it/index.mjs";
+import { type Env, groups, partial, whole } from "./parser";
 
-// `html: false`: markup in a message is text. Nothing is ever turned into HTML here anyway: the
-// tokens become elements in render.tsx.
-const parser = new MarkdownIt({ html: false, linkify: true }).use(tex, {
-  delimiters: "all",
-  render: () => "",
-});
-// "file.py" and "example.com" are not links unless somebody says so.
-parser.linkify.set({ fuzzyLink: false, fuzzyEmail: false });
-
-// `- [x] done`: the brackets become a token of their own.
-parser.core.ruler.after("inline", "tasks", ({ tokens, Token: Made }) => {
-  tokens.forEach(({ content, children }, index) => {
-    const item = tokens[index - 2];
-    const box = /^\[([ xX])\]\s/.exec(content);
-    const first = children?.[0];
-    if (!box || item?.type !== "list_item_open" || first?.type !== "text") return;
-    item.attrSet("class", "task");
-    first.content = first.content.slice(box[0].length - 1);
-    const task = new Made("task", "", 0);
-    task.markup = box[1]!.toLowerCase();
-    children!.unshift(task);
-  });
-});
-
-/** A paragraph, list, table, … at the top level. The same source gives the same object again. */
+/** A paragraph, list, table, … at the top level. What has not changed is the same object again. */
 export interface Block {
-  source: string;
   tokens: Token[];
 }
 
 export class GrowingMarkdown {
   private text = "";
-  /** Up to here, blocks can no longer change. */
+  private growing = false;
+  private blocks: Block[] = [];
+  /** Up to here, blocks can no longer change, except by definitions that come later. */
   private finishedTo = 0;
   private finished: Block[] = [];
-  private blocks: Block[] = [];
-  /** Link definitions seen so far. */
-  private env = {};
+  /** The link definitions up to there. */
+  private references: object = {};
+  /** Where the last complete line ends that was looked at. */
+  private seenTo = 0;
 
-  /** The blocks of `text`, which usually is the text of the last call and something more. */
-  update(text: string): readonly Block[] {
-    if (text === this.text) return this.blocks;
-    if (!text.startsWith(this.text)) {
-      this.finishedTo = 0;
-      this.finished = [];
-      this.env = {};
-    }
+  /**
+   * Return the blocks of `text`, which usually is the text of the last call and something more.
+   *
+   * With `growing`, more of it is coming: links and footnotes whose definition comes after them
+   * may still be unresolved. Without, the blocks are those of the whole text.
+   */
+  update(text: string, growing: boolean): readonly Block[] {
+    text = text.replace(/\r\n?/g, "\n");
+    if (text === this.text && growing === this.growing) return this.blocks;
+    if (!growing || !text.startsWith(this.text)) this.forget();
     this.text = text;
-    const found = split(text.slice(this.finishedTo), this.env);
-    // All but the last: what begins a new block has ended the one before.
-    for (const block of found.slice(0, -1)) {
-      this.finished.push(block);
-      this.finishedTo += block.source.length;
+    this.growing = growing;
+    if (growing) {
+      this.finish();
+      const env: Env = { references: Object.create(this.references) as object, open: true };
+      const open = groups(partial.parse(text.slice(this.finishedTo), env));
+      return (this.blocks = [...this.finished, ...open.map((tokens) => ({ tokens }))]);
     }
-    return (this.blocks = [...this.finished, ...found.slice(-1)]);
+    const before = this.blocks;
+    return (this.blocks = groups(parse(text)).map((tokens, index) => {
+      const known = before[index];
+      return known && fingerprint(known.tokens) === fingerprint(tokens) ? known : { tokens };
+    }));
+  }
+
+  private forget(): void {
+    this.finishedTo = this.seenTo = 0;
+    this.finished = [];
+    this.references = {};
+  }
+
+  /** Finishes the blocks before the last one, as far as lines are complete: `#` may become `#tag`. */
+  private finish(): void {
+    const end = this.text.lastIndexOf("\n") + 1;
+    if (end <= this.seenTo) return;
+    this.seenTo = end;
+    const lines = this.text.slice(this.finishedTo, end);
+    const tokens: Token[] = [];
+    const looking: Env = { references: Object.create(this.references) as object, open: true };
+    partial.block.parse(lines, partial, looking, tokens);
+    const found = groups(tokens);
+    // A formula whose end is missing may turn out to be more of the paragraph before it.
+    if ((found.at(-1)?.[0]?.meta as { open?: boolean } | null)?.open) found.pop();
+    const last = found.at(-1)?.find(({ map }) => map)?.map?.[0] ?? 0;
+    if (last === 0) return;
+    const source = lines.split("\n").slice(0, last).join("\n") + "\n";
+    // Only now definitions count: the one that stands in the last line could still be longer.
+    const env: Env = { references: this.references };
+    for (const tokens of groups(partial.parse(source, env))) this.finished.push({ tokens });
+    this.finishedTo += source.length;
   }
 }
 
-/** The top-level blocks of a text; their sources together are the text. */
-function split(text: string, env: object): Block[] {
-  const lines = text.split("\n");
-  const groups: Token[][] = [];
-  let depth = 0;
-  for (const token of parser.parse(text, env)) {
-    if (depth === 0) groups.push([]);
-    groups.at(-1)!.push(token);
-    depth += token.nesting;
-  }
-  const starts = groups.map((tokens) => tokens[0]?.map?.[0] ?? 0);
-  return groups.map((tokens, index) => {
-    const from = index === 0 ? 0 : starts[index];
-    const to = starts[index + 1];
-    const source = lines.slice(from, to).join("\n") + (to === undefined ? "" : "\n");
-    return { source, tokens };
-  });
+function parse(text: string): Token[] {
+  const env: Env = { references: {} };
+  const tokens = whole.parse(text, env);
+  return env.tooManyNotes ? partial.parse(text, { references: {} }) : tokens;
+}
+
+const SHOWN = ["type", "tag", "nesting", "content", "markup", "info", "hidden", "attrs"].concat(
+  ["meta", "id", "subId", "label", "open", "children"], // the parts of `meta`, and what is inside
+);
+
+/** Everything of these tokens that is shown. */
+function fingerprint(tokens: Token[]): string {
+  return JSON.stringify(tokens, SHOWN);
 }

@@ -40,7 +40,12 @@ const lowlight = createLowlight({
   },
 });
 
-/** The text as a tree of coloured spans; undefined for a language that is not known here. */
+/** The text as a tree of coloured spans; undefined where that is not possible. */
 export function highlight(language: string, text: string): Root | undefined {
-  return lowlight.registered(language) ? lowlight.highlight(language, text) : undefined;
+  if (!lowlight.registered(language)) return undefined;
+  try {
+    return lowlight.highlight(language, text);
+  } catch {
+    return undefined; // for example nested too deeply for its recursion
+  }
 }

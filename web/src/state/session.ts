@@ -49,16 +49,19 @@ export async function signIn(config: Config, name: string, admin: boolean): Prom
   begin((await response.json()) as Session);
 }
 
+const text = (claim: unknown) =>
+  typeof claim === "string" || typeof claim === "number" ? String(claim) : undefined;
+
 /** Signs in with a token from elsewhere; what it says of its owner is only read for display. */
 export function useToken(token: string): void {
   const claims = claimsOf(token);
-  const id = String(claims["sub"] ?? "somebody");
+  const id = text(claims["sub"]) ?? "somebody";
   const admin = claims["is_admin"];
   begin({
     token,
     user: {
       id,
-      name: String(claims["name"] ?? claims["email"] ?? "You"),
+      name: text(claims["name"]) ?? text(claims["email"]) ?? "You",
       ...(typeof admin === "boolean" && { is_admin: admin }),
     },
   });

@@ -1,4 +1,4 @@
-import { useState } from "preact/hooks";
+import { useRef, useState } from "preact/hooks";
 import { GrowingMarkdown } from "../markdown/blocks";
 import { BlockView } from "../markdown/render";
 
@@ -20,14 +20,25 @@ export function AnswerText({ text, growing }: { text: string; growing: boolean }
 
 function Markdown({ text, growing }: { text: string; growing: boolean }) {
   const [markdown] = useState(() => new GrowingMarkdown());
-  const blocks = markdown.update(text);
+  const blocks = markdown.update(text, growing);
   return (
-    <div class="prose">
+    <div class="prose" key={useBeginnings(growing)}>
       {blocks.map((block, index) => (
         <BlockView key={index} block={block} growing={growing && index === blocks.length - 1} />
       ))}
     </div>
   );
+}
+
+/**
+ * How often the text has begun to grow. Then its elements are made again: a translator may have
+ * taken the text out of those of the answer before.
+ */
+function useBeginnings(growing: boolean): number {
+  const state = useRef({ growing, count: 0 });
+  if (growing && !state.current.growing) state.current.count += 1;
+  state.current.growing = growing;
+  return state.current.count;
 }
 
 /** Some models begin with their thoughts, between tags. */

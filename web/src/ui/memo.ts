@@ -7,7 +7,7 @@ export function memo<P extends object>(
 ) {
   return class Memo extends Component<P> {
     override shouldComponentUpdate(next: P): boolean {
-      return !same(this.props as P, next);
+      return !same(this.props, next);
     }
     override render() {
       return h(render as (props: P) => never, this.props as never);

@@ -1,0 +1,1 @@
+"""Rules of conversations that are not about a running generation: titles and search."""

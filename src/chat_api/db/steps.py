@@ -1,0 +1,138 @@
+"""Steps of a migration that may run while replicas serve.
+
+A statement that waits for a table's lock makes all others wait behind it. So each such step gives
+up after a moment and tries again, and whatever takes long takes no such lock: rows are changed in
+batches, indexes are built concurrently, constraints are validated after they were added.
+
+Everything here runs outside of transactions: in Alembic's `autocommit_block()`, or on a connection
+in AUTOCOMMIT. Each step can be repeated, so that a migration that was cut off can be run again.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection as AlchemyConnection
+
+# A send waits at most so long behind a step that waits for a lock.
+LOCK_MILLISECONDS = 300
+# Time for a batch: rows that it changes are locked until its end.
+_BATCH_SECONDS = 0.1
+_PAUSE_SECONDS = (0.05, 0.5)
+_PATIENCE_SECONDS = 600.0
+_PASSING = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)
+
+
+def cause_of(error: BaseException, kinds: tuple[type[BaseException], ...]) -> BaseException | None:
+    """What the driver raised, which SQLAlchemy wraps twice, where it is one of these."""
+    found: BaseException | None = error
+    while found is not None and not isinstance(found, kinds):
+        found = getattr(found, "orig", None) or found.__cause__
+    return found
+
+
+class Steps:
+    """The steps, on one connection of SQLAlchemy's in AUTOCOMMIT."""
+
+    def __init__(self, bind: "AlchemyConnection") -> None:
+        self._bind = bind
+
+    def rows(self, statement: str, *arguments: Any) -> list[Any]:
+        """The rows of one statement."""
+        result = self._bind.exec_driver_sql(statement, arguments)
+        return list(result.fetchall()) if result.returns_rows else []
+
+    def briefly(self, *statements: str) -> None:
+        """Run statements as one transaction; where it has to wait for a lock, try again later."""
+        body = "".join(f"{statement.strip().rstrip(';')};\n" for statement in statements)
+        self._until_unlocked(
+            f"DO $steps$ BEGIN\nPERFORM set_config('lock_timeout', '{LOCK_MILLISECONDS}', true);\n"
+            f"{body}END $steps$"
+        )
+
+    def _until_unlocked(self, statement: str) -> None:
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while True:
+            try:
+                self.rows(statement)
+            except Exception as error:
+                if cause_of(error, _PASSING) is None or time.monotonic() > deadline:
+                    raise
+                self.pause()
+            else:
+                return
+
+    def pause(self) -> None:
+        """Let others go ahead for a moment."""
+        from sqlalchemy.util import await_only
+
+        sleep: Coroutine[Any, Any, None] = asyncio.sleep(random.uniform(*_PAUSE_SECONDS))  # noqa: S311
+        await_only(sleep)
+
+    def in_batches(self, batch: Callable[[int], bool], *, size: int = 100) -> None:
+        """Call `batch(size)` while it returns True, with as many rows as fit into a moment."""
+        while True:
+            began = time.monotonic()
+            if not batch(size):
+                return
+            took = time.monotonic() - began
+            if took > _BATCH_SECONDS:
+                size = max(1, size // 2)
+            elif took < _BATCH_SECONDS / 4:
+                size = min(5_000, size * 2)
+
+    def index(self, name: str, definition: str) -> None:
+        """Build an index concurrently: `definition` is what follows `INDEX CONCURRENTLY name`.
+
+        With `UNIQUE ` in front of the name it is a unique one. What an earlier try left invalid is
+        removed first.
+        """
+        unique = "UNIQUE " if name.startswith("UNIQUE ") else ""
+        name = name.removeprefix("UNIQUE ")
+        found = self.rows(
+            "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass($1)", name
+        )
+        if found and found[0][0]:
+            return
+        if found:
+            self.drop_index(name)
+        self.rows(f"CREATE {unique}INDEX CONCURRENTLY {name} {definition}")
+
+    def drop_index(self, name: str) -> None:
+        """Drop an index, if it is there, without blocking anybody."""
+        self.rows(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
+
+    def check(self, table: str, name: str, condition: str) -> None:
+        """Add a constraint and look at the rows that are there, without blocking writes."""
+        known = self.rows(
+            "SELECT convalidated FROM pg_constraint "
+            "WHERE conrelid = to_regclass($1) AND conname = $2",
+            table,
+            name,
+        )
+        if not known:
+            self.briefly(f"ALTER TABLE {table} ADD CONSTRAINT {name} CHECK ({condition}) NOT VALID")
+        if not known or not known[0][0]:
+            self._until_unlocked(f"ALTER TABLE {table} VALIDATE CONSTRAINT {name}")
+
+    def not_null(self, table: str, *columns: str) -> None:
+        """Make columns NOT NULL; the rows are looked at before the lock is taken."""
+        left = self.rows(
+            "SELECT 1 FROM pg_attribute WHERE attrelid = to_regclass($1) "
+            "AND attname = ANY ($2::text[]) AND NOT attnotnull",
+            table,
+            list(columns),
+        )
+        name = f"{table}_are_complete"
+        if left:
+            self.check(table, name, " AND ".join(f"{column} IS NOT NULL" for column in columns))
+            self.briefly(
+                f"ALTER TABLE {table} "
+                + ", ".join(f"ALTER COLUMN {column} SET NOT NULL" for column in columns)
+            )
+        self.briefly(f"ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {name}")
