@@ -96,7 +96,7 @@ export interface paths {
         put?: never;
         /**
          * Regenerate
-         * @description Answer the last message anew. The old answer is replaced when the new one is complete.
+         * @description Answer the last message again. The new answer replaces the old one when it is complete.
          */
         post: operations["regenerate_api_conversations__conversation_id__regenerate_post"];
         delete?: never;
@@ -116,7 +116,7 @@ export interface paths {
         put?: never;
         /**
          * Stop
-         * @description Stop the running answer, wherever it is written; it is kept as far as it got.
+         * @description Stop the running answer, on whichever replica it runs; what was written is kept.
          */
         post: operations["stop_api_conversations__conversation_id__stop_post"];
         delete?: never;
@@ -134,7 +134,7 @@ export interface paths {
         };
         /**
          * Join Stream
-         * @description Join the running answer, on whichever replica it is written, from the last event seen.
+         * @description Join the running answer, on whichever replica it runs, from the last event seen.
          */
         get: operations["join_stream_api_conversations__conversation_id__stream_get"];
         put?: never;
