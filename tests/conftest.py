@@ -124,6 +124,8 @@ def usual_env(
         "INTERNAL_API_KEY": INTERNAL_API_KEY,
         "DATABASE_POOL_SIZE": "5",
         "DRAIN_SECONDS": "1",
+        # All tests share one address, and many of them send no token or a wrong one.
+        "UNAUTHENTICATED_PER_MINUTE": "0",
     }
 
 
