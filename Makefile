@@ -66,21 +66,22 @@ audit: .venv-tools/ready ## Ask for known weaknesses of the locked packages (nee
 		--only-binary :all: -r requirements-tools.lock
 	@touch .venv-tools/ready
 
-check: .venv/ready web/node_modules/.ready ## Check format, lint, types and the direction of imports
+check: .venv/ready web/node_modules/.ready ## Check format, lint, types, the direction of imports and the style
 	@$(PY) -m ruff format --check --diff .
 	@$(PY) -m ruff check .
 	@$(PY) -m mypy
 	@.venv/bin/lint-imports --no-logo
+	@$(PY) tools/style.py
 	@cd web && npm run --silent check
 
 format: .venv/ready ## Put the code into the project's format
 	@$(PY) -m ruff format .
 	@$(PY) -m ruff check --fix .
 
-lock: .venv/ready ## Resolve the dependencies anew into the lock files
+lock: .venv/ready ## Resolve the dependencies and write the lock files
 	@sh tools/lock.sh
 
-pictures: .venv/ready $(PAGE) tests/browser/node_modules/.ready ## Take the README's pictures of the page anew
+pictures: .venv/ready $(PAGE) tests/browser/node_modules/.ready ## Update the README's pictures of the page
 	@$(PY) -m pytest -q tests/browser/test_pictures.py
 	@for name in desktop phone; do cp tests/browser/pictures/readme-$$name.png docs/pictures/$$name.png; done
 

@@ -165,7 +165,7 @@ class Settings(BaseSettings):
     ] = ""
     thinking_prompt: Annotated[
         str,
-        Field(max_length=3900, description="likewise, for a message sent with `thinking_mode`"),
+        Field(max_length=3900, description="the same, for a message sent with `thinking_mode`"),
     ] = "Think step by step before you answer."
 
     frontend_url: Annotated[
