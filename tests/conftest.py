@@ -183,7 +183,7 @@ def start_service(
 
 @pytest.fixture
 async def clients() -> AsyncIterator[MakeClient]:
-    """Makes clients: `clients(service, account)`; None is nobody."""
+    """Makes clients: `clients(service, account)`; with None, without credentials."""
     made: list[Client] = []
 
     def make(service: Service, account: Account | None = None) -> Client:

@@ -366,7 +366,7 @@ async def test_a_refused_write_is_known_to_whoever_shares_the_memory(database_ur
 
 
 def test_what_counts_as_unavailable_is_no_data_error() -> None:
-    """Retrying these would go on for ever."""
+    """Retrying these would never end."""
     for kind in (
         asyncpg.UniqueViolationError,
         asyncpg.NotNullViolationError,

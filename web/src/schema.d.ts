@@ -466,7 +466,7 @@ export interface components {
                 number,
                 number
             ][];
-            /** @description null where the title is what was found */
+            /** @description null where the title matched */
             message: components["schemas"]["FoundMessage"] | null;
             /**
              * Snippet
@@ -848,7 +848,7 @@ export interface operations {
             query?: {
                 /** @description those before the message of this id */
                 before?: string;
-                /** @description at most so many, the newest ones, and 4 MB of JSON */
+                /** @description most messages of the page, the newest ones; it has at most 4 MB of JSON */
                 limit?: number;
             };
             header?: never;
@@ -1606,7 +1606,7 @@ export interface operations {
                     "text/event-stream": unknown;
                 };
             };
-            /** @description Nothing runs, and there is no rest to give */
+            /** @description No answer is running, and no events are left to send */
             204: {
                 headers: {
                     [name: string]: unknown;

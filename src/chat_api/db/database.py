@@ -230,8 +230,8 @@ class Database:
         """A connection; each statement is a transaction of its own.
 
         Raises DatabaseUnavailable where the database, not the statement, is what failed:
-        DatabaseBusy where somebody else changes the same rows, DatabaseRefused where no later try
-        can succeed. Raises StatementRefused where it is the statement's values.
+        DatabaseBusy where another transaction changes the same rows, DatabaseRefused where no
+        later try can succeed. Raises StatementRefused where it is the statement's values.
         """
         lent = False
         is_defect = False
