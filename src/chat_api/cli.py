@@ -39,6 +39,19 @@ def main() -> None:
     Try it on this machine:     samosachaat up
     Run the service:            INTERNAL_API_KEY=… DATABASE_URL=… samosachaat serve
     """
+    _open_closed_streams()
+
+
+def _open_closed_streams() -> None:
+    """Open /dev/null as stdin, stdout and stderr where they are closed.
+
+    Else the next file or socket gets their number, and what is printed.
+    """
+    while (opened := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(opened, True)  # workers get it too
+    os.close(opened)
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115  # until the exit
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115  # until the exit
 
 
 @main.command()

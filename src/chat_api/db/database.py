@@ -50,7 +50,11 @@ UNAVAILABLE: tuple[type[BaseException], ...] = (
     asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.InvalidCachedStatementError,  # the schema has just changed
 )
-_OF_THE_DRIVER: tuple[type[BaseException], ...] = (asyncpg.PostgresError, *UNAVAILABLE)
+_OF_THE_DRIVER: tuple[type[BaseException], ...] = (
+    asyncpg.PostgresError,
+    *UNAVAILABLE,
+    UnicodeError,  # a host that cannot be looked up, as PGHOST may have it
+)
 # Until the schema has been found complete: a migration is still to come.
 _NOT_THERE_YET: tuple[type[BaseException], ...] = (
     asyncpg.UndefinedTableError,
