@@ -113,7 +113,7 @@ class Frontend:
     `api` is the address of the chat API as the browser sees it, "" for the page's own origin;
     `sign_in` is where the page signs people in, None for nowhere. Both reach the page through
     `/config.json`, and are the only foreign addresses that it may connect to. `missing` makes the
-    error of whoever serves it, for a file that is not there.
+    error of the app that serves it, for a file that is not there.
     """
 
     def __init__(

@@ -84,7 +84,7 @@ async def test_an_answer_is_stopped_by_a_button(
 ) -> None:
     inference.default = Script().tokens("As far ", "as this").hang()
     tab = await visit(auth.user())
-    await tab.ask("Go on for ever")
+    await tab.ask("Go on without end")
     await expect(tab.answer).to_contain_text("As far as this")
     await tab.button("Stop the answer").click()
     await expect(tab.answer).to_contain_text("You stopped this answer.")

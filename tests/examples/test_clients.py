@@ -55,7 +55,7 @@ async def test_a_client_shows_every_token_once_though_its_replica_dies(
 ) -> None:
     command: list[str] = request.getfixturevalue(language)
     killed = Gate("the replica has been killed")
-    # The first writer gets half of it; whoever writes it again, all.
+    # The first attempt gets half of it; the second gets all.
     inference.once(Script().tokens(*words(10)).wait(killed).hang())
     inference.default = Script().tokens(*words(20)).done()
     env = {"DATABASE_URL": fresh_database_url, "LEASE_SECONDS": "2"}

@@ -37,7 +37,7 @@ const DEADLINE_MS = 20_000;
 export class Api {
   constructor(
     readonly url: string,
-    /** The token of now; "" where nobody is signed in. */
+    /** The current token; "" when signed out. */
     private readonly token: () => string,
     /** Told of every outcome, so that one place knows whether the service can be reached. */
     private readonly outcome: (error?: Unreachable | Refused) => void = () => undefined,

@@ -26,7 +26,8 @@ class Exchange(asyncio.Protocol):
     """Sends `request`, and hands the response's events to `deliver`, those of a packet together.
 
     `decoder` knows the dialect. `ended` has the result: none after the answer's end, else what went
-    wrong: an EngineFailed, or what `deliver` raised. Whoever waits for it closes the transport.
+    wrong: an EngineFailed, or what `deliver` raised. The caller that awaits it closes the
+    transport.
     Comments and empty events are signs of life, but not for ever: `max_idle_bytes` is how much of
     them there may be between two events.
     """

@@ -249,7 +249,7 @@ function follows(item: Conversation, other: Conversation): boolean {
     : item.updated_at < other.updated_at;
 }
 
-// Deleting. The conversation goes from the screen at once and from the service when nobody can undo
+// Deleting. The conversation goes from the screen at once and from the service when no tab can undo
 // it any more: after a while, or when the page is left. The list of those to go is kept, so that
 // none comes back to life where the last request was lost.
 

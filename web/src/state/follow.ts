@@ -60,7 +60,7 @@ export async function* follow(
   }
 }
 
-/** Reads the stream until it ends, another tab needs the connection, or nobody looks on. */
+/** Reads the stream until it ends, another tab needs the connection, or the page is hidden. */
 async function* ownStream(
   turn: Turn,
   source: Source,
