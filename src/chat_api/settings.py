@@ -368,6 +368,13 @@ class Settings(BaseSettings):
             return value
         return http_address(value)
 
+    @field_validator("engines_file", "default_model")
+    @classmethod
+    def _is_a_name(cls, value: str) -> str:
+        if not value.isprintable() or value != value.strip():
+            raise ValueError("must be printable text without blanks around it")
+        return value
+
     @field_validator("inference_api_key")
     @classmethod
     def _is_one_line(cls, value: SecretStr | None) -> SecretStr | None:
