@@ -5,11 +5,12 @@
 SHELL := /bin/sh
 PYTHON ?= python3
 PY := .venv/bin/python
+POSTGRES_15 ?= /usr/lib/postgresql/15/bin
 
 PAGE := src/chat_api/page/index.html
 PAGE_SOURCES := $(shell find web -name node_modules -prune -o -name tests -prune -o -type f -print)
 
-.PHONY: help setup run page test chaos fuzz soak audit check format lock pictures bench bench-quick bench-growth bench-log clean
+.PHONY: help setup run page test test-oldest chaos fuzz soak audit check format lock pictures bench bench-quick bench-growth bench-log clean
 
 help: ## Show what can be done here
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -40,6 +41,12 @@ tests/browser/node_modules/.ready: $(addprefix tests/browser/,package.json packa
 
 test: .venv/ready $(PAGE) tests/browser/node_modules/.ready ## Run all tests: a real PostgreSQL, real sockets, a real browser
 	@$(PY) -m pytest -n 2 --dist loadgroup
+	@$(MAKE) --no-print-directory test-oldest
+
+test-oldest: .venv/ready ## Run the tests of the database on the oldest PostgreSQL (POSTGRES_15=its programs)
+	@test -x "$(POSTGRES_15)/postgres" || { echo "test-oldest: there is no PostgreSQL 15 in $(POSTGRES_15): apt-get install postgresql-15, or set POSTGRES_15"; exit 1; }
+	@POSTGRES_BIN="$(POSTGRES_15)" $(PY) -m pytest -q -n 2 $(addprefix tests/unit/,test_database.py \
+		test_generations_db.py test_migrations.py test_queries.py test_quotas.py test_takeover.py)
 
 chaos: .venv/ready ## Cut, kill and restart at random for half an hour (CHAOS_SECONDS, CHAOS_SEED)
 	@CHAOS_SECONDS="$${CHAOS_SECONDS:-1800}" $(PY) -m pytest tests/chaos/test_anything_goes.py -s --timeout 0
