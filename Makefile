@@ -10,7 +10,7 @@ POSTGRES_15 ?= /usr/lib/postgresql/15/bin
 PAGE := src/chat_api/page/index.html
 PAGE_SOURCES := $(shell find web -name node_modules -prune -o -name tests -prune -o -type f -print)
 
-.PHONY: help setup run page test test-oldest chaos fuzz soak audit check format lock pictures bench bench-quick bench-growth bench-log clean
+.PHONY: help setup run page test test-oldest chaos fuzz soak audit check format lock pictures bench bench-quick bench-growth bench-log bench-migrations clean
 
 help: ## Show what can be done here
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -101,6 +101,9 @@ bench-growth: .venv/ready ## The pages again, with ten million messages of other
 
 bench-log: .venv/ready ## Measure what the log of running answers costs (docs/scaling.md)
 	@$(PY) bench/log_cost.py
+
+bench-migrations: .venv/ready ## Measure how long migrations take with a million messages, and whom they hold up
+	@$(PY) -m bench.migrations
 
 clean: ## Remove .venv and caches; the local stack's data stays
 	rm -rf .venv .venv-tools .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -9,6 +9,7 @@ import functools
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -236,6 +237,8 @@ async def _run(
     connector: Connector, work: "Callable[[AlchemyConnection], None]", *, autocommit: bool = False
 ) -> None:
     """Run `work` on a connection of SQLAlchemy's; again, where it did not get a lock in time."""
+    # It takes half a second, for which the process must not stand still.
+    await asyncio.to_thread(import_module, "alembic.command")
     from sqlalchemy.ext.asyncio import create_async_engine
     from sqlalchemy.pool import NullPool
 
