@@ -17,7 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from chat_api.db.schema import TAKING_OVER, VERSION_TABLE
-from chat_api.db.steps import Steps
+from chat_api.db.steps import NOT_DURABLE, Steps
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection as AlchemyConnection
@@ -114,6 +114,7 @@ DECLARE
     listed uuid[];
     taken uuid[];
 BEGIN
+    {NOT_DURABLE}
     listed := ARRAY(SELECT id FROM conversations WHERE after IS NULL OR id > after
         ORDER BY id LIMIT most);
     taken := ARRAY(SELECT id FROM conversations
