@@ -59,7 +59,7 @@ async def test_behind_a_pooler_everything_works(
         ]
 
     await asyncio.gather(*(talk(number) for number in range(24)))
-    # Nobody took anything over, and nothing was written twice.
+    # No generation was taken over, and nothing was written twice.
     direct = Database(empty)
     assert await direct.fetch("SELECT DISTINCT attempt, crashes, status FROM generations") == [
         {"attempt": 1, "crashes": 0, "status": "complete"}
