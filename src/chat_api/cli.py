@@ -156,10 +156,10 @@ def up() -> None:
 
 
 @main.command()
-@click.option("--name", default="samosa", show_default=True, help="The user; one name, one user.")
+@click.option("--name", default="samosa", show_default=True, help="Name of the user.")
 @click.option("--admin", is_flag=True, help="May swap the model.")
 @click.option(
-    "--ttl", default="24h", show_default=True, type=_Duration(), help="How long it lasts."
+    "--ttl", default="24h", show_default=True, type=_Duration(), help="Lifetime of the token."
 )
 def token(name: str, admin: bool, ttl: int) -> None:
     """Print a token for the local stack.

@@ -173,15 +173,15 @@ class Settings(BaseSettings):
         Field(
             ge=1,
             le=10_000_000,
-            description="most characters in one inference call; the newest message always goes",
+            description="most characters in one inference call; the newest message is always sent",
         ),
     ] = 6000
     system_prompt: Annotated[
-        str, Field(max_length=4000, description="goes in front of the first user message")
+        str, Field(max_length=4000, description="text put before the first user message")
     ] = ""
     thinking_prompt: Annotated[
         str,
-        Field(max_length=3900, description="likewise, for a message sent with `thinking_mode`"),
+        Field(max_length=3900, description="the same, for a message sent with `thinking_mode`"),
     ] = "Think step by step before you answer."
 
     frontend_url: Annotated[
@@ -269,7 +269,7 @@ class Settings(BaseSettings):
     ] = 600
     trusted_proxies: Annotated[
         str,
-        Field(description="the networks whose `X-Forwarded-For` is believed, separated by commas"),
+        Field(description="the networks whose `X-Forwarded-For` is trusted, separated by commas"),
     ] = ""
 
     max_connections: Annotated[
@@ -296,10 +296,10 @@ class Settings(BaseSettings):
         int, Field(ge=1024, le=100_000_000, description="most bytes of a request's body")
     ] = 262_144
     heartbeat_seconds: Annotated[
-        Seconds, Field(description="a comment after so much silence on a stream")
+        Seconds, Field(description="how long a stream may be silent before a comment is sent")
     ] = 15
     slow_reader_seconds: Annotated[
-        Seconds, Field(description="a reader that takes nothing for so long is dropped")
+        Seconds, Field(description="how long a client may read nothing before its stream is closed")
     ] = 30
 
     log_flush_seconds: Annotated[
@@ -311,11 +311,15 @@ class Settings(BaseSettings):
     ] = 300
     lease_seconds: Annotated[
         float,
-        Field(ge=1, le=300, description="a replica silent for so long has lost its answers"),
+        Field(
+            ge=1,
+            le=300,
+            description="how long a replica may be silent before its answers are taken over",
+        ),
     ] = 8
     on_crash: Annotated[
         Literal["rerun", "interrupt"],
-        Field(description="what becomes of a dead replica's answers: `rerun` or `interrupt`"),
+        Field(description="what happens to a dead replica's answers: `rerun` or `interrupt`"),
     ] = "rerun"
     drain_seconds: Annotated[
         float,

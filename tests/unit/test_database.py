@@ -10,7 +10,15 @@ import pytest
 from tests.support.waiting import eventually
 from tests.unit.world import World, connected, opened
 
-from chat_api.db.database import UNAVAILABLE, Database, Refusals, StatementRefused, is_read
+from chat_api.db import housekeeping
+from chat_api.db.database import (
+    UNAVAILABLE,
+    Database,
+    Refusals,
+    StatementRefused,
+    is_read,
+    reason_of,
+)
 from chat_api.db.generations import Lease
 from chat_api.db.sends import Quotas
 from chat_api.db.shares import conversation_id_var
@@ -243,6 +251,36 @@ async def insert_conversation(pool: Database) -> None:
     await World(pool).conversation()
 
 
+async def test_a_pooler_that_takes_the_session_away_is_named(pool: Database) -> None:
+    with pytest.raises(DatabaseUnavailable) as caught:
+        await pool.fetch("EXECUTE lost_with_its_session")
+    assert "pgbouncer=true" in reason_of(caught.value)
+
+
+@pytest.mark.case(62)
+async def test_connections_to_a_server_that_refuses_writes_leave_the_pool(
+    fresh_database_url: str,
+) -> None:
+    """After a failover behind one address, the pool's connections lead to the old primary."""
+    async with opened(fresh_database_url) as pool, connected(fresh_database_url) as operator:
+        name = await operator.fetchval("SELECT current_database()")
+        setting = f"ALTER DATABASE {name} SET default_transaction_read_only = "
+        await operator.execute(setting + "on")
+        async with AsyncExitStack() as stack:
+            lent = [await stack.enter_async_context(pool.connection()) for _ in range(4)]
+            old = {await connection.fetchval("SELECT pg_backend_pid()") for connection in lent}
+        await operator.execute("SET default_transaction_read_only = off")
+        await operator.execute(setting + "off")
+        with pytest.raises(DatabaseUnavailable) as caught:
+            await housekeeping.try_to_write(pool)
+        assert reason_of(caught.value) == "read-only"
+        # From now on there are only new ones.
+        await housekeeping.try_to_write(pool)
+        async with AsyncExitStack() as stack:
+            lent = [await stack.enter_async_context(pool.connection()) for _ in range(4)]
+            assert not old & {await one.fetchval("SELECT pg_backend_pid()") for one in lent}
+
+
 async def test_a_read_only_database_is_unavailable(world: World) -> None:
     async def delete() -> None:
         async with world.pool.transaction() as connection:
@@ -366,7 +404,7 @@ async def test_a_refused_write_is_known_to_whoever_shares_the_memory(database_ur
 
 
 def test_what_counts_as_unavailable_is_no_data_error() -> None:
-    """Retrying these would go on for ever."""
+    """Retrying these would never end."""
     for kind in (
         asyncpg.UniqueViolationError,
         asyncpg.NotNullViolationError,

@@ -96,7 +96,7 @@ export interface paths {
         put?: never;
         /**
          * Regenerate
-         * @description Answer the last message anew. The old answer is replaced when the new one is complete.
+         * @description Answer the last message again. The new answer replaces the old one when it is complete.
          */
         post: operations["regenerate_api_conversations__conversation_id__regenerate_post"];
         delete?: never;
@@ -116,7 +116,7 @@ export interface paths {
         put?: never;
         /**
          * Stop
-         * @description Stop the running answer, wherever it is written; it is kept as far as it got.
+         * @description Stop the running answer, on whichever replica it runs; what was written is kept.
          */
         post: operations["stop_api_conversations__conversation_id__stop_post"];
         delete?: never;
@@ -134,7 +134,7 @@ export interface paths {
         };
         /**
          * Join Stream
-         * @description Join the running answer, on whichever replica it is written, from the last event seen.
+         * @description Join the running answer, on whichever replica it runs, from the last event seen.
          */
         get: operations["join_stream_api_conversations__conversation_id__stream_get"];
         put?: never;
@@ -466,7 +466,7 @@ export interface components {
                 number,
                 number
             ][];
-            /** @description null where the title is what was found */
+            /** @description null where the title matched */
             message: components["schemas"]["FoundMessage"] | null;
             /**
              * Snippet
@@ -848,7 +848,7 @@ export interface operations {
             query?: {
                 /** @description those before the message of this id */
                 before?: string;
-                /** @description at most so many, the newest ones, and 4 MB of JSON */
+                /** @description most messages of the page, the newest ones; it has at most 4 MB of JSON */
                 limit?: number;
             };
             header?: never;
@@ -1606,7 +1606,7 @@ export interface operations {
                     "text/event-stream": unknown;
                 };
             };
-            /** @description Nothing runs, and there is no rest to give */
+            /** @description No answer is running, and no events are left to send */
             204: {
                 headers: {
                     [name: string]: unknown;

@@ -190,7 +190,7 @@ class FoundMessage(BaseModel):
 
 class FoundItem(BaseModel):
     conversation: Conversation
-    message: FoundMessage | None = Field(description="null where the title is what was found")
+    message: FoundMessage | None = Field(description="null where the title matched")
     snippet: str = Field(description="one line of the text around the first match")
     matches: list[tuple[int, int]] = Field(
         description="from–to, in code points (not UTF-16 units or bytes) of the snippet"
@@ -315,7 +315,7 @@ def event_stream(example: str) -> dict[str, Any]:
     ours = [{"$ref": f"#/components/schemas/{event.__name__}"} for event in EVENTS]
     names = [next(iter(event.model_fields)) for event in EVENTS]
     other = {
-        "description": "anything else that the inference service says",
+        "description": "any other field of the inference service's response",
         "type": "object",
         "not": {"anyOf": [{"required": [name]} for name in names]},
     }

@@ -9,6 +9,7 @@ import functools
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,8 +41,8 @@ ADVISORY_LOCK = 0x73616D6F7361
 _TURN_SECONDS = 0.2
 # An index over many rows takes its time.
 _STATEMENT_SECONDS = 6 * 3600.0
-# A step that waits for a table's lock is short by itself (see steps); the others block nobody.
-_SETTINGS = {"lock_timeout": "0"}
+# A step that waits for a table's lock is short by itself (see steps); the others block no one else.
+_SETTINGS = {"lock_timeout": "0", "transaction_timeout": "0"}
 _PATIENCE_SECONDS = 600.0
 _PASSING = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)
 _OF_THE_DRIVER: tuple[type[BaseException], ...] = (asyncpg.PostgresError, *UNAVAILABLE)
@@ -236,6 +237,8 @@ async def _run(
     connector: Connector, work: "Callable[[AlchemyConnection], None]", *, autocommit: bool = False
 ) -> None:
     """Run `work` on a connection of SQLAlchemy's; again, where it did not get a lock in time."""
+    # It takes half a second, for which the process must not stand still.
+    await asyncio.to_thread(import_module, "alembic.command")
     from sqlalchemy.ext.asyncio import create_async_engine
     from sqlalchemy.pool import NullPool
 

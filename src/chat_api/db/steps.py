@@ -19,8 +19,10 @@ import asyncpg
 if TYPE_CHECKING:
     from sqlalchemy import Connection as AlchemyConnection
 
-# A send waits at most so long behind a step that waits for a lock.
-LOCK_MILLISECONDS = 300
+# A send waits at most so long behind a step that waits for a lock (twice that, for two tables).
+LOCK_MILLISECONDS = 150
+# So that no lock is held while the disk is waited for: what a crash takes away is done again.
+NOT_DURABLE = "PERFORM set_config('synchronous_commit', 'off', true);\n"
 # Time for a batch: rows that it changes are locked until its end.
 _BATCH_SECONDS = 0.1
 _PAUSE_SECONDS = (0.05, 0.5)
@@ -52,7 +54,7 @@ class Steps:
         body = "".join(f"{statement.strip().rstrip(';')};\n" for statement in statements)
         self._until_unlocked(
             f"DO $steps$ BEGIN\nPERFORM set_config('lock_timeout', '{LOCK_MILLISECONDS}', true);\n"
-            f"{body}END $steps$"
+            f"{NOT_DURABLE}{body}END $steps$"
         )
 
     def _until_unlocked(self, statement: str) -> None:
