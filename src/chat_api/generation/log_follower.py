@@ -65,8 +65,10 @@ def _read(page: Page, place: Place, *, one_attempt: bool) -> Reading:
     if page.attempt != attempt:
         if one_attempt:
             return Reading(b"", attempt, number, Then.END)
+        seen, told = (attempt, number), events.place_of_reset(page.attempt)
         attempt, number = page.attempt, 0
-        frames.append(events.frame(message_id, attempt, 0, events.reset(attempt)))
+        if seen != told:
+            frames.append(events.frame(message_id, *told, events.reset(attempt)))
     for event in events.unpack(page.rows, number):
         if page.last_event is not None and event.number > page.last_event:
             break
