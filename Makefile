@@ -42,7 +42,7 @@ tests/browser/node_modules/.ready: $(addprefix tests/browser/,package.json packa
 
 test: $(VENV)/ready $(PAGE) tests/browser/node_modules/.ready ## Run all tests: a real PostgreSQL, real sockets, a real browser
 	@cd web && npm run --silent test
-	@$(PY) -m pytest -n 2 --dist loadgroup
+	@$(PY) -m pytest -n 4 --dist loadgroup --no-loadscope-reorder
 
 unit: $(VENV)/ready ## Run the unit tests
 	@$(PY) -m pytest -q -n 2 --dist loadgroup tests/unit
