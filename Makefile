@@ -43,7 +43,7 @@ tests/browser/node_modules/.ready: $(addprefix tests/browser/,package.json packa
 
 test: $(VENV)/ready $(PAGE) tests/browser/node_modules/.ready ## Run all tests: a real PostgreSQL, real sockets, a real browser
 	@cd web && npm run --silent test
-	@$(PY) -m pytest -n 2 --dist loadgroup
+	@$(PY) -m pytest -n 4 --dist loadgroup --no-loadscope-reorder
 	@$(MAKE) --no-print-directory test-oldest
 
 test-oldest: $(VENV)/ready ## Run the tests of the database on the oldest PostgreSQL (POSTGRES_15=its programs)

@@ -395,6 +395,7 @@ class Fate:
 @pytest.mark.timeout(SECONDS + 200)
 # A request that is given up while its connection is being made leaves that to the collector.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.slow
 async def test_whatever_happens_every_reader_is_told_what_the_database_says(
     start_pair: StartPair,
     durable: tuple[EmbeddedPostgres, Databases],

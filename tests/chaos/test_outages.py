@@ -122,6 +122,7 @@ class Load:
 
 @pytest.mark.case(27)
 @pytest.mark.parametrize("how", ["restarted", "killed"])
+@pytest.mark.slow
 async def test_case_27_postgresql_goes_away_under_load_and_comes_back(
     start_pair: StartPair,
     durable: tuple[EmbeddedPostgres, Databases],

@@ -50,6 +50,7 @@ def fuzz(url: str, seed: int, folder: Path, *options: str) -> None:
 
 @pytest.mark.case(34)
 @pytest.mark.timeout(600)
+@pytest.mark.slow
 async def test_every_operation_answers_as_described_whatever_is_sent(
     start_service: StartService,
     auth: AuthServer,
@@ -77,6 +78,7 @@ async def test_every_operation_answers_as_described_whatever_is_sent(
 
 @pytest.mark.case(34)
 @pytest.mark.timeout(600)
+@pytest.mark.slow
 async def test_every_operation_answers_as_described_without_a_token(
     start_service: StartService,
     inference: Inference,

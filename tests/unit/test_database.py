@@ -306,7 +306,7 @@ async def test_a_connection_cut_in_mid_transaction_is_unavailable_and_then_forgo
 
 
 async def test_no_free_connection_in_time_is_unavailable(database_url: str) -> None:
-    pool = Database(database_url, size=1, timeout_seconds=0.05)
+    pool = Database(database_url, size=1, timeout_seconds=1)
     await pool.open()
     async with pool.connection():
         with pytest.raises(DatabaseUnavailable):
