@@ -152,20 +152,7 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         key = settings.internal_api_keys[0]
-        db = Database(
-            settings.database_url,
-            size=settings.database_pool_size,
-            timeout_seconds=settings.database_timeout_seconds,
-        )
-        # Leases and log must not wait behind requests, nor longer than a lease allows.
-        upkeep = Database(
-            settings.database_url,
-            size=UPKEEP_CONNECTIONS,
-            timeout_seconds=min(settings.database_timeout_seconds, settings.lease_seconds / 2),
-            refusals=db.refusals,
-        )
-        if db.without_effect:
-            log.warning("parameters_without_effect", names=db.without_effect)
+        db, upkeep = _pools(settings)
         await db.open()
         await upkeep.open()
         # A connection each, so that no request is lost on one that the neighbour is just closing;
@@ -211,6 +198,25 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
                 await asyncio.gather(db.close(), upkeep.close())
 
     return lifespan
+
+
+def _pools(settings: Settings) -> tuple[Database, Database]:
+    """The connections of requests, and those of leases and log."""
+    db = Database(
+        settings.database_url,
+        size=settings.database_pool_size,
+        timeout_seconds=settings.database_timeout_seconds,
+    )
+    # They must not wait behind requests, nor longer than a lease allows.
+    upkeep = Database(
+        settings.database_url,
+        size=UPKEEP_CONNECTIONS,
+        timeout_seconds=min(settings.database_timeout_seconds, settings.lease_seconds / 2),
+        refusals=db.refusals,
+    )
+    if db.without_effect:
+        log.warning("parameters_without_effect", names=db.without_effect)
+    return db, upkeep
 
 
 class _Starter:
