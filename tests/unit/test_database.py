@@ -3,6 +3,7 @@
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
+from tempfile import TemporaryDirectory
 from uuid import uuid4
 
 import asyncpg
@@ -23,6 +24,7 @@ from chat_api.db.generations import Lease
 from chat_api.db.sends import Quotas
 from chat_api.db.shares import conversation_id_var
 from chat_api.errors import DatabaseBusy, DatabaseRefused, DatabaseUnavailable, NotFound
+from chat_api.local.postgres import EmbeddedPostgres
 from chat_api.telemetry import user_id_var
 
 
@@ -249,6 +251,29 @@ async def test_locks_on_many_conversations_of_one_user_leave_the_pool_to_others(
 async def insert_conversation(pool: Database) -> None:
     user_id_var.set("somebody else")
     await World(pool).conversation()
+
+
+@pytest.mark.case(62)
+async def test_a_host_that_is_silent_does_not_hold_up_the_next(
+    postgres: EmbeddedPostgres, database_url: str
+) -> None:
+    async def silent(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connected_to.append(writer)
+
+    connected_to: list[asyncio.StreamWriter] = []
+    with TemporaryDirectory(dir="/tmp") as folder:
+        server = await asyncio.start_unix_server(silent, f"{folder}/.s.PGSQL.5432")
+        name = database_url.partition("?")[0].rpartition("/")[2]
+        hosts = f"{folder},{postgres._sockets}"
+        async with server, opened(f"postgresql://postgres@/{name}?host={hosts}") as pool:
+            async with asyncio.timeout(4):  # a single host may take five seconds
+                assert await pool.fetchrow("SELECT 1")
+            assert connected_to
+            # The one that answered is tried first from now on.
+            async with pool.connection(), pool.connection():
+                assert len(connected_to) == 1
+            for writer in connected_to:
+                writer.close()
 
 
 async def test_a_pooler_that_takes_the_session_away_is_named(pool: Database) -> None:
