@@ -1,7 +1,7 @@
 """The only wiring: makes an ASGI application from settings."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import cached_property
 
@@ -24,7 +24,8 @@ from chat_api.auth import Authenticator
 from chat_api.conversations.search import Search
 from chat_api.db.database import Database
 from chat_api.db.sends import Quotas
-from chat_api.engines.samosachaat import SamosachaatEngine
+from chat_api.engines.configuration import Configured, read_engines
+from chat_api.engines.engines import Engines
 from chat_api.errors import (
     ApiError,
     BadRequest,
@@ -37,6 +38,7 @@ from chat_api.errors import (
 from chat_api.frontend import Frontend
 from chat_api.generation.background import Background
 from chat_api.generation.clocks import Clocks
+from chat_api.generation.continuing import Continuing
 from chat_api.generation.deletion import Deletions
 from chat_api.generation.drain import Drain
 from chat_api.generation.joining import Joins
@@ -74,7 +76,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app = FastAPI(
         title="samosaChaat Chat API",
         version=__version__,
-        lifespan=_lifespan(settings),
+        lifespan=_lifespan(settings, read_engines(settings)),
         redirect_slashes=False,
         redoc_url=None,
     )
@@ -145,7 +147,9 @@ async def _answer_validation_error(_request: Request, error: Exception) -> Respo
     return problem(Invalid(problems), trace_id_var.get())
 
 
-def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+def _lifespan(
+    settings: Settings, configured: Sequence[Configured]
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         # A new connection for each call: none is lost on one that the other side is closing. Their
@@ -156,7 +160,7 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
         ) as http:
-            process = _Process(settings, http)
+            process = _Process(settings, configured, http)
             if process.db.without_effect:
                 log.warning("parameters_without_effect", names=process.db.without_effect)
             await process.db.open()
@@ -175,6 +179,7 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
                         yield
             finally:
                 await process.drain.stop(process.background)
+                process.engines.close()
                 await asyncio.gather(process.db.close(), process.upkeep.close())
 
     return lifespan
@@ -188,8 +193,14 @@ def _reload() -> None:
 class _Process:
     """The objects of one process, each made once, from the settings and from the others."""
 
-    def __init__(self, settings: Settings, http: aiohttp.ClientSession) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        configured: Sequence[Configured],
+        http: aiohttp.ClientSession,
+    ) -> None:
         self._settings = settings
+        self._configured = configured
         self._http = http
         self.registry = Registry()
 
@@ -225,16 +236,8 @@ class _Process:
         )
 
     @cached_property
-    def engine(self) -> SamosachaatEngine:
-        settings = self._settings
-        return SamosachaatEngine(
-            self._http,
-            url=settings.inference_service_url,
-            internal_api_key=settings.internal_api_keys[0],
-            connect_timeout_seconds=settings.connect_timeout_seconds,
-            swap_timeout_seconds=settings.swap_timeout_seconds,
-            max_event_bytes=settings.max_event_bytes,
-        )
+    def engines(self) -> Engines:
+        return Engines(self._http, self._settings, self._configured)
 
     @cached_property
     def authenticator(self) -> Authenticator:
@@ -262,12 +265,17 @@ class _Process:
     def writer(self) -> GenerationWriter:
         return GenerationWriter(
             self.db,
-            self.engine,
+            self.engines,
             self.registry,
             self.log_writer,
             max_chars=self._settings.max_answer_chars,
             max_bytes=self._settings.max_answer_bytes,
+            first_token_seconds=self._settings.first_token_timeout_seconds,
         )
+
+    @cached_property
+    def continuing(self) -> Continuing:
+        return Continuing(self.upkeep, self.engines)
 
     @cached_property
     def subscriptions(self) -> Subscriptions:
@@ -287,6 +295,7 @@ class _Process:
             thinking_prompt=self._settings.thinking_prompt,
             max_messages=self._settings.max_conversation_history,
             max_chars=self._settings.max_token_budget,
+            max_message_chars=self.engines.max_message_chars or self._settings.max_answer_chars,
         )
 
     # --- generations: what clients ask for ---
@@ -302,6 +311,7 @@ class _Process:
             self.subscriptions,
             self.joins,
             self.stops,
+            self.continuing,
             quotas=Quotas(settings.messages_per_minute, settings.max_running_answers),
             lease_seconds=settings.lease_seconds,
         )
@@ -326,7 +336,7 @@ class _Process:
             settings=self._settings,
             db=self.db,
             authenticator=self.authenticator,
-            engine=self.engine,
+            engines=self.engines,
             registry=self.registry,
             sends=self.sends,
             joins=self.joins,
@@ -348,6 +358,7 @@ class _Process:
             self.registry,
             self.prompts,
             self.writer,
+            self.continuing,
             interrupts=self._settings.on_crash == "interrupt",
         )
 

@@ -9,6 +9,8 @@
     ├── MethodNotAllowed           405
     ├── RequestTimeout             408  did not arrive in time
     ├── ConversationBusy           409  an answer is running and has a subscriber
+    ├── NothingToContinue          409  the last message is no answer that was cut off
+    ├── EngineCannotContinue       409  it cannot be continued, but regenerated
     ├── AnswerGone                 409  an idempotent repeat of what has been deleted or replaced
     ├── PayloadTooLarge            413
     ├── UnsupportedMediaType       415
@@ -36,9 +38,12 @@
     │   └── Superseded                  an answer has moved to another replica
     └── EngineFailed            502  the engine behind us
         ├── EngineRefused       502
+        ├── ModelNotFound       502  the engine does not have the model
+        ├── ContextTooLong      502  the prompt does not fit the model
         ├── EngineProtocol      502
         ├── EngineIncomplete    502
         ├── EngineUnavailable   503
+        ├── EngineOverloaded    503  too many requests, or no room
         └── EngineTimeout       504
 
 The class's `code` is the last part of the problem's `type` and the name in a stream's `error`
@@ -134,6 +139,18 @@ class ConversationBusy(ApiError):
 
     def __init__(self, message_id: str) -> None:
         super().__init__(fields={"message_id": message_id})
+
+
+class NothingToContinue(ApiError):
+    status = 409
+    code = "nothing_to_continue"
+    detail = "The last message is not an answer that was stopped, interrupted or cut by its length."
+
+
+class EngineCannotContinue(ApiError):
+    status = 409
+    code = "engine_cannot_continue"
+    detail = "The model cannot continue this answer. Regenerate it instead."
 
 
 class AnswerGone(ApiError):
@@ -338,14 +355,35 @@ class Superseded(Unavailable):
 
 
 class EngineFailed(ApiError):
+    """The engine behind us failed.
+
+    A `transient` failure is worth another try before the first token, `retry_after` seconds from
+    now where the engine said so; one that `was_slow` took a whole timeout. `finish_reason` is set
+    where a refusal has one (content_filter).
+    """
+
     status = 502
     code = "inference_error"
     detail = "The inference service failed."
+    transient: bool = False
+    was_slow: bool = False
+    retry_after: float | None = None
+    finish_reason: str | None = None
 
 
 class EngineRefused(EngineFailed):
     code = "inference_refused"
     detail = "The inference service refused the request."
+
+
+class ModelNotFound(EngineFailed):
+    code = "model_not_found"
+    detail = "The inference service does not have this model."
+
+
+class ContextTooLong(EngineFailed):
+    code = "context_too_long"
+    detail = "The conversation is too long for this model."
 
 
 class EngineProtocol(EngineFailed):
@@ -362,6 +400,12 @@ class EngineUnavailable(EngineFailed):
     status = 503
     code = "inference_unavailable"
     detail = "The inference service cannot be reached."
+
+
+class EngineOverloaded(EngineFailed):
+    status = 503
+    code = "inference_overloaded"
+    detail = "The inference service has too much to do. Try again in a moment."
 
 
 class EngineTimeout(EngineFailed):

@@ -55,6 +55,23 @@ def _address(value: str) -> SplitResult | None:
         return None
 
 
+def http_address(value: str) -> str:
+    """The address without a slash at its end. Raise ValueError for what is none."""
+    parts = _address(value)
+    if (
+        parts is None
+        or parts.scheme not in {"http", "https"}
+        or not parts.hostname
+        or not database_url.is_host(parts.hostname)
+        or "@" in parts.netloc
+        or parts.query
+        or parts.fragment
+        or not re.fullmatch("[!-~]+", value)
+    ):
+        raise ValueError("must be an address such as http://host:8000")
+    return value.rstrip("/")
+
+
 def keys_of(text: str) -> tuple[str, ...]:
     """Return the keys of `INTERNAL_API_KEY`; there are several while one replaces another."""
     return tuple(part.strip() for part in text.split(","))
@@ -153,9 +170,27 @@ class Settings(BaseSettings):
         "postgresql+asyncpg://localhost/samosachaat"
     )
     auth_service_url: Annotated[str, Field(description="the auth service")] = "http://auth:8001"
-    inference_service_url: Annotated[str, Field(description="the inference service")] = (
-        "http://inference:8000"
-    )
+    inference_service_url: Annotated[
+        str,
+        Field(description="the inference service; of the OpenAI kind, with its `/v1`"),
+    ] = "http://inference:8000"
+    inference_api: Annotated[
+        Literal["samosachaat", "openai"],
+        Field(description="what it speaks: `samosachaat`, or `openai` (Chat Completions)"),
+    ] = "samosachaat"
+    inference_api_key: Annotated[
+        SecretStr | None, Field(description="its key, for the OpenAI kind: sent as a bearer token")
+    ] = None
+    engines_file: Annotated[
+        str, Field(description="a TOML file of several engines (docs/engines.md), instead of these")
+    ] = ""
+    default_model: Annotated[
+        str,
+        Field(
+            max_length=100,
+            description='the model that "default" means; without it, the first one listed',
+        ),
+    ] = ""
     internal_api_key: Annotated[
         SecretStr,
         Field(
@@ -331,19 +366,22 @@ class Settings(BaseSettings):
     def _is_http_address(cls, value: str, field: ValidationInfo) -> str:
         if not value and field.field_name == "web_sign_in_url":
             return value
-        parts = _address(value)
-        if (
-            parts is None
-            or parts.scheme not in {"http", "https"}
-            or not parts.hostname
-            or not database_url.is_host(parts.hostname)
-            or "@" in parts.netloc
-            or parts.query
-            or parts.fragment
-            or not re.fullmatch("[!-~]+", value)
-        ):
-            raise ValueError("must be an address such as http://host:8000")
-        return value.rstrip("/")
+        return http_address(value)
+
+    @field_validator("engines_file", "default_model")
+    @classmethod
+    def _is_a_name(cls, value: str) -> str:
+        if not value.isprintable() or value != value.strip():
+            raise ValueError("must be printable text without blanks around it")
+        return value
+
+    @field_validator("inference_api_key")
+    @classmethod
+    def _is_one_line(cls, value: SecretStr | None) -> SecretStr | None:
+        key = value.get_secret_value() if value is not None else ""
+        if not key.isascii() or not all(map(str.isprintable, key)) or key != key.strip():
+            raise ValueError("must be printable ASCII without blanks around it")
+        return value
 
     @field_validator("*")
     @classmethod

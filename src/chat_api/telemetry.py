@@ -217,6 +217,31 @@ REFUSALS = Counter(
 ENGINE_FAILURES = Counter(
     "chat_api_engine_failures_total", "Failed engine calls, by code", ["code"]
 )
+ENGINE_REQUESTS = Counter(
+    "chat_api_engine_requests_total",
+    "Requests for an answer to an engine, by outcome (`ok` or our name for the failure)",
+    ["engine", "outcome"],
+)
+ENGINE_RETRIES = Counter(
+    "chat_api_engine_retries_total",
+    "Requests that were made again before a first event",
+    ["engine"],
+)
+ENGINE_FALLBACKS = Counter(
+    "chat_api_engine_fallbacks_total", "Answers that went to an engine as a fallback", ["engine"]
+)
+ENGINE_FIRST_EVENT_SECONDS = Histogram(
+    "chat_api_engine_first_event_seconds",
+    "Time from a request to an engine to its first event",
+    ["engine"],
+    buckets=(0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+)
+ENGINE_CIRCUIT_OPEN = Gauge(
+    "chat_api_engine_circuit_open",
+    "Whether an engine is not asked because it failed repeatedly",
+    ["engine"],
+    multiprocess_mode="max",
+)
 DATABASE_ERRORS = Counter(
     "chat_api_database_errors_total", "Statements that failed because of the database"
 )
@@ -224,6 +249,9 @@ LOST_LOG_LINES = Counter(
     "chat_api_lost_log_lines_total", "Log lines that stdout did not take without waiting"
 )
 EVENT_LOG_ROWS = Counter("chat_api_event_log_rows_total", "Rows written to the event log")
+CONTINUED = Counter(
+    "chat_api_continued_total", "Answers that went on where a dead replica had left them"
+)
 TAKEOVERS = Counter(
     "chat_api_takeovers_total", "Generations taken over after their process died or left"
 )

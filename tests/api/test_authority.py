@@ -71,6 +71,7 @@ MATRIX: dict[tuple[str, str], Row] = {
     ("DELETE", IN): owner(204),
     ("POST", f"{IN}/messages"): owner(200, {"content": "Hello"}),
     ("POST", f"{IN}/regenerate"): owner(200, {}),
+    ("POST", f"{IN}/continue"): owner(409, {}),
     ("GET", f"{IN}/stream"): owner(204),
     ("POST", f"{IN}/stop"): owner(200),
     ("GET", "/api/search"): any_user(200, q="x"),

@@ -25,6 +25,10 @@ MESSAGE = {
     "model_tag",
     "inference_time_ms",
     "created_at",
+    "reasoning",
+    "finish_reason",
+    "usage",
+    "error",
 }
 OPENED = {"messages", "next_before"}
 """What is added where a conversation is shown with its messages."""

@@ -509,6 +509,7 @@ async def test_a_new_attempt_is_told_as_reset(world: World, desk: Desk) -> None:
     await desk.follower.step()
     await client.settled()
     new = await begun_again(world, lease)
+    await log(world, start_row(new, ""))
     await desk.follower.step()
     await client.settled()
     assert client.events[4:] == [(RESET_TO_2, {"reset": {"attempt": 2}})]
@@ -525,6 +526,7 @@ async def test_a_new_attempt_in_this_process_is_read_from_memory(world: World, d
     new = await begun_again(world, lease)
     answer = desk.answer(new)
     write(answer, "xy")
+    await log(world, start_row(new, ""))
     client = await desk.client(lease, number=3).settled()
     await desk.follower.step()
     await client.settled()

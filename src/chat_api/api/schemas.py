@@ -8,6 +8,7 @@ import re
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
+import orjson
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from chat_api.text import BLANK_CLASS, is_blank
@@ -49,6 +50,31 @@ def _whole(value: object) -> object:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+def _listed(value: object) -> object:
+    """One text is as good as a list of one."""
+    return [value] if isinstance(value, str) else value
+
+
+def _few(value: list[str] | None) -> list[str] | None:
+    if value is not None and not (
+        1 <= len(value) <= 4 and all(1 <= len(_is_storable(text)) <= 100 for text in value)
+    ):
+        raise ValueError("is 1 to 4 texts of 1 to 100 characters")
+    return value
+
+
+def _is_format(value: dict[str, Any] | None) -> dict[str, Any] | None:
+    if value is not None and value.get("type") not in {"text", "json_object", "json_schema"}:
+        raise ValueError("has a type: text, json_object or json_schema")
+    try:
+        written = orjson.dumps(value)
+    except TypeError:  # lone surrogates, huge integers, too many levels
+        raise ValueError("holds what cannot be stored") from None
+    if b"\\u0000" in written:
+        raise ValueError("holds what cannot be stored")
+    return value
+
+
 MaxTokens = Annotated[int, Field(ge=1, le=4096), BeforeValidator(_whole)]
 TopK = Annotated[int, Field(ge=0, le=200), BeforeValidator(_whole)]
 
@@ -82,6 +108,29 @@ class AnswerOptions(Request):
     top_k: Annotated[TopK | None, Field(examples=[40])] = None
     thinking_mode: bool | None = None
     force_web_search: bool | None = None
+    top_p: Annotated[float | None, Field(gt=0, le=1, allow_inf_nan=False, examples=[0.9])] = None
+    stop: Annotated[
+        list[str] | None,
+        BeforeValidator(_listed),
+        AfterValidator(_few),
+        Field(
+            examples=[["\n\n"]],
+            description="texts at which the answer ends: 1 to 4 of 1 to 100 characters; one may "
+            "come without a list",
+        ),
+    ] = None
+    response_format: Annotated[
+        dict[str, Any] | None,
+        Field(
+            examples=[{"type": "json_object"}],
+            description="as in OpenAI's Chat Completions; engines that know none ignore it",
+        ),
+        AfterValidator(_is_format),
+    ] = None
+    model_tag: Annotated[
+        ModelTag | None,
+        Field(description="the model for this answer, instead of the conversation's"),
+    ] = None
 
 
 class NewMessage(AnswerOptions):
@@ -119,6 +168,10 @@ _MESSAGE = {
     "model_tag": "default",
     "inference_time_ms": 312,
     "created_at": "2026-11-22T09:31:12.456789+00:00",
+    "reasoning": None,
+    "finish_reason": "stop",
+    "usage": {"input_tokens": 14, "output_tokens": 2},
+    "error": None,
 }
 
 
@@ -141,6 +194,13 @@ class Conversation(BaseModel):
     updated_at: datetime
 
 
+class Usage(BaseModel):
+    model_config = _example({"input_tokens": 14, "output_tokens": 2})
+
+    input_tokens: int
+    output_tokens: int
+
+
 class Message(BaseModel):
     model_config = _example(_MESSAGE)
 
@@ -153,6 +213,10 @@ class Message(BaseModel):
     model_tag: str
     inference_time_ms: int
     created_at: datetime
+    reasoning: str | None = Field(description="the model's thinking, where it tells it")
+    finish_reason: Literal["stop", "length", "content_filter"] | None
+    usage: Usage | None = Field(description="what the engine counted")
+    error: str | None = Field(description="our name for what failed")
 
 
 class ConversationWithMessages(Conversation):

@@ -13,7 +13,7 @@ from chat_api.auth import Authenticator, User
 from chat_api.conversations.search import Search
 from chat_api.db.database import Database
 from chat_api.db.shares import conversation_id_var
-from chat_api.engines.samosachaat import SamosachaatEngine
+from chat_api.engines.engines import Engines
 from chat_api.errors import NotAuthenticated, NotFound
 from chat_api.generation.deletion import Deletions
 from chat_api.generation.joining import Joins
@@ -31,7 +31,7 @@ class Services:
     settings: Settings
     db: Database
     authenticator: Authenticator
-    engine: SamosachaatEngine
+    engines: Engines
     registry: Registry
     sends: SendPolicy
     joins: Joins

@@ -17,7 +17,11 @@ CONVERSATION = """json_build_object(
 _MESSAGE = """json_build_object(
     'id', m.id, 'conversation_id', m.conversation_id, 'role', m.role, 'content', m.content,
     'status', m.status, 'token_count', m.token_count, 'model_tag', m.model_tag,
-    'inference_time_ms', m.inference_time_ms, 'created_at', m.created_at)::text
+    'inference_time_ms', m.inference_time_ms, 'created_at', m.created_at,
+    'reasoning', m.reasoning, 'finish_reason', m.finish_reason,
+    'usage', CASE WHEN m.input_tokens IS NOT NULL THEN json_build_object(
+        'input_tokens', m.input_tokens, 'output_tokens', m.output_tokens) END,
+    'error', m.error)::text
 """
 
 
@@ -177,10 +181,9 @@ async def _open_conversation(
         page AS (
             SELECT * FROM (
                 -- The size of a text is known without reading it.
-                SELECT *, octet_length(content) + {_FIELD_BYTES} AS bytes,
-                    sum(octet_length(content) + {_FIELD_BYTES}) OVER (ORDER BY position DESC)
-                    AS bytes_so_far
-                FROM messages
+                SELECT *, sum(bytes) OVER (ORDER BY position DESC) AS bytes_so_far
+                FROM (SELECT *, octet_length(content) + coalesce(octet_length(reasoning), 0)
+                    + {_FIELD_BYTES} AS bytes FROM messages) AS messages
                 WHERE conversation_id = $2 AND replaces IS NULL
                     AND position < (SELECT position FROM place)
                 ORDER BY position DESC LIMIT $3) AS newest

@@ -13,7 +13,7 @@ from chat_api.db.connecting import Connection, Record
 from chat_api.db.predecessor import is_predecessor
 
 # Every revision of this code, oldest first; a test compares it with the migrations' folder.
-REVISIONS = ("0001", "0002", "0003")
+REVISIONS = ("0001", "0002", "0003", "0006")
 
 VERSION_TABLE = "samosachaat_schema_version"
 # Stands there while the database of the service before is being taken over.
@@ -29,13 +29,14 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     ),
     "messages": (
         *("id", "conversation_id", "position", "role", "content", "status", "token_count"),
-        *("model_tag", "inference_time_ms", "replaces", "created_at"),
+        *("model_tag", "inference_time_ms", "replaces", "created_at", "reasoning"),
+        *("finish_reason", "input_tokens", "output_tokens", "error"),
     ),
     "generations": (
         *("message_id", "conversation_id", "question_id", "options", "trace_id", "attempt"),
         *("crashes", "owner", "lease_until", "stop_requested", "started_at", "ended_at"),
         *("status", "error", "last_event", "done", "before_done", "logged", "user_id"),
-        "undone",
+        *("undone", "seams", "resumed_after"),
     ),
     "event_log": (
         *("message_id", "attempt", "first_event", "last_event", "events", "written_at"),

@@ -16,7 +16,7 @@ from chat_api.errors import (
 )
 
 # When to retry after too many running generations: the time at which one of them ends is unknown.
-_GENERATION_RETRY_SECONDS = 5
+GENERATION_RETRY_SECONDS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,7 @@ class Draft:
     options: str  # JSON
     trace_id: str
     idempotency: IdempotencyKey | None = None
+    model_tag: str | None = None  # None is the conversation's
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,25 +94,26 @@ async def begin(
     changed; None where the user has no such conversation. Raise NothingToAnswer,
     IdempotencyKeyReused, TooManyMessages or TooManyGenerations.
     """
-    conversation = await connection.fetchrow(_LOCK_CONVERSATION, user_id, conversation_id)
+    conversation = await connection.fetchrow(LOCK_CONVERSATION, user_id, conversation_id)
     if conversation is None:
         return None
     if draft.idempotency is not None:
-        repeat = await _find_repeat(connection, user_id, draft.idempotency)
+        repeat = await find_repeat(connection, user_id, draft.idempotency)
         if repeat is not None:
             return repeat
     if busy := await find_busy(connection, conversation_id):
         # Before the caller stops that generation for a message that would then be refused.
-        await _check_quotas(connection, user_id, quotas)
+        await check_quotas(connection, user_id, quotas)
         return busy
-    last = await _count_message(connection, user_id, conversation_id, quotas, draft)
+    last = await count_message(connection, user_id, conversation_id, quotas, draft)
     place = _place(last, draft)
+    model_tag = draft.model_tag or conversation["model_tag"]
     is_within_quota = await connection.fetchval(
         _INSERT,
         draft.message_id,
         conversation_id,
         place.position,
-        conversation["model_tag"],
+        model_tag,
         place.replaces,
         place.question_id,
         draft.options,
@@ -124,9 +126,9 @@ async def begin(
         draft.content,
     )
     if not is_within_quota:
-        raise TooManyGenerations(quotas.running_generations, _GENERATION_RETRY_SECONDS)
+        raise TooManyGenerations(quotas.running_generations, GENERATION_RETRY_SECONDS)
     if draft.idempotency is not None:
-        await _keep_key(connection, user_id, conversation_id, draft.message_id, draft.idempotency)
+        await keep_key(connection, user_id, conversation_id, draft.message_id, draft.idempotency)
     return Lease(
         message_id=draft.message_id,
         conversation_id=conversation_id,
@@ -136,11 +138,12 @@ async def begin(
         options=draft.options,
         trace_id=draft.trace_id,
         replaces=place.replaces,
+        model_tag=model_tag,
     )
 
 
 # Lock the conversation: sends to one conversation take turns from here on.
-_LOCK_CONVERSATION = """
+LOCK_CONVERSATION = """
 SELECT title_given, model_tag FROM conversations
 WHERE user_id = $1 AND id = $2 FOR NO KEY UPDATE
 """
@@ -234,7 +237,7 @@ FROM (SELECT 1) AS always LEFT JOIN message_quotas q
 """
 
 
-async def _count_message(
+async def count_message(
     connection: Connection, user_id: str, conversation_id: str, quotas: Quotas, draft: Draft
 ) -> Record:
     """Count the message, and return the last message of the conversation and its last question.
@@ -251,12 +254,12 @@ async def _count_message(
     )
     assert last is not None  # noqa: S101  # the statement always gives one row
     if quotas and not last["is_counted"]:
-        await _check_quotas(connection, user_id, quotas)
+        await check_quotas(connection, user_id, quotas)
         raise TooManyMessages(quotas.messages_per_minute, 1)  # the minute has just ended
     return last
 
 
-async def _check_quotas(connection: Connection, user_id: str, quotas: Quotas) -> None:
+async def check_quotas(connection: Connection, user_id: str, quotas: Quotas) -> None:
     """Raise the refusal that a message would get if it took the running generation's place."""
     if not quotas:
         return
@@ -265,7 +268,7 @@ async def _check_quotas(connection: Connection, user_id: str, quotas: Quotas) ->
     if 0 < quotas.messages_per_minute <= used["sent"]:
         raise TooManyMessages(quotas.messages_per_minute, max(1, used["seconds"]))
     if 0 < quotas.running_generations < used["running"]:
-        raise TooManyGenerations(quotas.running_generations, _GENERATION_RETRY_SECONDS)
+        raise TooManyGenerations(quotas.running_generations, GENERATION_RETRY_SECONDS)
 
 
 # --- the busy rule --------------------------------------------------------------------------------
@@ -307,7 +310,7 @@ RETURNING 1
 """  # noqa: S608  # the inserted text is a constant
 
 
-async def _find_repeat(
+async def find_repeat(
     connection: Connection, user_id: str, idempotency: IdempotencyKey
 ) -> Repeat | None:
     """Return what the key stands for, None for a new key. Raise IdempotencyKeyReused."""
@@ -319,7 +322,7 @@ async def _find_repeat(
     return Repeat(row["id"])
 
 
-async def _keep_key(
+async def keep_key(
     connection: Connection,
     user_id: str,
     conversation_id: str,
