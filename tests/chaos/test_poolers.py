@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from tests.chaos.conftest import StartPair
+from tests.support import predecessor
 from tests.support.database import Database, Databases, migrate
 from tests.support.inference import Inference
 from tests.support.known import counted, length
@@ -102,3 +103,30 @@ async def test_a_frozen_process_behind_a_pooler_holds_no_lock(
     await eventually(free, 20)
     sending.cancel()
     pair.services[0].resume()
+
+
+@pytest.mark.case(62)
+async def test_a_database_is_taken_over_behind_a_pooler_among_other_traffic(
+    databases: Databases, postgres: EmbeddedPostgres, internal_api_key: str
+) -> None:
+    direct = Database(databases.empty())
+    await direct.execute(predecessor.SCHEMAS["004"])
+    await direct.execute(predecessor.ROWS)
+    over = asyncio.Event()
+    with PgBouncer(postgres, "transaction") as pooler:
+
+        async def others() -> None:
+            connection = await Database(pooler.url(direct.url)).connect()
+            while not over.is_set():
+                await connection.execute("SELECT count(*) FROM messages")
+                await asyncio.sleep(0)  # each time another session
+            await connection.close()
+
+        traffic = [asyncio.create_task(others()) for _ in range(6)]
+        for _ in range(2):
+            await asyncio.to_thread(
+                migrate, pooler.url(direct.url) + MODES["transaction"], internal_api_key
+            )
+        over.set()
+        await asyncio.gather(*traffic)
+    assert await direct.value("SELECT count(position) FROM messages") == 12

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager, contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import asyncpg
 
@@ -250,6 +251,11 @@ async def _run(
         async_creator=connect,
         poolclass=NullPool,
         isolation_level="AUTOCOMMIT" if autocommit else "READ COMMITTED",
+        # Names that nobody else has given in a session that a pooler hands on.
+        connect_args={
+            "prepared_statement_cache_size": 0,
+            "prepared_statement_name_func": lambda: f"samosachaat_{uuid4().hex}",
+        },
     )
     deadline = time.monotonic() + _PATIENCE_SECONDS
     try:

@@ -16,6 +16,7 @@ import re
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from chat_api.db.predecessor import TABLES
 from chat_api.db.schema import TAKING_OVER, VERSION_TABLE
 from chat_api.db.steps import NOT_DURABLE, Steps
 
@@ -207,6 +208,7 @@ def take_over(bind: "AlchemyConnection") -> None:
         "ON CONFLICT DO NOTHING",
     )
     if not _is_switched(steps):
+        steps.briefly(TABLES)
         steps.briefly(_COLUMNS)
         steps.briefly(_PLACE_MESSAGE, _MESSAGE_TRIGGER, _CONVERSATION_BEFORE, _CONVERSATION_TRIGGER)
         _take_rows(steps)
