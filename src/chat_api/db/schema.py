@@ -13,7 +13,7 @@ from chat_api.db.connecting import Connection, Record
 from chat_api.db.predecessor import is_predecessor
 
 # Every revision of this code, oldest first; a test compares it with the migrations' folder.
-REVISIONS = ("0001", "0002", "0003")
+REVISIONS = ("0001", "0002", "0003", "0007")
 
 VERSION_TABLE = "samosachaat_schema_version"
 # Stands there while the database of the service before is being taken over.
@@ -25,16 +25,16 @@ FORMER_REVISIONS = ("0001", "0002")
 TABLES: Mapping[str, tuple[str, ...]] = {
     "conversations": (
         *("id", "user_id", "title", "title_given", "model_tag", "is_favorited"),
-        *("created_at", "updated_at"),
+        *("created_at", "updated_at", "instructions", "options", "tags", "metadata"),
     ),
     "messages": (
         *("id", "conversation_id", "position", "role", "content", "status", "token_count"),
-        *("model_tag", "inference_time_ms", "replaces", "created_at"),
+        *("model_tag", "inference_time_ms", "replaces", "created_at", "parent_id", "version"),
     ),
     "generations": (
         *("message_id", "conversation_id", "question_id", "options", "trace_id", "attempt"),
         *("crashes", "owner", "lease_until", "stop_requested", "started_at", "ended_at"),
-        *("status", "error", "last_event", "done", "logged", "user_id", "undone"),
+        *("status", "error", "last_event", "done", "logged", "user_id", "undone", "before_done"),
     ),
     "event_log": (
         *("message_id", "attempt", "first_event", "last_event", "events", "written_at"),
