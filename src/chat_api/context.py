@@ -45,7 +45,16 @@ def build_context(
 
     messages = []
     for index, turn in enumerate(joined):
-        front = prompt + _BETWEEN if prompt and index == 0 else ""
+        front = _front(prompt, turn.content) if prompt and index == 0 else ""
         kept = turn.content[-(INFERENCE_MESSAGE_CHARS - len(front)) :]
         messages.append({"role": turn.role, "content": front + kept})
     return messages
+
+
+def _front(prompt: str, content: str) -> str:
+    """Return the prompt, cut to what the engine accepts in front of a message.
+
+    It may take half of the room, and whatever the message leaves of the other half.
+    """
+    room = max(INFERENCE_MESSAGE_CHARS // 2, INFERENCE_MESSAGE_CHARS - len(content))
+    return prompt[: room - len(_BETWEEN)] + _BETWEEN

@@ -35,6 +35,14 @@ _VERSION = (
     f"concat({_FIELDS}, ', \"shown\" : ', "
     "CASE WHEN m.replaces IS NULL THEN 'true' ELSE 'false' END, '}')"
 )
+# What is beside the messages of a page of the shown path: only what is not shown.
+_PAGE = """(
+    SELECT *, coalesce(jsonb_array_length(hidden), 0) AS others,
+        CASE WHEN hidden IS NULL THEN 0 WHEN coalesce(version, 0) = 0
+            THEN jsonb_array_length(hidden)
+            ELSE jsonb_array_length(jsonb_path_query_array(hidden, '$[*] ? (@ < $version)',
+                jsonb_build_object('version', version))) END AS earlier
+    FROM page)"""
 # The user is $1, the conversation $2.
 _OF_USER = "EXISTS (SELECT 1 FROM conversations WHERE user_id = $1 AND id = $2)"
 
@@ -198,33 +206,27 @@ async def _open_conversation(
                 SELECT parent_id, jsonb_agg(version) AS versions FROM messages
                 WHERE conversation_id = $2 AND replaces = id GROUP BY parent_id) AS h),
         page AS (
-            SELECT m.*, coalesce(jsonb_array_length(m.hidden), 0) AS others,
-                CASE WHEN m.hidden IS NULL THEN 0 ELSE (
-                    SELECT count(*) FROM jsonb_array_elements(m.hidden) AS h (version)
-                    WHERE coalesce(m.version, 0) = 0 OR h.version::integer < m.version
-                ) END AS earlier
-            FROM (
-                SELECT m.*, (SELECT hidden FROM beside) -> m.parent::text AS hidden FROM (
-                    SELECT m.*, {PARENT} AS parent FROM (
-                        -- The size of a text is known without reading it.
-                        SELECT *, octet_length(content) + {_FIELD_BYTES} AS bytes,
-                            sum(octet_length(content) + {_FIELD_BYTES})
-                                OVER (ORDER BY position DESC) AS bytes_so_far
-                        FROM messages
-                        WHERE conversation_id = $2 AND replaces IS NULL
-                            AND position < (SELECT position FROM place)
-                        ORDER BY position DESC LIMIT $3) AS m
-                    WHERE bytes_so_far <= $5 OR bytes_so_far = bytes) AS m
-                ) AS m),
+            SELECT *, (SELECT hidden FROM beside) -> parent::text AS hidden FROM (
+                -- The size of a text is known without reading it.
+                SELECT *, octet_length(content) + {_FIELD_BYTES} AS bytes,
+                    sum(octet_length(content) + {_FIELD_BYTES}) OVER (ORDER BY position DESC)
+                    AS bytes_so_far,
+                    coalesce(parent_id, lead(id) OVER (ORDER BY position DESC), conversation_id)
+                    AS parent
+                FROM messages
+                WHERE conversation_id = $2 AND replaces IS NULL
+                    AND position < (SELECT position FROM place)
+                ORDER BY position DESC LIMIT $3) AS newest
+            WHERE bytes_so_far <= $5 OR bytes_so_far = bytes),
         written AS MATERIALIZED (
             SELECT string_agg({_MESSAGE}, ',' ORDER BY m.position)
                 FILTER (WHERE m.status <> 'generating') AS messages, count(*) AS count
-            FROM page m)
+            FROM {_PAGE} m)
         SELECT {CONVERSATION} AS json,
             (SELECT position IS NOT NULL FROM place) AS is_placed,
             octet_length(w.messages) AS bytes, l.is_too_large,
             CASE WHEN NOT l.is_too_large THEN w.messages END AS messages,
-            (SELECT ARRAY[{_MESSAGE}, m.id::text] FROM page m
+            (SELECT ARRAY[{_MESSAGE}, m.id::text] FROM {_PAGE} m
                 WHERE m.status = 'generating') AS running,
             (SELECT o.id::text FROM (SELECT * FROM page ORDER BY position LIMIT 1) o
                 WHERE EXISTS (SELECT 1 FROM messages older WHERE older.conversation_id = $2

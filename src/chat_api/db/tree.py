@@ -167,6 +167,20 @@ async def show_through(connection: Connection, conversation_id: str, message_id:
     await show(connection, conversation_id, leaf)
 
 
+_NEXT_VERSION = """
+SELECT 1 + coalesce(max(version), 0) FROM messages
+WHERE conversation_id = $1 AND position = $2 AND parent_id = $3
+"""
+
+
+async def next_version(
+    connection: Connection, conversation_id: str, parent_id: str, position: int
+) -> int:
+    """Return the version that another message after a parent is."""
+    version = await connection.fetchval(_NEXT_VERSION, conversation_id, position, parent_id)
+    return int(version)
+
+
 # --- a regeneration that is complete --------------------------------------------------------------
 
 # Make it a version, not shown yet. It takes its own id first: that of the old message is what the

@@ -31,9 +31,14 @@ class Prompts:
             chars=INFERENCE_MESSAGE_CHARS,
         )
 
-    def build(self, history: Sequence[Turn], options: Options) -> list[dict[str, str]]:
-        """Return the messages of the engine's request."""
-        prompts = [self._system_prompt]
+    def build(
+        self, history: Sequence[Turn], options: Options, instructions: str | None
+    ) -> list[dict[str, str]]:
+        """Return the messages of the engine's request.
+
+        The conversation's instructions, if it has any, stand in place of the system prompt.
+        """
+        prompts = [self._system_prompt if instructions is None else instructions]
         if options.thinking_mode:
             prompts.append(self._thinking_prompt)
         return build_context(

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from uuid_utils.compat import uuid7
 
@@ -33,7 +34,6 @@ class _Send:
     user_id: str
     conversation_id: str
     draft: Draft
-    options: Options
     sink: Sink
     one_attempt: bool
 
@@ -77,12 +77,16 @@ class SendPolicy:
         idempotency: IdempotencyKey | None,
         sink: Sink,
         one_attempt: bool,
+        at: str | None = None,
+        if_busy: Literal["reject", "stop"] | None = None,
     ) -> Subscription:
         """Keep the message (None: regenerate), begin its generation, and subscribe to it.
 
-        With the key of an earlier request, subscribe to the generation that it began. A generation
-        that runs in the conversation is stopped if nobody is subscribed to it. Raise NotFound,
-        NothingToAnswer, ConversationBusy, IdempotencyKeyReused, AnswerGone, TooManyMessages,
+        `at` is the message to send it after, or the answer to regenerate; None for the last one.
+        The conversation's id stands for the parent of a first message. With the key of an earlier
+        request, subscribe to the generation that it began. A generation that runs in the
+        conversation is stopped if nobody is subscribed to it; with `if_busy`, always or never.
+        Raise NotFound, NothingToAnswer, ConversationBusy, IdempotencyKeyReused, AnswerGone, TooManyMessages,
         TooManyGenerations, Draining or DatabaseUnavailable.
         """
         draft = Draft(
@@ -93,8 +97,9 @@ class SendPolicy:
             options=options.as_json(),
             trace_id=trace_id_var.get(),
             idempotency=idempotency,
+            at=at,
         )
-        send = _Send(user_id, conversation_id, draft, options, sink, one_attempt)
+        send = _Send(user_id, conversation_id, draft, sink, one_attempt)
         deadline = self._clock() + PATIENCE_SECONDS
         first_found: str | None = None
         while True:
@@ -103,11 +108,11 @@ class SendPolicy:
                 return accepted
             if isinstance(accepted, Repeat):
                 return await self._joins.repeat(accepted.message_id, sink, one_attempt=one_attempt)
-            if first_found not in (None, accepted.message_id):
+            if if_busy == "reject" or first_found not in (None, accepted.message_id):
                 # Another send was faster: its generation is not the one to be stopped.
                 raise ConversationBusy(accepted.message_id)
             first_found = accepted.message_id
-            if accepted.has_subscribers:
+            if accepted.has_subscribers and if_busy != "stop":
                 await self._until_unsubscribed(conversation_id, first_found, deadline)
             await self._stops.halt(first_found)
 
@@ -140,7 +145,9 @@ class SendPolicy:
             history = await self._prompts.read_history(connection, begun)
         # Nothing is awaited between the commit and the task's start: a lease of ours without a
         # task would have to expire.
-        self._writer.start(begun, self._prompts.build(history, send.options), send.options)
+        options = Options.from_json(begun.options)
+        messages = self._prompts.build(history, options, begun.instructions)
+        self._writer.start(begun, messages, options)
         return self._subscriptions.open(
             begun.message_id, begun.attempt, sink=send.sink, one_attempt=send.one_attempt
         )

@@ -57,7 +57,8 @@ class Takeover:
             if self._registry.is_draining:
                 return False
             options = Options.from_json(lease.options)
-            self._writer.start(lease, self._prompts.build(history, options), options)
+            messages = self._prompts.build(history, options, lease.instructions)
+            self._writer.start(lease, messages, options)
         return True
 
     async def _read_history(self, lease: Lease) -> list[Turn]:
