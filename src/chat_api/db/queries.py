@@ -83,24 +83,88 @@ class OpenConversation:
     """The page's oldest message, where there are older ones."""
 
 
+@dataclass(frozen=True, slots=True)
+class ConversationSettings:
+    """What a user may say of a conversation; None leaves it as it is, or to its default."""
+
+    title: str | None = None
+    model_tag: str | None = None
+    is_favorited: bool | None = None
+    instructions: str | None = None
+    options: str | None = None  # JSON
+    tags: list[str] | None = None
+    metadata: str | None = None  # JSON
+    clears: frozenset[str] = frozenset()
+    """Which of `instructions` and `options` are to be null."""
+
+
 async def create_conversation(
-    db: Database, user_id: str, conversation_id: str, title: str | None, model_tag: str
+    db: Database, user_id: str, conversation_id: str, settings: ConversationSettings
 ) -> str:
     """The new conversation as JSON."""
     row = await db.fetchrow(
         f"""
         WITH c AS (
-            INSERT INTO conversations (id, user_id, title, title_given, model_tag)
-            VALUES ($1, $2, coalesce($3::text, 'New conversation'), $3::text IS NOT NULL, $4)
+            INSERT INTO conversations (id, user_id, title, title_given, model_tag, instructions,
+                options, tags, metadata)
+            VALUES ($1, $2, coalesce($3::text, 'New conversation'), $3::text IS NOT NULL,
+                coalesce($4, 'default'), $5, $6::json, coalesce($7::text[], '{{}}'),
+                coalesce($8::json, '{{}}'))
             RETURNING *)
         SELECT {CONVERSATION} AS json FROM c
         """,  # noqa: S608  # the inserted text is ours
         conversation_id,
         user_id,
-        title,
-        model_tag,
+        settings.title,
+        settings.model_tag,
+        settings.instructions,
+        settings.options,
+        settings.tags,
+        settings.metadata,
     )
     assert row is not None  # noqa: S101  # an INSERT … RETURNING gives its row
+    return str(row["json"])
+
+
+async def copy_conversation(
+    connection: Connection,
+    user_id: str,
+    original_id: str,
+    conversation_id: str,
+    settings: ConversationSettings,
+) -> str:
+    """A new conversation like another one of the user, without its messages, as JSON.
+
+    Its metadata, which may be a client's own ids, and whether it is a favourite are not copied. To
+    be run in a transaction that holds the other's lock.
+    """
+    row = await connection.fetchrow(
+        f"""
+        WITH c AS (
+            INSERT INTO conversations (id, user_id, title, title_given, model_tag, instructions,
+                options, tags, metadata)
+            SELECT $3, user_id, coalesce($4::text, title), title_given OR $4::text IS NOT NULL,
+                coalesce($5::text, model_tag), CASE WHEN $10 THEN NULL
+                    ELSE coalesce($6::text, instructions) END,
+                CASE WHEN $11 THEN NULL ELSE coalesce($7::json, options) END,
+                coalesce($8::text[], tags), coalesce($9::json, '{{}}')
+            FROM conversations WHERE user_id = $1 AND id = $2
+            RETURNING *)
+        SELECT {CONVERSATION} AS json FROM c
+        """,  # noqa: S608  # the inserted text is ours
+        user_id,
+        original_id,
+        conversation_id,
+        settings.title,
+        settings.model_tag,
+        settings.instructions,
+        settings.options,
+        settings.tags,
+        settings.metadata,
+        "instructions" in settings.clears,
+        "options" in settings.clears,
+    )
+    assert row is not None  # noqa: S101  # the original is locked
     return str(row["json"])
 
 
@@ -112,10 +176,12 @@ async def list_conversations(
     offset: int = 0,
     after: tuple[datetime, str] | None = None,
     favorited: bool | None = None,
+    tag: str | None = None,
 ) -> list[ListedConversation]:
     """At most `limit` conversations, newest activity first, from the place `after` on.
 
-    With `favorited`, only the user's favourites, or only the others.
+    With `favorited`, only the user's favourites, or only the others; with `tag`, only those that
+    have it.
     """
     chosen = "" if favorited is None else f"AND c.is_favorited = {favorited}"
     arguments: list[Any] = [user_id, limit]
@@ -125,6 +191,9 @@ async def list_conversations(
     else:
         place, window = "AND (c.updated_at, c.id) < ($3, $4::uuid)", ""
         arguments.extend(after)
+    if tag is not None:
+        arguments.append(tag)
+        chosen += f" AND ${len(arguments)} = ANY (c.tags)"
     rows = await db.fetch(
         f"""
         SELECT {CONVERSATION} AS json, c.id::text AS id, c.updated_at
@@ -244,6 +313,86 @@ async def _open_conversation(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Versions:
+    """A page of the messages that have the same parent, in their order."""
+
+    messages: str
+    """JSON objects with commas between them."""
+    running: RunningMessage | None
+    """One of them that is being written; it is the last one of all."""
+    next_before: str | None
+    """The page's first message, where there are earlier ones."""
+
+
+async def read_versions(
+    db: Database,
+    user_id: str,
+    conversation_id: str,
+    message_id: str,
+    *,
+    limit: int,
+    before: str | None,
+) -> Versions | None:
+    """The newest `limit` versions of a message before version `before`.
+
+    Fewer where their JSON exceeds MOST_LISTED_BYTES, but at least one. None where the user has no
+    such message, or `before` is none of its versions.
+    """
+    filled = _FILLED_BYTES
+    while True:
+        row = await db.fetchrow(
+            _READ_VERSIONS, user_id, conversation_id, message_id, limit, before, filled
+        )
+        if row is None or not row["count"]:
+            return None
+        if not row["is_too_large"]:
+            break
+        filled = filled * _FILLED_BYTES // row["bytes"]
+    running = row["running"]
+    return Versions(
+        row["messages"] or "",
+        None if running is None else RunningMessage(*running),
+        row["next_before"],
+    )
+
+
+_READ_VERSIONS = f"""
+WITH versions AS (
+    SELECT m.*, count(*) OVER () - 1 AS others, row_number() OVER siblings - 1 AS earlier
+    FROM (
+        SELECT m.*, {PARENT} AS parent FROM messages m
+        WHERE m.conversation_id = $2 AND m.position = (
+            SELECT position FROM messages WHERE conversation_id = $2 AND id = $3)
+            AND (m.replaces IS NULL OR m.replaces = m.id)) AS m
+    WHERE m.parent = (SELECT {PARENT} FROM messages m WHERE m.id = $3
+        AND (m.replaces IS NULL OR m.replaces = m.id))
+    WINDOW siblings AS (ORDER BY coalesce(nullif(m.version, 0), 2147483647))),
+page AS (
+    SELECT * FROM (
+        SELECT *, octet_length(content) + {_FIELD_BYTES} AS bytes,
+            sum(octet_length(content) + {_FIELD_BYTES}) OVER (ORDER BY earlier DESC)
+                AS bytes_so_far
+        FROM versions
+        WHERE $5::uuid IS NULL OR earlier < (SELECT earlier FROM versions WHERE id = $5)
+        ORDER BY earlier DESC LIMIT $4) AS newest
+    WHERE bytes_so_far <= $6 OR bytes_so_far = bytes),
+written AS MATERIALIZED (
+    SELECT string_agg({_VERSION}, ',' ORDER BY m.earlier)
+        FILTER (WHERE m.status <> 'generating') AS messages, count(*) AS count
+    FROM page m)
+SELECT w.count, octet_length(w.messages) AS bytes, l.is_too_large,
+    CASE WHEN NOT l.is_too_large THEN w.messages END AS messages,
+    (SELECT ARRAY[{_VERSION}, m.id::text] FROM page m WHERE m.status = 'generating') AS running,
+    (SELECT CASE WHEN min(m.earlier) > 0 THEN (
+        SELECT o.id::text FROM page o ORDER BY o.earlier LIMIT 1) END FROM page m) AS next_before
+FROM written w, LATERAL (
+    SELECT coalesce(w.count > 1 AND octet_length(w.messages) > {MOST_LISTED_BYTES}, false)
+) AS l (is_too_large)
+WHERE {_OF_USER}
+"""  # noqa: S608  # the inserted text is ours
+
+
 async def read_message(
     db: Database, user_id: str, conversation_id: str, message_id: str
 ) -> str | None:
@@ -281,15 +430,9 @@ async def read_last_answer(db: Database, user_id: str, conversation_id: str) -> 
 
 
 async def update_conversation(
-    db: Database,
-    user_id: str,
-    conversation_id: str,
-    *,
-    title: str | None = None,
-    model_tag: str | None = None,
-    is_favorited: bool | None = None,
+    db: Database, user_id: str, conversation_id: str, settings: ConversationSettings
 ) -> str | None:
-    """Change what is not None; the conversation as JSON, None where there is none.
+    """Change what is given; the conversation as JSON, None where there is none.
 
     Its place in the list stays: only messages move it.
     """
@@ -299,15 +442,25 @@ async def update_conversation(
             title = coalesce($3::text, title),
             title_given = title_given OR $3::text IS NOT NULL,
             model_tag = coalesce($4::text, model_tag),
-            is_favorited = coalesce($5::boolean, is_favorited)
+            is_favorited = coalesce($5::boolean, is_favorited),
+            instructions = CASE WHEN $10 THEN NULL ELSE coalesce($6::text, instructions) END,
+            options = CASE WHEN $11 THEN NULL ELSE coalesce($7::json, options) END,
+            tags = coalesce($8::text[], tags),
+            metadata = coalesce($9::json, metadata)
         WHERE c.user_id = $1 AND c.id = $2
         RETURNING {CONVERSATION} AS json
         """,  # noqa: S608  # the inserted text is ours
         user_id,
         conversation_id,
-        title,
-        model_tag,
-        is_favorited,
+        settings.title,
+        settings.model_tag,
+        settings.is_favorited,
+        settings.instructions,
+        settings.options,
+        settings.tags,
+        settings.metadata,
+        "instructions" in settings.clears,
+        "options" in settings.clears,
     )
     return None if row is None else str(row["json"])
 
