@@ -10,6 +10,7 @@ from tests.unit.world import World
 
 from chat_api.api import schemas
 from chat_api.db import queries
+from chat_api.db.queries import ConversationSettings
 
 
 def strict(model: type[BaseModel]) -> type[BaseModel]:
@@ -52,7 +53,9 @@ async def test_a_conversation_is_as_described(world: World) -> None:
     assert new["created_at"] == new["updated_at"]
     changed = check(
         schemas.Conversation,
-        await queries.update_conversation(world.pool, world.user, conversation, is_favorited=True),
+        await queries.update_conversation(
+            world.pool, world.user, conversation, ConversationSettings(is_favorited=True)
+        ),
     )
     assert changed == new | {"is_favorited": True}
     (listed,) = await queries.list_conversations(world.pool, world.user, limit=5)
@@ -62,7 +65,10 @@ async def test_a_conversation_is_as_described(world: World) -> None:
 
 async def test_a_created_conversation_is_as_described(world: World) -> None:
     text = await queries.create_conversation(
-        world.pool, world.user, "019aab5c-7d0e-7c39-9f6e-0a3a3e1fb0a1", "T", "m"
+        world.pool,
+        world.user,
+        "019aab5c-7d0e-7c39-9f6e-0a3a3e1fb0a1",
+        ConversationSettings("T", "m"),
     )
     created = check(schemas.Conversation, text)
     assert (created["title"], created["model_tag"]) == ("T", "m")

@@ -18,6 +18,7 @@ from chat_api.db import generations, queries, sends
 from chat_api.db import leases as db_leases
 from chat_api.db.database import Connection, Database
 from chat_api.db.event_log import LogRow
+from chat_api.db.queries import ConversationSettings
 from chat_api.db.sends import Busy
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -60,7 +61,7 @@ ASKED: dict[str, tuple[Ask, object]] = {
     "read_last_answer": (lambda w, u, c, m: queries.read_last_answer(w.pool, u, c), None),
     "update_conversation": (
         lambda w, u, c, m: queries.update_conversation(
-            w.pool, u, c, title="mine", model_tag="mine", is_favorited=True
+            w.pool, u, c, ConversationSettings("mine", "mine", is_favorited=True)
         ),
         None,
     ),
@@ -159,7 +160,9 @@ async def test_the_first_message_gives_the_title(world: World) -> None:
 async def test_a_regeneration_gives_no_title(world: World) -> None:
     conversation = await world.conversation()
     await world.end(await world.lease(conversation, world.draft(title="First")))
-    await queries.update_conversation(world.pool, world.user, conversation, is_favorited=True)
+    await queries.update_conversation(
+        world.pool, world.user, conversation, ConversationSettings(is_favorited=True)
+    )
     await world.regeneration(conversation)
     assert await title(world, conversation) == "First"
 
@@ -168,7 +171,9 @@ async def test_a_regeneration_gives_no_title(world: World) -> None:
 async def test_a_title_of_the_user_s_own_stays(when: str, world: World) -> None:
     conversation = await world.conversation("Own" if when == "created" else None)
     if when == "renamed":
-        await queries.update_conversation(world.pool, world.user, conversation, title="Own")
+        await queries.update_conversation(
+            world.pool, world.user, conversation, ConversationSettings(title="Own")
+        )
     await world.lease(conversation, world.draft(title="First"))
     assert await title(world, conversation) == "Own"
 
@@ -183,7 +188,9 @@ async def test_only_what_is_given_changes(world: World) -> None:
     conversation = await world.conversation("Title")
 
     async def changed(**changes: Any) -> dict[str, Any]:
-        text = await queries.update_conversation(world.pool, world.user, conversation, **changes)
+        text = await queries.update_conversation(
+            world.pool, world.user, conversation, ConversationSettings(**changes)
+        )
         assert text is not None
         document: dict[str, Any] = json.loads(text)
         assert text == await queries.read_conversation(world.pool, world.user, conversation)
@@ -488,7 +495,9 @@ async def test_what_is_asked_often_is_found_by_an_index(filled_url: str) -> None
         asked: dict[str, Awaitable[object]] = {
             "read_conversation": queries.read_conversation(db, user, conversation),
             "read_message": queries.read_message(db, user, conversation, message),
-            "update_conversation": queries.update_conversation(db, user, conversation, title="t"),
+            "update_conversation": queries.update_conversation(
+                db, user, conversation, ConversationSettings(title="t")
+            ),
             "append": db_event_log.append(db, process, [LogRow(message, 1, 0, 1, "{}")]),
             "find_ends": db_event_log.find_ends(db, leases),
             "renew": db_leases.renew(db, process, leases, [message], 8),

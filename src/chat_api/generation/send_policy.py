@@ -86,8 +86,8 @@ class SendPolicy:
         The conversation's id stands for the parent of a first message. With the key of an earlier
         request, subscribe to the generation that it began. A generation that runs in the
         conversation is stopped if nobody is subscribed to it; with `if_busy`, always or never.
-        Raise NotFound, NothingToAnswer, ConversationBusy, IdempotencyKeyReused, AnswerGone, TooManyMessages,
-        TooManyGenerations, Draining or DatabaseUnavailable.
+        Raise NotFound, NothingToAnswer, ConversationBusy, IdempotencyKeyReused, AnswerGone,
+        TooManyMessages, TooManyGenerations, Draining or DatabaseUnavailable.
         """
         draft = Draft(
             message_id=str(uuid7()),

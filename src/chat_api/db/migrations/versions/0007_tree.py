@@ -101,6 +101,5 @@ def downgrade() -> None:
             "ALTER TABLE conversations DROP COLUMN IF EXISTS instructions, "
             "DROP COLUMN IF EXISTS options, DROP COLUMN IF EXISTS tags, "
             "DROP COLUMN IF EXISTS metadata",
-            "ALTER TABLE messages DROP COLUMN IF EXISTS parent_id, "
-            "DROP COLUMN IF EXISTS version",
+            "ALTER TABLE messages DROP COLUMN IF EXISTS parent_id, DROP COLUMN IF EXISTS version",
         )
