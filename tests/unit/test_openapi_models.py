@@ -49,6 +49,10 @@ async def test_a_conversation_is_as_described(world: World) -> None:
         "is_favorited": False,
         "created_at": "",
         "updated_at": "",
+        "instructions": None,
+        "options": None,
+        "tags": [],
+        "metadata": {},
     }
     assert new["created_at"] == new["updated_at"]
     changed = check(
@@ -99,6 +103,9 @@ async def test_messages_are_as_described(status: str, world: World) -> None:
         "model_tag": "default",
         "inference_time_ms": 0,
         "created_at": "",
+        "parent_id": None,
+        "version": 1,
+        "versions": 1,
     }
     ended = status != "generating"
     assert answer | {"created_at": ""} == {
@@ -111,6 +118,9 @@ async def test_messages_are_as_described(status: str, world: World) -> None:
         "model_tag": "default",
         "inference_time_ms": 7 if ended else 0,
         "created_at": "",
+        "parent_id": lease.question_id,
+        "version": 1,
+        "versions": 1,
     }
     read = await queries.read_message(world.pool, world.user, conversation, lease.message_id)
     assert read is not None

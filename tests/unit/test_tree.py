@@ -18,7 +18,7 @@ from hypothesis.stateful import (
 from tests.unit.world import World, opened
 
 from chat_api.conversations.tree import Fork, Trees
-from chat_api.db import generations, queries, tree
+from chat_api.db import generations, leases, queries, tree
 from chat_api.db.generations import Lease, Outcome
 from chat_api.db.queries import ConversationSettings
 from chat_api.db.sends import Busy
@@ -182,19 +182,12 @@ async def test_a_lease_that_is_claimed_knows_the_old_answer(world: World) -> Non
     one = await say(world, conversation, "One", "Uno")
     await say(world, conversation, "Two", "Dos")
     lease = await world.regeneration(conversation, one.message_id)
-    taken = await leases_take(world, lease)
+    taken = await take(world, lease.message_id)
+    assert taken is not None
     assert (taken.replaces, taken.attempt) == (one.message_id, 2)
     assert await world.end(lease) is Outcome.FENCED
     assert await world.end(taken, "Eins") is Outcome.SAVED
     assert await texts(world, conversation) == ["One", "Eins"]
-
-
-async def leases_take(world: World, lease: Lease) -> Lease:
-    from chat_api.db import leases
-
-    taken = await leases.take(world.pool, lease.message_id, world.process, 60)
-    assert taken is not None
-    return taken
 
 
 async def test_a_switch_goes_down_to_the_newest_leaf(world: World) -> None:
@@ -241,8 +234,9 @@ async def test_the_version_that_is_left_counts_from_one(world: World) -> None:
     first = await say(world, conversation, "One", "1")
     for text in ("2", "3"):
         await regenerate(world, conversation, text)
-    second = await world.value("SELECT id::text FROM messages WHERE content = '2' "
-        "AND conversation_id = $1", conversation)
+    second = await world.value(
+        "SELECT id::text FROM messages WHERE content = '2' AND conversation_id = $1", conversation
+    )
     await trees(world).delete_message(world.user, conversation, second)
     assert await versions(world, conversation, first.message_id) == [("1", False), ("3", True)]
     assert (await shown(world, conversation))[1]["version"] == 2
@@ -361,8 +355,11 @@ async def test_what_the_version_before_inserts_is_part_of_the_tree(world: World)
     await regenerate(world, conversation, "Eins", one.message_id)
     assert await texts(world, conversation) == ["One", "Eins"]
     await trees(world).show_path(world.user, conversation, one.message_id)
-    assert await shown(world, conversation) == [expected[0], {**expected[1], "versions": 2},
-        *expected[2:]]
+    assert await shown(world, conversation) == [
+        expected[0],
+        {**expected[1], "versions": 2},
+        *expected[2:],
+    ]
 
 
 class Histories(RuleBasedStateMachine):
@@ -391,8 +388,17 @@ class Histories(RuleBasedStateMachine):
         acts=st.lists(
             st.tuples(
                 st.sampled_from(
-                    ["send", "send after", "send first", "regenerate", "regenerate it", "switch",
-                        "delete", "as before", "stop"]
+                    [
+                        "send",
+                        "send after",
+                        "send first",
+                        "regenerate",
+                        "regenerate it",
+                        "switch",
+                        "delete",
+                        "as before",
+                        "stop",
+                    ]
                 ),
                 st.integers(0, 10_000),
                 st.booleans(),
@@ -413,8 +419,10 @@ class Histories(RuleBasedStateMachine):
             )
         ]
         results = await asyncio.gather(
-            *(self._one(name, ids[pick % len(ids)] if ids else None, ends)
-                for name, pick, ends in acts),
+            *(
+                self._one(name, ids[pick % len(ids)] if ids else None, ends)
+                for name, pick, ends in acts
+            ),
             return_exceptions=True,
         )
         for result in results:
@@ -428,18 +436,22 @@ class Histories(RuleBasedStateMachine):
         if name == "stop":
             rows = await world.rows(
                 "SELECT message_id::text AS id FROM generations "
-                "WHERE conversation_id = $1 AND ended_at IS NULL", conversation
+                "WHERE conversation_id = $1 AND ended_at IS NULL",
+                conversation,
             )
             for row in rows:
                 lease = await take(world, row["id"])
                 if lease is not None:
                     await world.end(lease, "taken", status="complete" if ends else "stopped")
         elif name == "as before":
-            await world.pool.fetch(
-                "UPDATE messages SET parent_id = NULL, version = NULL WHERE id = ("
-                "SELECT id FROM messages WHERE conversation_id = $1 AND replaces IS NULL "
-                "ORDER BY position DESC LIMIT 1)", conversation
-            )
+            async with world.pool.transaction() as connection:
+                await tree.lock(connection, world.user, conversation)
+                await connection.execute(
+                    "UPDATE messages SET parent_id = NULL, version = NULL WHERE id = ("
+                    "SELECT id FROM messages WHERE conversation_id = $1 AND replaces IS NULL "
+                    "ORDER BY position DESC LIMIT 1)",
+                    conversation,
+                )
         elif name == "switch" and message:
             await trees(world).show_path(world.user, conversation, message)
         elif name == "delete" and message:
@@ -460,8 +472,6 @@ class Histories(RuleBasedStateMachine):
 
 
 async def take(world: World, message_id: str) -> Lease | None:
-    from chat_api.db import leases
-
     return await leases.take(world.pool, message_id, world.process, 60)
 
 

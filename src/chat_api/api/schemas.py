@@ -134,8 +134,8 @@ class AnswerOptions(Request):
     if_busy: Annotated[
         Literal["reject", "stop"] | None,
         Field(
-            description="while an answer runs: 409, or stop it; without it, it is stopped if nobody "
-            "reads it"
+            description="while an answer runs: 409, or stop it; without it, it is stopped where "
+            "nobody reads it"
         ),
     ] = None
 
@@ -150,8 +150,8 @@ class NewMessage(AnswerOptions):
     parent_id: Annotated[
         AnyId | None,
         Field(
-            description="the message to add it after; the last one shown without it, null for a new "
-            "first message"
+            description="the message to add it after; the last one shown without it, null for a "
+            "new first message"
         ),
     ] = None
     content: Annotated[

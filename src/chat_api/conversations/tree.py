@@ -89,6 +89,7 @@ class Trees:
             created = await queries.copy_conversation(
                 connection, user_id, fork.conversation_id, conversation_id, settings
             )
+            assert created is not None  # noqa: S101  # it is locked
             await tree.copy_messages(
                 connection,
                 conversation_id,

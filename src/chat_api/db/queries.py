@@ -132,11 +132,11 @@ async def copy_conversation(
     original_id: str,
     conversation_id: str,
     settings: ConversationSettings,
-) -> str:
+) -> str | None:
     """A new conversation like another one of the user, without its messages, as JSON.
 
     Its metadata, which may be a client's own ids, and whether it is a favourite are not copied. To
-    be run in a transaction that holds the other's lock.
+    be run in a transaction that holds the other's lock. None where the user has no such other one.
     """
     row = await connection.fetchrow(
         f"""
@@ -164,8 +164,7 @@ async def copy_conversation(
         "instructions" in settings.clears,
         "options" in settings.clears,
     )
-    assert row is not None  # noqa: S101  # the original is locked
-    return str(row["json"])
+    return None if row is None else str(row["json"])
 
 
 async def list_conversations(

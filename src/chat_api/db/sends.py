@@ -269,10 +269,10 @@ def _place(last: Record, draft: Draft, conversation_id: str) -> _Place:
 # --- quotas ---------------------------------------------------------------------------------------
 
 
-# Count a message in the user's minute unless the minute is used up, and read the last message and,
-# for a regeneration, the question: of the last message, or of the one that is named. Counting locks the user's row until the transaction ends,
-# so that the user's sends to other conversations, on any replica, wait here, and the number of
-# running generations that `_INSERT` counts stays true.
+# Count a message in the user's minute unless the minute is used up, and read the last message, or
+# the one that is named, and, for a regeneration, its question. Counting locks the user's row until
+# the transaction ends, so that the user's sends to other conversations, on any replica, wait here,
+# and the number of running generations that `_INSERT` counts stays true.
 _COUNT_MESSAGE = """
 WITH quota AS (
     INSERT INTO message_quotas AS q (user_id, began, sent)
