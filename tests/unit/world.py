@@ -167,12 +167,13 @@ class World:
         return None if row is None else row[0]
 
     async def messages(self, conversation_id: str) -> list[tuple[int, str, str, str]]:
-        """Position, role, status and content, as the table has them."""
+        """Position, role, status and content of what is shown or under way."""
         return [
             (row["position"], row["role"], row["status"], row["content"])
             for row in await self.rows(
                 "SELECT position, role, status, content FROM messages "
-                "WHERE conversation_id = $1 ORDER BY position, replaces NULLS FIRST",
+                "WHERE conversation_id = $1 AND (replaces IS NULL OR replaces <> id) "
+                "ORDER BY position, replaces NULLS FIRST",
                 conversation_id,
             )
         ]
