@@ -15,6 +15,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from tests.support.trees import FAULTS
 from tests.unit.world import World, opened
 
 from chat_api.conversations.tree import Fork, Trees
@@ -23,34 +24,6 @@ from chat_api.db.generations import Lease, Outcome
 from chat_api.db.queries import ConversationSettings
 from chat_api.db.sends import Busy
 from chat_api.errors import ConversationBusy, NotFound, NothingToAnswer
-
-# What must hold of every conversation at any time: one row for each fault.
-FAULTS = """
-WITH shown AS (
-    SELECT *, lag(id) OVER (ORDER BY position) AS above, row_number() OVER (ORDER BY position) - 1
-        AS place
-    FROM messages WHERE conversation_id = $1 AND replaces IS NULL)
-SELECT 'not a chain' AS fault, id FROM shown
-    WHERE place <> position OR coalesce(parent_id, above, conversation_id)
-        <> coalesce(above, conversation_id)
-UNION ALL SELECT 'the last one shown is no leaf', c.id FROM messages c
-    WHERE c.conversation_id = $1 AND c.parent_id = (
-        SELECT id FROM shown ORDER BY position DESC LIMIT 1)
-UNION ALL SELECT 'nothing is shown', id FROM messages
-    WHERE conversation_id = $1 AND NOT EXISTS (SELECT 1 FROM shown)
-UNION ALL SELECT 'no parent', m.id FROM messages m
-    LEFT JOIN messages p ON p.id = m.parent_id AND p.conversation_id = $1
-    WHERE m.conversation_id = $1 AND m.replaces = m.id AND m.parent_id <> m.conversation_id
-        AND p.position IS DISTINCT FROM m.position - 1
-UNION ALL SELECT 'hidden without a place', id FROM messages
-    WHERE conversation_id = $1 AND replaces = id
-        AND (parent_id IS NULL OR coalesce(version, 0) = 0)
-UNION ALL SELECT 'hidden without a generation', m.id FROM messages m
-    LEFT JOIN generations g ON g.message_id = m.id AND g.ended_at IS NULL
-    WHERE m.conversation_id = $1 AND m.replaces <> m.id AND g.message_id IS NULL
-UNION ALL SELECT 'a version twice', min(id::text)::uuid FROM messages
-    WHERE conversation_id = $1 AND version > 0 GROUP BY parent_id, version HAVING count(*) > 1
-"""
 
 
 def trees(world: World) -> Trees:
@@ -475,6 +448,7 @@ async def take(world: World, message_id: str) -> Lease | None:
     return await leases.take(world.pool, message_id, world.process, 60)
 
 
+@pytest.mark.case(65)
 def test_whatever_is_done_at_once_one_chain_is_shown(database_url: str) -> None:
     loop = asyncio.new_event_loop()
     try:
