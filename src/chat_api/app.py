@@ -22,6 +22,7 @@ from chat_api.api.streaming.accounting import OpenStreams
 from chat_api.api.streaming.response import LongResponses
 from chat_api.auth import Authenticator
 from chat_api.conversations.search import Search
+from chat_api.conversations.tree import Trees
 from chat_api.db.database import Database
 from chat_api.db.sends import Quotas
 from chat_api.engines.configuration import Configured, read_engines
@@ -343,6 +344,7 @@ class _Process:
             stops=self.stops,
             deletions=Deletions(self.db, self.registry),
             # Half of the connections, so that other requests find one.
+            trees=Trees(self.db, self.registry.own),
             search=Search(self.db, at_once=max(1, self._settings.database_pool_size // 2)),
             failures=Failures(self._settings.unauthenticated_per_minute),
             open_streams=OpenStreams(self._settings.max_open_streams),

@@ -99,7 +99,7 @@ async def live(world: Any) -> None:
     await leases.unsubscribe(pool, world.process, [lease.message_id])
     await world.end(lease, "Because", tail=log_row(lease, 2, ["."]))
     await generations.read_generation(pool, lease.message_id)
-    await generations.message_exists(pool, lease.message_id)
+    await generations.message_stands(pool, lease.message_id)
     await generations.read_content(pool, lease.message_id)
     better = await world.regeneration(first)
     await world.end(better, "Because of it")
@@ -121,7 +121,8 @@ async def live(world: Any) -> None:
     await queries.open_conversation(pool, user, first, limit=200, before=None)
     await queries.read_message(pool, user, first, better.message_id)
     await queries.read_last_answer(pool, user, first)
-    await queries.update_conversation(pool, user, second, title="Yours", is_favorited=True)
+    settings = queries.ConversationSettings(title="Yours", is_favorited=True)
+    await queries.update_conversation(pool, user, second, settings)
     gone = await world.conversation()
     await world.lease(gone)
     async with pool.transaction() as connection:

@@ -16,7 +16,7 @@ from chat_api.text import BLANK_CLASS, is_blank
 _NOT_STORABLE = re.compile("[\0\ud800-\udfff]")
 
 
-def _is_storable(text: str) -> str:
+def is_storable(text: str) -> str:
     if _NOT_STORABLE.search(text):
         raise ValueError("holds a character (NUL or a lone surrogate) that cannot be stored")
     return text
@@ -30,7 +30,7 @@ def _says_something(text: str) -> str:
 
 # For the description only: the validators say better what is wrong.
 TEXT_PATTERN = {"pattern": rf"^[^\u0000]*[^\u0000{BLANK_CLASS}][^\u0000]*$"}
-Text = Annotated[str, AfterValidator(_is_storable), AfterValidator(_says_something)]
+Text = Annotated[str, AfterValidator(is_storable), AfterValidator(_says_something)]
 Title = Annotated[
     Text,
     Field(
@@ -57,7 +57,7 @@ def _listed(value: object) -> object:
 
 def _few(value: list[str] | None) -> list[str] | None:
     if value is not None and not (
-        1 <= len(value) <= 4 and all(1 <= len(_is_storable(text)) <= 100 for text in value)
+        1 <= len(value) <= 4 and all(1 <= len(is_storable(text)) <= 100 for text in value)
     ):
         raise ValueError("is 1 to 4 texts of 1 to 100 characters")
     return value
@@ -85,18 +85,67 @@ class Request(BaseModel):
     model_config = ConfigDict(strict=True, extra="ignore", hide_input_in_errors=True)
 
 
-class NewConversation(Request):
+class ConversationOptions(Request):
+    """Defaults for the answers of one conversation."""
+
+    temperature: Annotated[float | None, Field(ge=0, le=2, allow_inf_nan=False, examples=[0.7])] = (
+        None
+    )
+    max_tokens: Annotated[MaxTokens | None, Field(examples=[512])] = None
+    top_k: Annotated[TopK | None, Field(examples=[40])] = None
+    thinking_mode: bool | None = None
+
+
+_STORABLE = {"pattern": r"^[^\u0000]*$"}
+Storable = Annotated[str, AfterValidator(is_storable)]
+Instructions = Annotated[
+    Storable,
+    Field(
+        max_length=8000,
+        description="the system prompt of this conversation; a blank one counts as null",
+        examples=["Answer in one sentence."],
+        json_schema_extra=_STORABLE,
+    ),
+]
+Tag = Annotated[
+    Text, Field(min_length=1, max_length=50, examples=["work"], json_schema_extra=TEXT_PATTERN)
+]
+Tags = Annotated[list[Tag], Field(max_length=20, description="each counts once")]
+MetadataKey = Annotated[Storable, Field(min_length=1, max_length=64)]
+MetadataValue = Annotated[Storable, Field(max_length=512, json_schema_extra=_STORABLE)]
+Metadata = Annotated[
+    dict[MetadataKey, MetadataValue], Field(max_length=16, examples=[{"client": "phone"}])
+]
+# Checked by `services.checked_id`: what is no id is the same 404 as an unknown one.
+AnyId = Annotated[str, Field(json_schema_extra={"format": "uuid"})]
+
+
+class ConversationFields(Request):
     title: Title | None = None
     model_tag: ModelTag | None = None
+    instructions: Instructions | None = None
+    options: ConversationOptions | None = None
+    tags: Tags | None = None
+    metadata: Metadata | None = None
+
+
+class ForkedFrom(Request):
+    conversation_id: AnyId
+    message_id: AnyId
+
+
+class NewConversation(ConversationFields):
+    fork: Annotated[
+        ForkedFrom | None,
+        Field(description="begin with a copy of the path that leads to this message"),
+    ] = None
 
 
 class Rename(Request):
     title: Title
 
 
-class ConversationChange(Request):
-    title: Title | None = None
-    model_tag: ModelTag | None = None
+class ConversationChange(ConversationFields):
     is_favorited: Annotated[bool | None, Field(examples=[True])] = None
 
 
@@ -131,9 +180,29 @@ class AnswerOptions(Request):
         ModelTag | None,
         Field(description="the model for this answer, instead of the conversation's"),
     ] = None
+    if_busy: Annotated[
+        Literal["reject", "stop"] | None,
+        Field(
+            description="while an answer runs: 409, or stop it; without it, it is stopped where "
+            "no client reads it"
+        ),
+    ] = None
+
+
+class Regeneration(AnswerOptions):
+    message_id: Annotated[
+        AnyId | None, Field(description="an answer; the last one shown without it")
+    ] = None
 
 
 class NewMessage(AnswerOptions):
+    parent_id: Annotated[
+        AnyId | None,
+        Field(
+            description="the message to add it after; the last one shown without it, null for a "
+            "new first message"
+        ),
+    ] = None
     content: Annotated[
         Text,
         Field(
@@ -143,6 +212,10 @@ class NewMessage(AnswerOptions):
             json_schema_extra=TEXT_PATTERN,
         ),
     ]
+
+
+class ShownPath(Request):
+    message_id: AnyId
 
 
 class Swap(Request):
@@ -157,6 +230,10 @@ _CONVERSATION = {
     "is_favorited": False,
     "created_at": "2026-11-22T09:30:00.123456+00:00",
     "updated_at": "2026-11-22T09:31:12.456789+00:00",
+    "instructions": None,
+    "options": None,
+    "tags": [],
+    "metadata": {},
 }
 _MESSAGE = {
     "id": "019aab5d-1f00-7a01-8000-5f0e8d2b4c6a",
@@ -172,6 +249,9 @@ _MESSAGE = {
     "finish_reason": "stop",
     "usage": {"input_tokens": 14, "output_tokens": 2},
     "error": None,
+    "parent_id": "019aab5d-1f00-7a01-8000-5f0e8d2b4c69",
+    "version": 1,
+    "versions": 1,
 }
 
 
@@ -192,6 +272,10 @@ class Conversation(BaseModel):
     is_favorited: bool
     created_at: datetime
     updated_at: datetime
+    instructions: str | None
+    options: ConversationOptions | None
+    tags: list[str]
+    metadata: dict[str, str]
 
 
 class Usage(BaseModel):
@@ -217,6 +301,22 @@ class Message(BaseModel):
     finish_reason: Literal["stop", "length", "content_filter"] | None
     usage: Usage | None = Field(description="what the engine counted")
     error: str | None = Field(description="our name for what failed")
+    parent_id: str | None = Field(description="the message before it; null for a first one")
+    version: int = Field(description="its number among those with the same parent, from 1")
+    versions: int = Field(description="how many those are")
+
+
+class Version(Message):
+    model_config = _example(_MESSAGE | {"shown": True})
+
+    shown: bool
+
+
+class Versions(BaseModel):
+    model_config = _example({"items": [_MESSAGE | {"shown": True}], "next_before": None})
+
+    items: list[Version]
+    next_before: str | None = Field(description="pass it as `before` for the versions before these")
 
 
 class ConversationWithMessages(Conversation):

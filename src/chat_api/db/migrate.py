@@ -294,7 +294,9 @@ def _move(revision: str, connection: "AlchemyConnection") -> None:
     context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
     order = ("base", *REVISIONS)
     target = REVISIONS[-1] if revision == "head" else revision
-    if order.index(target) >= order.index(context.get_current_revision() or "base"):
+    current = context.get_current_revision() or "base"
+    connection.rollback()  # a migration with steps of its own must begin its transactions itself
+    if order.index(target) >= order.index(current):
         command.upgrade(config, target)
     else:
         command.downgrade(config, target)

@@ -13,7 +13,7 @@ from chat_api.db.connecting import Connection, Record
 from chat_api.db.predecessor import is_predecessor
 
 # Every revision of this code, oldest first; a test compares it with the migrations' folder.
-REVISIONS = ("0001", "0002", "0003", "0006")
+REVISIONS = ("0001", "0002", "0003", "0006", "0007")
 
 VERSION_TABLE = "samosachaat_schema_version"
 # Stands there while the database of the service before is being taken over.
@@ -25,12 +25,12 @@ FORMER_REVISIONS = ("0001", "0002")
 TABLES: Mapping[str, tuple[str, ...]] = {
     "conversations": (
         *("id", "user_id", "title", "title_given", "model_tag", "is_favorited"),
-        *("created_at", "updated_at"),
+        *("created_at", "updated_at", "instructions", "options", "tags", "metadata"),
     ),
     "messages": (
         *("id", "conversation_id", "position", "role", "content", "status", "token_count"),
         *("model_tag", "inference_time_ms", "replaces", "created_at", "reasoning"),
-        *("finish_reason", "input_tokens", "output_tokens", "error"),
+        *("finish_reason", "input_tokens", "output_tokens", "error", "parent_id", "version"),
     ),
     "generations": (
         *("message_id", "conversation_id", "question_id", "options", "trace_id", "attempt"),

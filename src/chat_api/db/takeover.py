@@ -54,7 +54,7 @@ BEGIN
         WHERE id = NEW.conversation_id FOR NO KEY UPDATE;
     IF conversation.title_given IS NOT NULL THEN
         NEW.position := (SELECT coalesce(max(position), -1) + 1 FROM messages
-            WHERE conversation_id = NEW.conversation_id);
+            WHERE conversation_id = NEW.conversation_id AND replaces IS NULL);
     END IF;
     NEW.token_count := coalesce(NEW.token_count, 0);
     NEW.inference_time_ms := coalesce(NEW.inference_time_ms, 0);
