@@ -267,12 +267,13 @@ async def test_settings_are_kept_and_each_is_replaced_as_a_whole(alice: Client) 
     check_conversation(conversation)
     assert {name: conversation[name] for name in SETTINGS} == SETTINGS
     url = f"/api/conversations/{conversation['id']}"
-    for change in (
+    changes: list[dict[str, Any]] = [
         {"options": {"top_k": 1}},
         {"metadata": {"other": "x"}},
         {"tags": []},
         {"instructions": None, "options": None},
-    ):
+    ]
+    for change in changes:
         changed = (await alice.patch(url, json=change)).json()
         assert changed == conversation | change
         conversation = changed

@@ -340,10 +340,12 @@ class Histories(RuleBasedStateMachine):
 
     messages = Bundle("messages")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, url: str) -> None:
+    loop: asyncio.AbstractEventLoop
+    url: str
+
+    def __init__(self) -> None:
         super().__init__()
-        self.loop = loop
-        self.entered = opened(url, size=6)
+        self.entered = opened(self.url, size=6)
         self.count = 0
 
     def run(self, work: Any) -> Any:
@@ -450,10 +452,11 @@ async def take(world: World, message_id: str) -> Lease | None:
 
 @pytest.mark.case(65)
 def test_whatever_is_done_at_once_one_chain_is_shown(database_url: str) -> None:
-    loop = asyncio.new_event_loop()
+    Histories.url = database_url
+    Histories.loop = asyncio.new_event_loop()
     try:
         run_state_machine_as_test(
-            lambda: Histories(loop, database_url),
+            Histories,
             settings=settings(
                 max_examples=30,
                 stateful_step_count=20,
@@ -462,4 +465,4 @@ def test_whatever_is_done_at_once_one_chain_is_shown(database_url: str) -> None:
             ),
         )
     finally:
-        loop.close()
+        Histories.loop.close()

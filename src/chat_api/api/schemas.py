@@ -498,9 +498,22 @@ def event_stream(example: str) -> dict[str, Any]:
     return {"itemSchema": event, "example": example}
 
 
+def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
+    """Return the schema with its definitions in place of references to them."""
+    if isinstance(schema, list):
+        return [_inlined(part, definitions) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "$ref" in schema:
+        return _inlined(definitions[schema["$ref"].rpartition("/")[2]], definitions)
+    return {name: _inlined(part, definitions) for name, part in schema.items()}
+
+
 def request_body(model: type[Request], *, required: bool) -> dict[str, Any]:
     """The OpenAPI description of a body that `api.bodies` reads."""
     schema = model.model_json_schema()
+    # The description has no place for a model's own definitions.
+    schema = _inlined(schema, schema.pop("$defs", {}))
     return {
         "requestBody": {
             "required": required,
