@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from chat_api import __version__
-from chat_api.api import conversations, health, messages, models, search
+from chat_api.api import changes, conversations, health, messages, models, search
 from chat_api.api.bodies import reason_of
 from chat_api.api.limits import Failures
 from chat_api.api.openapi import describe
@@ -21,6 +21,7 @@ from chat_api.api.services import Services
 from chat_api.api.streaming.accounting import OpenStreams
 from chat_api.api.streaming.response import LongResponses
 from chat_api.auth import Authenticator
+from chat_api.changes import ChangeFeed
 from chat_api.conversations.search import Search
 from chat_api.db.database import Database
 from chat_api.db.sends import Quotas
@@ -91,7 +92,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_exception_handler(ApiError, _answer_api_error)
     app.add_exception_handler(HTTPException, _answer_http_exception)
     app.add_exception_handler(RequestValidationError, _answer_validation_error)
-    for part in (health, conversations, messages, models, search):
+    for part in (health, conversations, messages, models, search, changes):
         app.include_router(part.router)
     if settings.serve_web:
         _serve_page(app, settings)
@@ -321,6 +322,15 @@ class _Process:
         )
 
     @cached_property
+    def changes(self) -> ChangeFeed:
+        return ChangeFeed(
+            self.db,
+            self.upkeep,
+            heartbeat_seconds=self._settings.heartbeat_seconds,
+            slow_reader_seconds=self._settings.slow_reader_seconds,
+        )
+
+    @cached_property
     def services(self) -> Services:
         return Services(
             settings=self._settings,
@@ -334,6 +344,7 @@ class _Process:
             deletions=Deletions(self.db, self.registry),
             # Half of the connections, so that other requests find one.
             search=Search(self.db, at_once=max(1, self._settings.database_pool_size // 2)),
+            changes=self.changes,
             failures=Failures(self._settings.unauthenticated_per_minute),
             open_streams=OpenStreams(self._settings.max_open_streams),
         )
@@ -395,6 +406,7 @@ class _Process:
             self.log_writer,
             self.subscriptions,
             self.stalls,
+            self.changes,
             drain_seconds=self._settings.drain_seconds,
         )
 
@@ -407,5 +419,6 @@ class _Process:
             self.leases.task(),
             self.recovery.task(),
             self.stalls.task(),
+            *self.changes.tasks(),
             *self.sweeping.tasks(),
         )

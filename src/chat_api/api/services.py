@@ -10,6 +10,7 @@ from fastapi.security import HTTPBearer
 from chat_api.api.limits import Failures
 from chat_api.api.streaming.accounting import OpenStreams
 from chat_api.auth import Authenticator, User
+from chat_api.changes import ChangeFeed
 from chat_api.conversations.search import Search
 from chat_api.db.database import Database
 from chat_api.db.shares import conversation_id_var
@@ -38,6 +39,7 @@ class Services:
     stops: Stops
     deletions: Deletions
     search: Search
+    changes: ChangeFeed
     failures: Failures
     open_streams: OpenStreams
 
