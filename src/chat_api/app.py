@@ -63,6 +63,7 @@ from chat_api.shutdown import (
 )
 from chat_api.startup import Startup
 from chat_api.telemetry import REFUSALS, configure_logging, log, trace_id_var
+from chat_api.titling import Titling
 
 # Of each process, beside DATABASE_POOL_SIZE for requests.
 UPKEEP_CONNECTIONS = 3
@@ -266,9 +267,14 @@ class _Process:
             self.engine,
             self.registry,
             self.log_writer,
+            self.titling,
             max_chars=self._settings.max_answer_chars,
             max_bytes=self._settings.max_answer_bytes,
         )
+
+    @cached_property
+    def titling(self) -> Titling:
+        return Titling(self.db, self.engine, model_tag=self._settings.title_model)
 
     @cached_property
     def subscriptions(self) -> Subscriptions:
@@ -420,5 +426,6 @@ class _Process:
             self.recovery.task(),
             self.stalls.task(),
             *self.changes.tasks(),
+            *self.titling.tasks(),
             *self.sweeping.tasks(),
         )

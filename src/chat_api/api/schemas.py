@@ -4,8 +4,8 @@ Requests are validated by these models. Responses are written by PostgreSQL or b
 them against the models.
 """
 
-from collections.abc import Iterable
 import re
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated, Any, Literal
 

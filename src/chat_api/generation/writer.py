@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 from chat_api.db import event_log as db_event_log
 from chat_api.db import generations as db_generations
@@ -35,6 +35,13 @@ from chat_api.telemetry import (
 )
 
 
+class Titles(Protocol):
+    """Gives conversations their titles."""
+
+    def completed(self, lease: Lease) -> None:
+        """Take note of a complete answer, without waiting for anything."""
+
+
 class GenerationWriter:
     """Runs generations: has the engine write, keeps what it writes, and saves the end.
 
@@ -48,6 +55,7 @@ class GenerationWriter:
         engine: SamosachaatEngine,
         registry: Registry,
         log_writer: LogWriter,
+        titles: Titles,
         *,
         max_chars: int,
         max_bytes: int,
@@ -57,6 +65,7 @@ class GenerationWriter:
         self._engine = engine
         self._registry = registry
         self._log = log_writer
+        self._titles = titles
         self._max_chars = max_chars
         self._max_bytes = max_bytes
         self._clock = clock
@@ -211,6 +220,8 @@ class GenerationWriter:
         if generation.pump is not None:  # else another process has counted them
             TOKENS.inc(ending.token_count)
         GENERATIONS.labels(status).inc()
+        if status == "complete":
+            self._titles.completed(generation.lease)
         log.info(
             "generation_ended",
             message_id=generation.message_id,
