@@ -124,6 +124,8 @@ def usual_env(
         "INTERNAL_API_KEY": INTERNAL_API_KEY,
         "DATABASE_POOL_SIZE": "5",
         "DRAIN_SECONDS": "1",
+        # All tests share one address, and many of them send no token or a wrong one.
+        "UNAUTHENTICATED_PER_MINUTE": "0",
     }
 
 
@@ -181,7 +183,7 @@ def start_service(
 
 @pytest.fixture
 async def clients() -> AsyncIterator[MakeClient]:
-    """Makes clients: `clients(service, account)`; None is nobody."""
+    """Makes clients: `clients(service, account)`; with None, without credentials."""
     made: list[Client] = []
 
     def make(service: Service, account: Account | None = None) -> Client:

@@ -251,7 +251,7 @@ async def test_it_is_not_ready_while_the_database_takes_no_writes(
             f'ALTER DATABASE "{name}" SET default_transaction_read_only = {value}'
         )
         await database.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
             " WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
 

@@ -1,4 +1,4 @@
-"""Subscriptions that take nothing, and readers in great numbers: nobody else suffers."""
+"""Subscriptions that take nothing, and readers in great numbers: other clients are unaffected."""
 
 import asyncio
 import contextlib

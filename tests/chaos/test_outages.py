@@ -131,7 +131,7 @@ async def test_case_27_postgresql_goes_away_under_load_and_comes_back(
 ) -> None:
     """Case 27: 503 meanwhile, no process restart after, no acknowledged message lost.
 
-    It stays away for longer than two leases: nobody takes anything over by mistake.
+    It stays away for longer than two leases: no replica takes anything over by mistake.
     """
     inference.default = counted(120, pause=0.02).done()
     pair = await start_pair(database_url=durable[1].migrated(), DATABASE_TIMEOUT_SECONDS="3")
@@ -246,7 +246,7 @@ async def test_case_28_a_read_only_database_fails_readiness_not_liveness(
     inference.once(counted(5).wait(gate).count(5).done())
     name = await pair.db.value("SELECT current_database()")
     cut = (
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
         "WHERE application_name = 'samosachaat-chat-api' AND datname = current_database()"
     )
     async with pair.here.send(conversation["id"], "Count") as sender:
@@ -353,7 +353,7 @@ async def test_a_row_that_an_operator_holds_is_503_for_its_own_conversation_only
 async def test_a_log_table_that_is_locked_holds_up_no_local_reader(
     start_pair: StartPair, inference: Inference
 ) -> None:
-    """VACUUM FULL, say. Events wait in memory and are written after; nobody takes anything over."""
+    """VACUUM FULL, say. Events wait in memory and are written after; there is no takeover."""
     pair = await start_pair(DATABASE_TIMEOUT_SECONDS="2", LEASE_SECONDS="4")
     inference.once(counted(100, pause=0.03).done())
     conversation = await pair.here.create()

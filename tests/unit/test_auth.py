@@ -474,7 +474,7 @@ async def test_the_first_caller_s_going_away_fails_none_of_the_others(
 async def test_a_call_that_everybody_left_is_finished_quietly(
     auth: Auth, authenticator: Authenticator
 ) -> None:
-    """Its error is nobody's: no warning about an exception that was never retrieved."""
+    """No caller takes its error: no warning about an exception that was never retrieved."""
     auth.open.clear()
     auth.answer = lambda _: (500, b"")
     only = asyncio.create_task(authenticator.user("Bearer abc"))

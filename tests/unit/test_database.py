@@ -366,7 +366,7 @@ async def test_a_refused_write_is_known_to_whoever_shares_the_memory(database_ur
 
 
 def test_what_counts_as_unavailable_is_no_data_error() -> None:
-    """Retrying these would go on for ever."""
+    """Retrying these would never end."""
     for kind in (
         asyncpg.UniqueViolationError,
         asyncpg.NotNullViolationError,
@@ -392,3 +392,13 @@ async def test_what_the_server_refuses_of_an_address_is_named(
         with pytest.raises(DatabaseRefused) as refused:
             await pool.fetch("SELECT 1")
     assert refused.value.reason == f"DATABASE_URL: the parameter {named} is refused"
+
+
+@pytest.mark.case(54)
+async def test_a_host_of_the_environment_that_cannot_be_looked_up_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PGHOST", "a..b")
+    async with opened("postgresql:///samosachaat") as pool:
+        with pytest.raises(DatabaseRefused):
+            await pool.fetch("SELECT 1")

@@ -257,6 +257,7 @@ def absurd(name: str) -> list[str]:
             ),
             *("http://a:65536", "http://[::1", "http://[10.0.0.1]", "http://münchen.example"),
             *("https://a.example,*", "javascript:alert(1)", "file:///etc/passwd", "http://-a"),
+            *("http://a\tb", "http://[fe80::1%25eth0]", "http://127.1", "http://0x7f.0.0.1"),
         ],
         "web_sign_in_url": ["/sign-in", "ftp://host", "http://", "http://u@h", "http://h?x#y"],
         "trusted_proxies": ["*", "10.0.0.0/33", "10.0.0.1/8", "host", "10.0.0.0-10.0.0.9"],
@@ -266,7 +267,10 @@ def absurd(name: str) -> list[str]:
     if name in special:
         return [*special[name], "\udcff"]
     if field.annotation is str:
-        return ["", " ", "host", "ftp://host", "http://", "http://u:p@h", "http://h/?q", "\udcff"]
+        return [
+            *("", " ", "host", "ftp://host", "http://", "http://u:p@h", "http://h/?q", "\udcff"),
+            *("http://a..b", f"http://{'h' * 64}.example"),
+        ]
     wrong = ["", " ", "x", "-1", "nan", "inf", "-inf", "1e999", "9" * 400, "1 2", "0x10", "\udcff"]
     if field.annotation is int:
         wrong += ["1.5", "1e1000000"]
@@ -307,6 +311,10 @@ def test_an_absurd_value_stops_the_start_with_a_sentence(
         ("https://a.example:443,http://a.example:80", ["https://a.example", "http://a.example"]),
         ("http://a.example:8080, http://A.example:8080", ["http://a.example:8080"]),
         ("http://127.0.0.1:3000,http://[::1]:3000", ["http://127.0.0.1:3000", "http://[::1]:3000"]),
+        (
+            "http://[0:0::0:1], http://[::FFFF:127.0.0.1]",
+            ["http://[::1]", "http://[::ffff:7f00:1]"],
+        ),
         ("https://xn--mnchen-3ya.example", ["https://xn--mnchen-3ya.example"]),
         ("http://chat_web:3000", ["http://chat_web:3000"]),
     ],

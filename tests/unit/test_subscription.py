@@ -640,7 +640,7 @@ async def test_a_failed_answer_whose_log_is_gone_fails_again(
             "1.4",
             {
                 "error": "inference_timeout",
-                "detail": "The inference service was silent for too long.",
+                "detail": "The inference service sent nothing for too long.",
             },
         ),
         done(lease, last, "interrupted"),

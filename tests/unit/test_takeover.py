@@ -127,7 +127,7 @@ async def test_the_service_works_on_it(old_url: str) -> None:
             (8, "assistant", "complete", "Here."),
         ]
         assert lease.replaces is None
-        # The last answer of a conversation that ends with a question is begun anew.
+        # The last answer of a conversation that ends with a question is started again.
         regeneration = await world.regeneration(FIRST)
         assert regeneration.replaces is not None
         await world.end(regeneration, "Fold them twice.")

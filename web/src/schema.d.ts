@@ -1,6 +1,29 @@
 // Written by `npm run types` from the service's OpenAPI description.
 
 export interface paths {
+    "/api/changes": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Follow Changes
+         * @description What changes in the user's conversations, on any replica and device, as it is committed.
+         *
+         *     Without a cursor it begins now. A cursor is good for a day: after that, the stream goes on with
+         *     `resync`, and the list is to be loaded again.
+         */
+        get: operations["follow_changes_api_changes_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/conversations": {
         parameters: {
             query?: never;
@@ -96,7 +119,7 @@ export interface paths {
         put?: never;
         /**
          * Regenerate
-         * @description Answer the last message anew. The old answer is replaced when the new one is complete.
+         * @description Answer the last message again. The new answer replaces the old one when it is complete.
          */
         post: operations["regenerate_api_conversations__conversation_id__regenerate_post"];
         delete?: never;
@@ -116,7 +139,7 @@ export interface paths {
         put?: never;
         /**
          * Stop
-         * @description Stop the running answer, wherever it is written; it is kept as far as it got.
+         * @description Stop the running answer, on whichever replica it runs; what was written is kept.
          */
         post: operations["stop_api_conversations__conversation_id__stop_post"];
         delete?: never;
@@ -134,7 +157,7 @@ export interface paths {
         };
         /**
          * Join Stream
-         * @description Join the running answer, on whichever replica it is written, from the last event seen.
+         * @description Join the running answer, on whichever replica it runs, from the last event seen.
          */
         get: operations["join_stream_api_conversations__conversation_id__stream_get"];
         put?: never;
@@ -272,10 +295,29 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /**
+         * AnswerEvent
+         * @description An answer that has begun or ended.
+         */
+        AnswerEvent: {
+            answer: components["schemas"]["ChangedAnswer"];
+        };
         /** Attempt */
         Attempt: {
             /** Attempt */
             attempt: number;
+        };
+        /** ChangedAnswer */
+        ChangedAnswer: {
+            /** Conversation Id */
+            conversation_id: string;
+            /** Message Id */
+            message_id: string;
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "generating" | "complete" | "stopped" | "interrupted" | "failed";
         };
         /**
          * Conversation
@@ -310,6 +352,13 @@ export interface components {
             updated_at: string;
             /** User Id */
             user_id: string;
+        };
+        /**
+         * ConversationEvent
+         * @description A conversation that is new or has changed, in its newest state.
+         */
+        ConversationEvent: {
+            conversation: components["schemas"]["Conversation"];
         };
         /**
          * ConversationPage
@@ -416,6 +465,25 @@ export interface components {
             /** User Id */
             user_id: string;
         };
+        /**
+         * CursorEvent
+         * @description Where the changes begin.
+         */
+        CursorEvent: {
+            /**
+             * Cursor
+             * @constant
+             */
+            cursor: true;
+        };
+        /** DeletedEvent */
+        DeletedEvent: {
+            /**
+             * Deleted
+             * @description the conversation's id
+             */
+            deleted: string;
+        };
         /** DoneEvent */
         DoneEvent: {
             /**
@@ -466,7 +534,7 @@ export interface components {
                 number,
                 number
             ][];
-            /** @description null where the title is what was found */
+            /** @description null where the title matched */
             message: components["schemas"]["FoundMessage"] | null;
             /**
              * Snippet
@@ -647,6 +715,17 @@ export interface components {
         ResetEvent: {
             reset: components["schemas"]["Attempt"];
         };
+        /**
+         * ResyncEvent
+         * @description The cursor is not known any more: load the list again.
+         */
+        ResyncEvent: {
+            /**
+             * Resync
+             * @constant
+             */
+            resync: true;
+        };
         /** SnapshotEvent */
         SnapshotEvent: {
             snapshot: components["schemas"]["TextSoFar"];
@@ -685,6 +764,83 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
+    follow_changes_api_changes_get: {
+        parameters: {
+            query?: {
+                /** @description the same, where no header can be set */
+                after?: string;
+            };
+            header?: {
+                /** @description the id of the last event that was seen */
+                "last-event-id"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The changes as they are committed; the stream has no end of its own */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example retry: 1000
+                     *
+                     *     id: 1764087300000000
+                     *     data: {"cursor":true}
+                     *
+                     *     id: 1764087312345678
+                     *     data: {"conversation":{"id":"…","user_id":"…","title":"Paris", …}}
+                     *
+                     *     id: 1764087312345679
+                     *     data: {"answer":{"conversation_id":"…","message_id":"…","status":"generating"}}
+                     *
+                     *     id: 1764087399999999
+                     *     data: {"deleted":"…"}
+                     */
+                    "text/event-stream": unknown;
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     list_conversations_api_conversations_get: {
         parameters: {
             query?: {
@@ -848,7 +1004,7 @@ export interface operations {
             query?: {
                 /** @description those before the message of this id */
                 before?: string;
-                /** @description at most so many, the newest ones, and 4 MB of JSON */
+                /** @description most messages of the page, the newest ones; it has at most 4 MB of JSON */
                 limit?: number;
             };
             header?: never;
@@ -1606,7 +1762,7 @@ export interface operations {
                     "text/event-stream": unknown;
                 };
             };
-            /** @description Nothing runs, and there is no rest to give */
+            /** @description No answer is running, and no events are left to send */
             204: {
                 headers: {
                     [name: string]: unknown;

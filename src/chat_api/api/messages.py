@@ -142,7 +142,7 @@ async def _answer(
         return EventStream(subscription, stream)
     await run_to_end(subscription, stream, request.receive)
     if stream.refused:
-        raise NotAuthenticated("The access token is not valid any more.", invalid_token=True)
+        raise NotAuthenticated("The access token is no longer valid.", invalid_token=True)
     return await _result(services, user, conversation_id, subscription.message_id)
 
 
@@ -190,7 +190,7 @@ async def _result(
             "description": "The rest of the answer",
             "content": {"text/event-stream": event_stream(_EXAMPLE)},
         },
-        204: {"description": "Nothing runs, and there is no rest to give"},
+        204: {"description": "No answer is running, and no events are left to send"},
         **problems(400, 404),
     },
 )

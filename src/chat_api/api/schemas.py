@@ -191,7 +191,7 @@ class FoundMessage(BaseModel):
 
 class FoundItem(BaseModel):
     conversation: Conversation
-    message: FoundMessage | None = Field(description="null where the title is what was found")
+    message: FoundMessage | None = Field(description="null where the title matched")
     snippet: str = Field(description="one line of the text around the first match")
     matches: list[tuple[int, int]] = Field(
         description="from–to, in code points (not UTF-16 units or bytes) of the snippet"
@@ -358,7 +358,7 @@ def event_stream(example: str) -> dict[str, Any]:
     """The OpenAPI description of a generation's stream."""
     names = [next(iter(event.model_fields)) for event in EVENTS]
     other = {
-        "description": "anything else that the inference service says",
+        "description": "any other field of the inference service's response",
         "type": "object",
         "not": {"anyOf": [{"required": [name]} for name in names]},
     }

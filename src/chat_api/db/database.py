@@ -50,7 +50,11 @@ UNAVAILABLE: tuple[type[BaseException], ...] = (
     asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.InvalidCachedStatementError,  # the schema has just changed
 )
-_OF_THE_DRIVER: tuple[type[BaseException], ...] = (asyncpg.PostgresError, *UNAVAILABLE)
+_OF_THE_DRIVER: tuple[type[BaseException], ...] = (
+    asyncpg.PostgresError,
+    *UNAVAILABLE,
+    UnicodeError,  # a host that cannot be looked up, as PGHOST may have it
+)
 # Until the schema has been found complete: a migration is still to come.
 _NOT_THERE_YET: tuple[type[BaseException], ...] = (
     asyncpg.UndefinedTableError,
@@ -230,8 +234,8 @@ class Database:
         """A connection; each statement is a transaction of its own.
 
         Raises DatabaseUnavailable where the database, not the statement, is what failed:
-        DatabaseBusy where somebody else changes the same rows, DatabaseRefused where no later try
-        can succeed. Raises StatementRefused where it is the statement's values.
+        DatabaseBusy where another transaction changes the same rows, DatabaseRefused where no
+        later try can succeed. Raises StatementRefused where it is the statement's values.
         """
         lent = False
         is_defect = False

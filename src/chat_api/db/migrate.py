@@ -40,7 +40,7 @@ ADVISORY_LOCK = 0x73616D6F7361
 _TURN_SECONDS = 0.2
 # An index over many rows takes its time.
 _STATEMENT_SECONDS = 6 * 3600.0
-# A step that waits for a table's lock is short by itself (see steps); the others block nobody.
+# A step that waits for a table's lock is short by itself (see steps); the others block none.
 _SETTINGS = {"lock_timeout": "0"}
 _PATIENCE_SECONDS = 600.0
 _PASSING = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)

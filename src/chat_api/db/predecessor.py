@@ -79,7 +79,7 @@ async def describe(connection: Connection) -> list[str]:
         "{users:,} users are only read.".format(**counts),
         "{untitled:,} conversations without a title get one.".format(**counts),
         "{timeless:,} messages without a time get their conversation's.".format(**counts),
-        "{empty:,} empty answers are told as interrupted.".format(**counts),
+        "{empty:,} empty answers are marked as interrupted.".format(**counts),
         f"It takes {minutes} minutes or so, and up to {counts['size']} more disk until a vacuum.",
-        "Replicas of that service may go on meanwhile.",
+        "Replicas of that service can keep running meanwhile.",
     ]

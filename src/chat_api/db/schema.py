@@ -34,7 +34,8 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     "generations": (
         *("message_id", "conversation_id", "question_id", "options", "trace_id", "attempt"),
         *("crashes", "owner", "lease_until", "stop_requested", "started_at", "ended_at"),
-        *("status", "error", "last_event", "done", "logged", "user_id", "undone", "before_done"),
+        *("status", "error", "last_event", "done", "before_done", "logged", "user_id"),
+        "undone",
     ),
     "event_log": (
         *("message_id", "attempt", "first_event", "last_event", "events", "written_at"),

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 REVISION = "0002"
 
-# Titles that clients send although nobody has chosen one.
+# Titles that clients send although the user has chosen none.
 _PLACEHOLDERS = "'new chat', 'new conversation', 'untitled', ''"
 _TITLE_GIVEN = f"lower(btrim(coalesce({{row}}.title, ''))) NOT IN ({_PLACEHOLDERS})"
 _TITLE = "CASE WHEN btrim(coalesce(title, '')) = '' THEN 'New conversation' ELSE title END"
@@ -105,8 +105,8 @@ CREATE TRIGGER samosachaat_take_conversation BEFORE INSERT OR UPDATE OF user_id 
     FOR EACH ROW EXECUTE FUNCTION samosachaat_take_conversation();
 """
 
-# One batch. Rows that somebody else has locked are left for a later round, so that it waits for
-# nobody; messages are read after their conversation is locked, in a later snapshot.
+# One batch. Rows that another session has locked are left for a later round, so that it waits for
+# none; messages are read after their conversation is locked, in a later snapshot.
 _BATCH = f"""
 CREATE OR REPLACE FUNCTION samosachaat_take_over(after uuid, most integer) RETURNS uuid
 LANGUAGE plpgsql AS $body$

@@ -35,7 +35,7 @@ class Exchange(asyncio.Protocol):
 
     `check_head` is given the status and the headers (lower-case names) and may raise
     EngineFailed. `ended` has the result: none after the service's `done`, else what went wrong:
-    an EngineFailed, or what `deliver` raised. Whoever waits for it closes the transport.
+    an EngineFailed, or what `deliver` raised. The caller that awaits it closes the transport.
     """
 
     def __init__(

@@ -81,7 +81,7 @@ class Drain:
         await self._registry.cancel_tasks(_STOP_SECONDS)
 
     async def _until_idle(self) -> None:
-        """Return once nothing runs and nobody reads, but not at once, and not too late."""
+        """Return once nothing runs and no client reads, but not at once, and not too late."""
         began = self._clock()
         earliest = began + min(_NOTICE_SECONDS, self._drain_seconds / 10)
         latest = began + max(0.0, self._drain_seconds - HANDOVER_SECONDS)

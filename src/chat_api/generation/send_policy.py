@@ -81,7 +81,7 @@ class SendPolicy:
         """Keep the message (None: regenerate), begin its generation, and subscribe to it.
 
         With the key of an earlier request, subscribe to the generation that it began. A generation
-        that runs in the conversation is stopped if nobody is subscribed to it. Raise NotFound,
+        that runs in the conversation is stopped if it has no subscriber. Raise NotFound,
         NothingToAnswer, ConversationBusy, IdempotencyKeyReused, AnswerGone, TooManyMessages,
         TooManyGenerations, Draining or DatabaseUnavailable.
         """
@@ -148,7 +148,7 @@ class SendPolicy:
     async def _until_unsubscribed(
         self, conversation_id: str, message_id: str, deadline: float
     ) -> None:
-        """Wait, without a connection, until nobody is subscribed. Raise ConversationBusy."""
+        """Wait, without a connection, until there is no subscriber. Raise ConversationBusy."""
         while self._clock() < deadline:
             await asyncio.sleep(_POLL_SECONDS)
             async with self._db.connection() as connection:

@@ -87,7 +87,7 @@ class _Stack:
         """Start everything and say what is ready when. Raises LocalError and _Stopped."""
         settings = self._settings
         _say(f"samosaChaat, in {self._state.root} (a log of each service in logs/)")
-        # The model takes longest and needs nobody.
+        # The model takes longest and needs no other process.
         inference = self._spawn(
             "inference",
             ["-m", "chat_api.local.inference"],
@@ -308,6 +308,6 @@ Ctrl-C ends everything; the data stay."""
 def _say(text: str) -> None:
     try:
         print(text, flush=True)
-    except OSError:  # whoever was reading has gone; that must not stop the stopping
+    except OSError:  # the reader has gone; the shutdown must go on
         with contextlib.suppress(OSError):
             sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115  # until the process ends
