@@ -117,32 +117,7 @@ async def test_none_is_skipped_under_concurrent_writers_and_killed_backends(
     start = await changes.last_number(world.pool, world.user)
     rng = random.Random()
     committed: set[str] = set()
-    maybe: set[str] = set()
-
-    async def write(count: int) -> None:
-        connection: asyncpg.Connection[Record] | None = None
-        for _ in range(count):
-            ids = [str(uuid4()) for _ in range(rng.randint(1, 3))]
-            try:
-                if connection is None or connection.is_closed():
-                    connection = await asyncpg.connect(dsn_of(database_url))
-                async with connection.transaction():
-                    for id_ in ids:
-                        await connection.execute(
-                            "INSERT INTO conversations (id, user_id, title, title_given, model_tag)"
-                            " VALUES ($1, $2, 't', true, 'default')",
-                            id_,
-                            world.user,
-                        )
-                        await asyncio.sleep(rng.uniform(0, 0.003))
-                    if rng.random() < 0.05:
-                        await connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
-                committed.update(ids)
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
-                maybe.update(ids)
-        if connection is not None and not connection.is_closed():
-            await connection.close()
-
+    killed: set[str] = set()
     seen: list[str] = []
     numbers: list[int] = []
     place = start
@@ -159,7 +134,16 @@ async def test_none_is_skipped_under_concurrent_writers_and_killed_backends(
             await poll()
             await asyncio.sleep(0)
 
-    writers = asyncio.gather(*(write(40) for _ in range(6)))
+    async def write(count: int) -> None:
+        for number in range(count):
+            ids = [str(uuid4()) for _ in range(rng.randint(1, 3))]
+            try:
+                await insert(database_url, world.user, ids, rng, kill=number % 10 == 5)
+                committed.update(ids)
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                killed.update(ids)
+
+    writers = asyncio.gather(*(write(30) for _ in range(6)))
     await follow(writers)
     await writers
     await poll()
@@ -167,14 +151,25 @@ async def test_none_is_skipped_under_concurrent_writers_and_killed_backends(
         "SELECT id::text FROM conversations WHERE user_id = $1", world.user
     )
     assert committed
-    assert maybe
+    assert killed
     assert sorted(seen) == sorted(row["id"] for row in rows)
     assert set(seen) >= committed
     assert numbers == sorted(set(numbers))
 
 
-def dsn_of(url: str) -> str:
-    return url.replace("+asyncpg", "")
+async def insert(url: str, user: str, ids: list[str], rng: random.Random, *, kill: bool) -> None:
+    """Insert conversations in one transaction, whose backend is killed before its commit."""
+    async with connected(url) as connection, connection.transaction():
+        for id_ in ids:
+            await connection.execute(
+                "INSERT INTO conversations (id, user_id, title, title_given, model_tag)"
+                " VALUES ($1, $2, 't', true, 'default')",
+                id_,
+                user,
+            )
+            await asyncio.sleep(rng.uniform(0, 0.003))
+        if kill:
+            await connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
 
 
 async def age(db: Database, user: str) -> None:
