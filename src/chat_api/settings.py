@@ -188,7 +188,7 @@ class Settings(BaseSettings):
         str,
         Field(
             max_length=100,
-            pattern=r"\A[!-~]*\Z",
+            pattern="^[!-~]*$",
             description="the model that writes the titles of conversations, `default` for the one "
             "that answers; without it, a title is the first line of the first message",
         ),
