@@ -1,6 +1,29 @@
 // Written by `npm run types` from the service's OpenAPI description.
 
 export interface paths {
+    "/api/changes": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Follow Changes
+         * @description What changes in the user's conversations, on any replica and device, as it is committed.
+         *
+         *     Without a cursor it begins now. A cursor is good for a day: after that, the stream goes on with
+         *     `resync`, and the list is to be loaded again.
+         */
+        get: operations["follow_changes_api_changes_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/conversations": {
         parameters: {
             query?: never;
@@ -368,10 +391,29 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /**
+         * AnswerEvent
+         * @description An answer that has begun or ended.
+         */
+        AnswerEvent: {
+            answer: components["schemas"]["ChangedAnswer"];
+        };
         /** Attempt */
         Attempt: {
             /** Attempt */
             attempt: number;
+        };
+        /** ChangedAnswer */
+        ChangedAnswer: {
+            /** Conversation Id */
+            conversation_id: string;
+            /** Message Id */
+            message_id: string;
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "generating" | "complete" | "stopped" | "interrupted" | "failed";
         };
         /**
          * Conversation
@@ -419,6 +461,7 @@ export interface components {
             user_id: string;
         };
         /**
+<<<<<<< HEAD
          * ConversationOptions
          * @description Defaults for the answers of one conversation.
          */
@@ -440,6 +483,13 @@ export interface components {
              * @example 40
              */
             top_k?: number | null;
+=======
+         * ConversationEvent
+         * @description A conversation that is new or has changed, in its newest state.
+         */
+        ConversationEvent: {
+            conversation: components["schemas"]["Conversation"];
+>>>>>>> feed
         };
         /**
          * ConversationPage
@@ -568,6 +618,25 @@ export interface components {
             updated_at: string;
             /** User Id */
             user_id: string;
+        };
+        /**
+         * CursorEvent
+         * @description Where the changes begin.
+         */
+        CursorEvent: {
+            /**
+             * Cursor
+             * @constant
+             */
+            cursor: true;
+        };
+        /** DeletedEvent */
+        DeletedEvent: {
+            /**
+             * Deleted
+             * @description the conversation's id
+             */
+            deleted: string;
         };
         /** DoneEvent */
         DoneEvent: {
@@ -841,6 +910,17 @@ export interface components {
         ResetEvent: {
             reset: components["schemas"]["Attempt"];
         };
+        /**
+         * ResyncEvent
+         * @description The cursor is not known any more: load the list again.
+         */
+        ResyncEvent: {
+            /**
+             * Resync
+             * @constant
+             */
+            resync: true;
+        };
         /** SnapshotEvent */
         SnapshotEvent: {
             snapshot: components["schemas"]["TextSoFar"];
@@ -1011,6 +1091,83 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
+    follow_changes_api_changes_get: {
+        parameters: {
+            query?: {
+                /** @description the same, where no header can be set */
+                after?: string;
+            };
+            header?: {
+                /** @description the id of the last event that was seen */
+                "last-event-id"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The changes as they are committed; the stream has no end of its own */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example retry: 1000
+                     *
+                     *     id: 1764087300000000
+                     *     data: {"cursor":true}
+                     *
+                     *     id: 1764087312345678
+                     *     data: {"conversation":{"id":"…","user_id":"…","title":"Paris", …}}
+                     *
+                     *     id: 1764087312345679
+                     *     data: {"answer":{"conversation_id":"…","message_id":"…","status":"generating"}}
+                     *
+                     *     id: 1764087399999999
+                     *     data: {"deleted":"…"}
+                     */
+                    "text/event-stream": unknown;
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     list_conversations_api_conversations_get: {
         parameters: {
             query?: {

@@ -5,6 +5,7 @@ them against the models.
 """
 
 import re
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -441,6 +442,49 @@ EVENTS: tuple[type[_Event], ...] = (
 )
 
 
+class CursorEvent(_Event):
+    """Where the changes begin."""
+
+    cursor: Literal[True]
+
+
+class ConversationEvent(_Event):
+    """A conversation that is new or has changed, in its newest state."""
+
+    conversation: Conversation
+
+
+class DeletedEvent(_Event):
+    deleted: str = Field(description="the conversation's id")
+
+
+class ChangedAnswer(BaseModel):
+    conversation_id: str
+    message_id: str
+    status: Status
+
+
+class AnswerEvent(_Event):
+    """An answer that has begun or ended."""
+
+    answer: ChangedAnswer
+
+
+class ResyncEvent(_Event):
+    """The cursor is not known any more: load the list again."""
+
+    resync: Literal[True]
+
+
+CHANGES: tuple[type[_Event], ...] = (
+    CursorEvent,
+    ConversationEvent,
+    DeletedEvent,
+    AnswerEvent,
+    ResyncEvent,
+)
+
+
 class Health(BaseModel):
     model_config = _example({"status": "ok", "ready": True, "service": "chat-api"})
 
@@ -475,23 +519,36 @@ class Problem(BaseModel):
 
 
 def event_stream(example: str) -> dict[str, Any]:
-    """The OpenAPI description of a stream: of each of its events (`itemSchema` of OpenAPI 3.2)."""
-    ours = [{"$ref": f"#/components/schemas/{event.__name__}"} for event in EVENTS]
+    """The OpenAPI description of a generation's stream."""
     names = [next(iter(event.model_fields)) for event in EVENTS]
     other = {
         "description": "any other field of the inference service's response",
         "type": "object",
         "not": {"anyOf": [{"required": [name]} for name in names]},
     }
+    return _stream([*_references(EVENTS), other], "event-id", example)
+
+
+def change_stream(example: str) -> dict[str, Any]:
+    """The OpenAPI description of the change feed's stream."""
+    return _stream(_references(CHANGES), "change-id", example)
+
+
+def _references(events: Iterable[type[_Event]]) -> list[dict[str, Any]]:
+    return [{"$ref": f"#/components/schemas/{event.__name__}"} for event in events]
+
+
+def _stream(events: list[dict[str, Any]], id_format: str, example: str) -> dict[str, Any]:
+    """Return the description of each event of a stream (`itemSchema` of OpenAPI 3.2)."""
     event = {
         "type": "object",
         "required": ["id", "data"],
         "properties": {
-            "id": {"type": "string", "format": "event-id"},
+            "id": {"type": "string", "format": id_format},
             "data": {
                 "type": "string",
                 "contentMediaType": "application/json",
-                "contentSchema": {"anyOf": [*ours, other]},
+                "contentSchema": {"anyOf": events},
             },
         },
     }

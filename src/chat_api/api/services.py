@@ -10,6 +10,7 @@ from fastapi.security import HTTPBearer
 from chat_api.api.limits import Failures
 from chat_api.api.streaming.accounting import OpenStreams
 from chat_api.auth import Authenticator, User
+from chat_api.changes import ChangeFeed
 from chat_api.conversations.search import Search
 from chat_api.conversations.tree import Trees
 from chat_api.db.database import Database
@@ -40,6 +41,7 @@ class Services:
     deletions: Deletions
     trees: Trees
     search: Search
+    changes: ChangeFeed
     failures: Failures
     open_streams: OpenStreams
 

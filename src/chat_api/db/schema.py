@@ -13,7 +13,7 @@ from chat_api.db.connecting import Connection, Record
 from chat_api.db.predecessor import is_predecessor
 
 # Every revision of this code, oldest first; a test compares it with the migrations' folder.
-REVISIONS = ("0001", "0002", "0003", "0006", "0007")
+REVISIONS = ("0001", "0002", "0003", "0006", "0007", "0008")
 
 VERSION_TABLE = "samosachaat_schema_version"
 # Stands there while the database of the service before is being taken over.
@@ -47,6 +47,8 @@ TABLES: Mapping[str, tuple[str, ...]] = {
         *("user_id", "key", "fingerprint", "conversation_id", "message_id", "created_at"),
     ),
     "message_quotas": ("user_id", "began", "sent"),
+    "change_counters": ("user_id", "last"),
+    "changes": ("user_id", "number", "conversation_id", "message_id", "status", "deleted"),
 }
 # Without these the database would not hold what the service promises.
 INDEXES = ("messages_in_order", "messages_one_generating")

@@ -212,7 +212,8 @@ WHERE user_id = $1 AND id = $2 FOR NO KEY UPDATE
 # Nothing is inserted where the user has as many running generations as allowed.
 _INSERT = """
 WITH within_quota AS MATERIALIZED (
-    SELECT 1 WHERE $13 = 0 OR $13 > (
+    SELECT set_config('samosachaat.told_with_generation', $2::uuid::text, true)  -- migration 0008
+    WHERE $13 = 0 OR $13 > (
         SELECT count(*) FROM generations WHERE user_id = $12 AND ended_at IS NULL)),
 question AS (
     INSERT INTO messages (id, conversation_id, position, role, content, status, model_tag,
