@@ -7,11 +7,12 @@ PYTHON ?= python3
 VENV ?= .venv
 PY := $(VENV)/bin/python
 PYTHONS ?= 3.11 3.12 3.13
+POSTGRES_15 ?= /usr/lib/postgresql/15/bin
 
 PAGE := src/chat_api/page/index.html
 PAGE_SOURCES := $(shell find web -name node_modules -prune -o -type f ! -name '*.test.ts*' -print)
 
-.PHONY: help setup run page test unit test-matrix chaos fuzz soak audit check format lock pictures bench bench-quick bench-growth bench-log clean
+.PHONY: help setup run page test test-oldest unit test-matrix chaos fuzz soak audit check format lock pictures bench bench-quick bench-growth bench-log bench-migrations clean
 
 help: ## Show what can be done here
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -42,7 +43,16 @@ tests/browser/node_modules/.ready: $(addprefix tests/browser/,package.json packa
 
 test: $(VENV)/ready $(PAGE) tests/browser/node_modules/.ready ## Run all tests: a real PostgreSQL, real sockets, a real browser
 	@cd web && npm run --silent test
-	@$(PY) -m pytest -n 2 --dist loadgroup
+	@$(PY) -m pytest -n 4 --dist loadgroup --no-loadscope-reorder
+	@$(MAKE) --no-print-directory test-oldest
+
+test-oldest: $(VENV)/ready ## Run the tests of the database on the oldest PostgreSQL (POSTGRES_15=its programs)
+	@if ! [ -x "$(POSTGRES_15)/postgres" ]; then \
+		echo "test-oldest: NOT RUN: there is no PostgreSQL 15 in $(POSTGRES_15) (apt-get install postgresql-15, or set POSTGRES_15)"; \
+		[ -z "$$CI" ]; exit; \
+	fi; \
+	POSTGRES_BIN="$(POSTGRES_15)" $(PY) -m pytest -q -n 2 $(addprefix tests/unit/,test_database.py \
+		test_generations_db.py test_migrations.py test_queries.py test_quotas.py test_takeover.py)
 
 unit: $(VENV)/ready ## Run the unit tests
 	@$(PY) -m pytest -q -n 2 --dist loadgroup tests/unit
@@ -104,6 +114,9 @@ bench-growth: $(VENV)/ready ## The pages again, with ten million messages of oth
 
 bench-log: $(VENV)/ready ## Measure what the log of running answers costs (docs/scaling.md)
 	@$(PY) bench/log_cost.py
+
+bench-migrations: $(VENV)/ready ## Measure how long migrations take with a million messages, and whom they hold up
+	@$(PY) -m bench.migrations
 
 clean: ## Remove .venv and caches; the local stack's data stays
 	rm -rf .venv .venv-* .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -47,7 +47,9 @@ async def begin(db: Database, process: str, count: int) -> list[Lease]:
     leases = []
     for _ in range(count):
         conversation_id = str(uuid7())
-        await queries.create_conversation(db, "bench", conversation_id, None, "default")
+        await queries.create_conversation(
+            db, "bench", conversation_id, queries.ConversationSettings()
+        )
         draft = Draft(str(uuid7()), str(uuid7()), "Hello", None, "{}", "trace")
         async with db.transaction() as connection:
             lease = await sends.begin(

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from chat_api import __version__
-from chat_api.api import conversations, health, messages, models, search
+from chat_api.api import changes, conversations, health, messages, models, search
 from chat_api.api.bodies import reason_of
 from chat_api.api.limits import Failures
 from chat_api.api.openapi import describe
@@ -21,7 +21,9 @@ from chat_api.api.services import Services
 from chat_api.api.streaming.accounting import OpenStreams
 from chat_api.api.streaming.response import LongResponses
 from chat_api.auth import Authenticator
+from chat_api.changes import ChangeFeed
 from chat_api.conversations.search import Search
+from chat_api.conversations.tree import Trees
 from chat_api.db.database import Database
 from chat_api.db.sends import Quotas
 from chat_api.engines.configuration import Configured, read_engines
@@ -64,6 +66,7 @@ from chat_api.shutdown import (
 )
 from chat_api.startup import Startup
 from chat_api.telemetry import REFUSALS, configure_logging, log, trace_id_var
+from chat_api.titling import Titling
 
 # Of each process, beside DATABASE_POOL_SIZE for requests.
 UPKEEP_CONNECTIONS = 3
@@ -93,7 +96,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_exception_handler(ApiError, _answer_api_error)
     app.add_exception_handler(HTTPException, _answer_http_exception)
     app.add_exception_handler(RequestValidationError, _answer_validation_error)
-    for part in (health, conversations, messages, models, search):
+    for part in (health, conversations, messages, models, search, changes):
         app.include_router(part.router)
     if settings.serve_web:
         _serve_page(app, settings)
@@ -272,6 +275,7 @@ class _Process:
             self.engines,
             self.registry,
             self.log_writer,
+            self.titling,
             max_chars=self._settings.max_answer_chars,
             max_bytes=self._settings.max_answer_bytes,
             first_token_seconds=self._settings.first_token_timeout_seconds,
@@ -280,6 +284,10 @@ class _Process:
     @cached_property
     def continuing(self) -> Continuing:
         return Continuing(self.upkeep, self.engines)
+
+    @cached_property
+    def titling(self) -> Titling:
+        return Titling(self.db, self.engines, model_tag=self._settings.title_model)
 
     @cached_property
     def subscriptions(self) -> Subscriptions:
@@ -335,6 +343,15 @@ class _Process:
         )
 
     @cached_property
+    def changes(self) -> ChangeFeed:
+        return ChangeFeed(
+            self.db,
+            self.upkeep,
+            heartbeat_seconds=self._settings.heartbeat_seconds,
+            slow_reader_seconds=self._settings.slow_reader_seconds,
+        )
+
+    @cached_property
     def services(self) -> Services:
         return Services(
             settings=self._settings,
@@ -347,7 +364,9 @@ class _Process:
             stops=self.stops,
             deletions=Deletions(self.db, self.registry),
             # Half of the connections, so that other requests find one.
+            trees=Trees(self.db, self.registry.own),
             search=Search(self.db, at_once=max(1, self._settings.database_pool_size // 2)),
+            changes=self.changes,
             failures=Failures(self._settings.unauthenticated_per_minute),
             open_streams=OpenStreams(self._settings.max_open_streams),
         )
@@ -410,6 +429,7 @@ class _Process:
             self.log_writer,
             self.subscriptions,
             self.stalls,
+            self.changes,
             drain_seconds=self._settings.drain_seconds,
         )
 
@@ -422,5 +442,7 @@ class _Process:
             self.leases.task(),
             self.recovery.task(),
             self.stalls.task(),
+            *self.changes.tasks(),
+            *self.titling.tasks(),
             *self.sweeping.tasks(),
         )

@@ -77,6 +77,9 @@ def serve(host: str, port: int, workers: int) -> None:
       samosachaat serve
       samosachaat serve --host 0.0.0.0 --workers 4
     """
+    from chat_api import signals
+
+    signals.handle_early()  # the other imports take most of the time until it listens
     from chat_api import server
     from chat_api.engines.configuration import read_engines
     from chat_api.settings import SettingsError, load_settings

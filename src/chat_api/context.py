@@ -161,7 +161,16 @@ def build_context(
 
     messages = []
     for index, turn in enumerate(joined):
-        front = prompt + _BETWEEN if prompt and index == 0 else ""
+        front = _front(prompt, turn.content, message_chars) if prompt and index == 0 else ""
         kept = turn.content[-(message_chars - len(front)) :]
         messages.append({"role": turn.role, "content": front + kept})
     return messages
+
+
+def _front(prompt: str, content: str, message_chars: int) -> str:
+    """Return the prompt, cut to what the engine accepts in front of a message.
+
+    It may take half of a message, and whatever the content leaves of the other half.
+    """
+    left = message_chars - len(content) - len(_BETWEEN)
+    return prompt[: max(message_chars // 2, left)] + _BETWEEN

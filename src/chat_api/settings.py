@@ -219,6 +219,16 @@ class Settings(BaseSettings):
         Field(max_length=3900, description="the same, for a message sent with `thinking_mode`"),
     ] = "Think step by step before you answer."
 
+    title_model: Annotated[
+        str,
+        Field(
+            max_length=100,
+            pattern="^[!-~]*$",
+            description="the model that writes the titles of conversations, `default` for the one "
+            "that answers; without it, a title is the first line of the first message",
+        ),
+    ] = ""
+
     frontend_url: Annotated[
         str,
         Field(

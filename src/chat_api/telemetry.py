@@ -99,7 +99,7 @@ def _render(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
 class LineHandler(logging.Handler):
     """Writes each line to a file at once, and never waits.
 
-    Whoever reads stdout may have stopped reading, which blocks a write for ever, and with it the
+    A reader of stdout that stops reading blocks a write without end, and with it the
     event loop. What cannot be written is lost and counted; a line says so when it works again.
     """
 

@@ -10,7 +10,7 @@ from tests.support.service import COMMAND, Service
 
 # As `sh -c` reads them: "$0" is a named pipe, "$@" the command.
 STDOUTS = {
-    "a pipe that nobody reads": 'exec 3<>"$0"; exec "$@" >"$0"',
+    "a pipe without a reader": 'exec 3<>"$0"; exec "$@" >"$0"',
     "a pipe whose reader has gone": 'exec 3<>"$0"; exec "$@" >"$0" 3<&-',
     "a full disk": 'exec "$@" >/dev/full',
     "closed": 'exec "$@" <&- >&-',

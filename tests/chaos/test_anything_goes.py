@@ -25,6 +25,7 @@ from tests.support.database import Databases
 from tests.support.inference import Inference
 from tests.support.known import Follower, asked_for, follow, length, plan, planned
 from tests.support.service import Service
+from tests.support.trees import FAULTS
 from tests.support.waiting import eventually
 
 from chat_api.local.postgres import EmbeddedPostgres
@@ -78,12 +79,17 @@ class Person:
                 self.audience,
                 self.replay,
                 self.look_back,
+                self.edit,
+                self.again,
+                self.switch,
+                self.delete,
             ],
-            [4, 5, 4, 3, 2, 2, 2, 2],
+            [4, 5, 4, 3, 2, 2, 2, 2, 3, 2, 3, 2],
         )[0]
         self.doing = act.__name__
         await act()
         self.steps += 1
+        await self.look_at_the_tree()
 
     # What people do.
 
@@ -175,6 +181,92 @@ class Person:
 
         await eventually(can_be_joined, STUCK_SECONDS)
 
+    # What people do with the tree.
+
+    async def edit(self) -> None:
+        """Send another text in place of a question, and read its answer."""
+        place = await self.pick("user")
+        if place is None:
+            return
+        key, question = new_key(), self.question()
+        kept = self.accepted[: place["number"]]
+        reader = await self.ask(question, key, parent_id=place["parent_id"])
+        self.accepted = [*kept, question]
+        self.sent.append((key, question, reader))
+        await self.finish(reader)
+
+    async def again(self) -> None:
+        """Have an earlier answer written again."""
+        place = await self.pick("assistant")
+        if place is None or asked_for(self.accepted[place["number"]])[1] == "hang":
+            return
+        key = new_key()
+        reader = await self.ask(None, key, message_id=place["id"])
+        await self.finish(reader)
+        if reader.done is not None and reader.done["status"] == "complete":
+            self.accepted = self.accepted[: place["number"] + 1]
+
+    async def switch(self) -> None:
+        """Show another version of something."""
+        place = await self.pick("user", "assistant")
+        if place is None:
+            return
+        base = f"/api/conversations/{self.conversation}"
+        url = f"{base}/messages/{place['id']}/versions"
+        items = (await self.call(lambda client: client.get(url))).json()["items"]
+        body = {"message_id": self.rng.choice(items)["id"]}
+        response = await self.call(lambda client: client.request("PUT", f"{base}/path", json=body))
+        assert response.status_code == 200, response.text
+        self.accepted = questions_of(response.json()["messages"])
+
+    async def delete(self) -> None:
+        """Delete a message with what follows it."""
+        place = await self.pick("user", "assistant")
+        if place is None or asked_for(self.accepted[place["number"]])[1] == "hang":
+            return
+        url = f"/api/conversations/{self.conversation}/messages/{place['id']}"
+        response = await self.call(lambda client: client.delete(url))
+        # 404: an earlier try was cut off after it had done it.
+        assert response.status_code in {204, 404}, response.text
+        opened = await self.call(
+            lambda client: client.get(f"/api/conversations/{self.conversation}")
+        )
+        messages = opened.json()["messages"]
+        if place["role"] == "assistant" and place["versions"] == 1:
+            assert messages[-1]["id"] == place["parent_id"]
+            # Nobody may be left without an answer: the rest of this person takes turns for granted.
+            key = new_key()
+            reader = await self.ask(None, key)
+            await self.finish(reader)
+        self.accepted = questions_of(messages)
+
+    async def pick(self, *roles: str) -> dict[str, Any] | None:
+        """A shown message of these roles, with the number of its question, once nothing runs."""
+        await self.halt_if_any()
+        opened = await self.call(
+            lambda client: client.get(f"/api/conversations/{self.conversation}")
+        )
+        messages: list[dict[str, Any]] = opened.json()["messages"]
+        assert questions_of(messages) == self.accepted
+        self.may_be_stopped.update(
+            message["id"] for message in messages if message["status"] == "stopped"
+        )
+        found = [
+            message | {"number": index // 2}
+            for index, message in enumerate(messages)
+            if message["role"] in roles
+        ]
+        return self.rng.choice(found) if found else None
+
+    async def look_at_the_tree(self) -> None:
+        """Whatever has happened, the shown messages form one chain from a first one to a leaf."""
+        rows = await self.call(lambda client: client.get(f"/api/conversations/{self.conversation}"))
+        parent = None
+        for message in rows.json()["messages"]:
+            assert message["parent_id"] == parent, rows.json()
+            assert 1 <= message["version"] <= message["versions"]
+            parent = message["id"]
+
     # How they do it.
 
     def question(self, end: str = "done") -> str:
@@ -209,6 +301,7 @@ class Person:
         *,
         most: int | None = None,
         gone: bool = False,
+        **place: Any,
     ) -> Any:
         """Send with a key until there is a start; a reader. With `gone`, None where it is gone."""
         async with asyncio.timeout(STUCK_SECONDS):
@@ -217,9 +310,9 @@ class Person:
                 using = client or self.rng.choice(self.clients)
                 client = None
                 request = (
-                    using.regenerate(self.conversation, headers=key, expect=None)
+                    using.regenerate(self.conversation, headers=key, expect=None, **place)
                     if question is None
-                    else using.send(self.conversation, question, headers=key, expect=None)
+                    else using.send(self.conversation, question, headers=key, expect=None, **place)
                 )
                 with contextlib.suppress(httpx2.TransportError, TimeoutError):
                     async with contextlib.AsyncExitStack() as stack:
@@ -299,6 +392,10 @@ class Person:
         response = await self.call(lambda client: client.post("/api/conversations", json={}))
         assert response.status_code == 201
         self.conversation = response.json()["id"]
+
+
+def questions_of(messages: list[dict[str, Any]]) -> list[str]:
+    return [message["content"] for message in messages if message["role"] == "user"]
 
 
 def new_key() -> dict[str, str]:
@@ -392,9 +489,11 @@ class Fate:
         await asyncio.to_thread(self.server.start)
 
 
+@pytest.mark.case(65)
 @pytest.mark.timeout(SECONDS + 200)
 # A request that is given up while its connection is being made leaves that to the collector.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.slow
 async def test_whatever_happens_every_reader_is_told_what_the_database_says(
     start_pair: StartPair,
     durable: tuple[EmbeddedPostgres, Databases],
@@ -469,7 +568,9 @@ async def judge(pair: Pair, people: list[Person]) -> None:
         await person.halt_if_any()
         await check(pair, person)
     assert await pair.db.value("SELECT count(*) FROM messages WHERE status = 'generating'") == 0
-    assert await pair.db.value("SELECT count(*) FROM messages WHERE replaces IS NOT NULL") == 0
+    assert await pair.db.value("SELECT count(*) FROM messages WHERE replaces <> id") == 0
+    for person in people:
+        assert await pair.db.fetch(FAULTS, uuid.UUID(person.conversation)) == []
 
 
 async def check(pair: Pair, person: Person) -> None:

@@ -260,6 +260,82 @@ async def logged(pair: Pair, stream: Stream) -> None:
     await eventually(there)
 
 
+async def tree_of(pair: Pair) -> list[dict[str, object]]:
+    """Every message, and what is shown."""
+    return await pair.db.fetch(
+        "SELECT conversation_id, content, replaces IS NULL AS is_shown FROM messages "
+        "ORDER BY conversation_id, position, id"
+    )
+
+
+ACTS = {"switch": "show", "delete": "delete", "edit": "show", "fork": "fork", "regenerate": "hide"}
+
+
+@pytest.mark.case(65)
+@pytest.mark.parametrize("when", ["before", "during", "after"])
+@pytest.mark.parametrize("act", ACTS)
+async def test_killed_while_the_tree_changes_it_is_as_before_or_as_after(
+    start_pair: StartPair, inference: Inference, act: str, when: str
+) -> None:
+    """One transaction each. What is repeated afterwards ends as if nothing had happened."""
+    pair = await start_pair(crash_at=f"{when} {ACTS[act]}")
+    conversation, key = (await pair.there.create())["id"], new_key()
+    first = await pair.there.ask(conversation, "One")
+    await pair.there.ask(conversation, "Two")
+    if act in {"switch", "delete"}:
+        await pair.there.ask(conversation, "Two!", parent_id=first["id"])
+    path = await pair.there.messages(conversation)
+    before = await tree_of(pair)
+    inference.default = counted(5).done()
+    url = f"/api/conversations/{conversation}"
+
+    async def do(client: Client) -> int:
+        if act == "switch":
+            versions = (await client.get(f"{url}/messages/{path[2]['id']}/versions")).json()
+            body = {"message_id": versions["items"][0]["id"]}
+            return (await client.request("PUT", f"{url}/path", json=body)).status_code
+        if act == "delete":
+            return (await client.delete(f"{url}/messages/{path[2]['id']}")).status_code
+        if act == "fork":
+            fork = {"conversation_id": conversation, "message_id": first["id"]}
+            return (await client.post("/api/conversations", json={"fork": fork})).status_code
+        if act == "edit":
+            body = {"content": "Two!", "parent_id": first["id"]}
+            return (await client.ask_raw(conversation, body, **key)).status_code
+        return (
+            await client.post(
+                f"{url}/regenerate",
+                json={"message_id": first["id"]},
+                headers={"accept": "application/json", **key},
+            )
+        ).status_code
+
+    with contextlib.suppress(httpx2.TransportError):
+        await do(pair.here)
+    await died(pair)
+    if when != "after" and act != "regenerate":
+        assert await tree_of(pair) == before
+    elif act != "regenerate":
+        assert await tree_of(pair) != before
+
+    async def done() -> bool:
+        # 404: what was deleted by the first try; 409: while the lease of the dead one lasts.
+        return await do(pair.there) in {200, 201, 204, 404}
+
+    await eventually(done, 30)
+    shown = [message["content"] for message in await pair.there.messages(conversation)]
+    expected = {"switch": 4, "delete": 4, "edit": 4, "fork": 4, "regenerate": 2}
+    assert len(shown) == expected[act]
+    if act == "regenerate":
+        assert (shown[0], length(shown[1])) == ("One", 5)
+        [old, new] = (await pair.there.get(f"{url}/messages/{first['id']}/versions")).json()[
+            "items"
+        ]
+        assert (old["id"], old["shown"], new["shown"]) == (first["id"], False, True)
+    else:
+        assert shown[2] == ("Two!" if act == "edit" else "Two")
+
+
 @pytest.mark.case(27)
 async def test_a_database_backend_killed_at_any_moment_loses_nothing(
     start_pair: StartPair, inference: Inference

@@ -199,6 +199,7 @@ def serves(process: psutil.Process) -> bool:
 
 
 @pytest.mark.case(29)
+@pytest.mark.slow
 async def test_a_rolling_restart_under_load_loses_nothing(
     start_pair: StartPair, inference: Inference
 ) -> None:

@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator, Iterator
 import httpx2
 import pytest
 from tests.chaos.conftest import Pair, StartPair
-from tests.support.client import Client
+from tests.support.auth import AuthServer
+from tests.support.client import Client, MakeClient
 from tests.support.database import Databases
 from tests.support.gates import Gate
 from tests.support.inference import Inference
@@ -122,6 +123,7 @@ class Load:
 
 @pytest.mark.case(27)
 @pytest.mark.parametrize("how", ["restarted", "killed"])
+@pytest.mark.slow
 async def test_case_27_postgresql_goes_away_under_load_and_comes_back(
     start_pair: StartPair,
     durable: tuple[EmbeddedPostgres, Databases],
@@ -347,6 +349,40 @@ async def test_a_row_that_an_operator_holds_is_503_for_its_own_conversation_only
     assert await pair.db.value("SELECT max(attempt) FROM generations") == 1
     assert [message["role"] for message in await pair.here.messages(held)] == []
     assert (await pair.here.ask(held, "Hello"))["status"] == "complete"
+
+
+@pytest.mark.case(52)
+async def test_thirty_requests_on_a_locked_conversation_fail_soon_and_hold_up_nobody(
+    start_pair: StartPair, auth: AuthServer, clients: MakeClient
+) -> None:
+    pair = await start_pair(LEASE_SECONDS="8")
+    locked, free = [(await pair.here.create())["id"] for _ in range(2)]
+    other = clients(pair.services[0], auth.user("bob"))
+    theirs = (await other.create())["id"]
+    connection = await pair.db.connect()
+    transaction = connection.transaction()
+    await transaction.start()
+    await connection.execute("SELECT 1 FROM conversations WHERE id = $1 FOR UPDATE", locked)
+    sends = [pair.here.ask_raw(locked, {"content": "Hello"}) for _ in range(20)]
+    renames = [
+        pair.here.http.patch(f"/api/conversations/{locked}", json={"title": "New"})
+        for _ in range(10)
+    ]
+    refused = [asyncio.ensure_future(one) for one in (*sends, *renames)]
+    waiting = (
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+        "AND wait_event_type = 'Lock'"
+    )
+    await eventually(lambda: connection.fetchval(waiting))
+    for client, conversation in ((other, theirs), (pair.here, free)):
+        assert (await client.ask(conversation, "Hello"))["status"] == "complete"
+    assert (await pair.here.conversation(locked))["id"] == locked
+    for response in await asyncio.gather(*refused):
+        retry_later(response)
+        assert response.json()["type"].endswith(":database_busy")
+    await transaction.rollback()
+    await connection.close()
+    assert (await pair.here.ask(locked, "Hello"))["status"] == "complete"
 
 
 @pytest.mark.case(42)

@@ -44,6 +44,7 @@ def test_the_typescript_client_is_the_one_of_the_page() -> None:
 
 
 @pytest.mark.parametrize("language", ["python", "typescript"])
+@pytest.mark.slow
 async def test_a_client_shows_every_token_once_though_its_replica_dies(
     language: str,
     request: pytest.FixtureRequest,

@@ -10,8 +10,12 @@ the first time that it comes by. Points around a commit:
     release  handing answers over at the drain
     take     fencing the owner of an answer
     stop     asking the owner to stop
+    show     the path to a message: of a switch, an edit, or a delete
+    hide     a regeneration taking its place
+    delete   a message and all below it
+    fork     the copy of a path
 
-`during begin` and `during end` are inside the transaction, before its COMMIT is sent.
+`during begin`, `during end` and so on are inside the transaction, before its COMMIT is sent.
 """
 
 import functools
@@ -23,7 +27,7 @@ from contextvars import ContextVar
 from types import ModuleType
 from typing import Any
 
-from chat_api.db import database, event_log, generations, leases, sends
+from chat_api.db import database, event_log, generations, leases, sends, tree
 
 _in_transaction: ContextVar[list[str] | None] = ContextVar("in_transaction", default=None)
 
@@ -74,6 +78,10 @@ def install() -> None:
     _around(leases, "release", "release", lambda _: True)
     _around(leases, "take", "take")
     _around(leases, "request_stop", "stop", lambda _: True)
+    _inside(tree, "show", "show", lambda _: True)
+    _inside(tree, "take_place", "hide", lambda _: True)
+    _inside(tree, "delete", "delete", lambda _: True)
+    _inside(tree, "copy_messages", "fork", lambda _: True)
     original = database.Database.transaction
 
     @asynccontextmanager

@@ -14,6 +14,10 @@ CONVERSATION = {
     "is_favorited",
     "created_at",
     "updated_at",
+    "instructions",
+    "options",
+    "tags",
+    "metadata",
 }
 MESSAGE = {
     "id",
@@ -29,6 +33,9 @@ MESSAGE = {
     "finish_reason",
     "usage",
     "error",
+    "parent_id",
+    "version",
+    "versions",
 }
 OPENED = {"messages", "next_before"}
 """What is added where a conversation is shown with its messages."""
@@ -73,6 +80,9 @@ def check_message(message: dict[str, Any]) -> None:
     assert type(message["inference_time_ms"]) is int
     assert isinstance(message["model_tag"], str)
     moment(message["created_at"])
+    if message["parent_id"] is not None:
+        uuid.UUID(message["parent_id"])
+    assert 1 <= message["version"] <= message["versions"]
     if message["role"] == "user":
         assert message["status"] == "complete"
         assert (message["token_count"], message["inference_time_ms"]) == (0, 0)

@@ -390,6 +390,7 @@ class Refuser:
 
 
 @pytest.mark.case(5)
+@pytest.mark.slow
 async def test_random_tokens_without_end_leave_nothing_behind() -> None:
     """The first tenth fills whatever is bounded; the rest must find no room to grow.
 

@@ -236,7 +236,7 @@ async def test_a_complete_regeneration_takes_the_place(world: World) -> None:
         (0, "user", "complete", "Why?"),
         (1, "assistant", "complete", "new"),
     ]
-    assert not await generations.message_exists(world.pool, old.message_id)
+    assert not await generations.message_stands(world.pool, old.message_id)
     assert await world.end(await world.regeneration(conversation), "newer") is Outcome.SAVED
     assert (await world.messages(conversation))[1] == (1, "assistant", "complete", "newer")
 
@@ -984,7 +984,7 @@ async def test_a_sweep_takes_the_log_of_what_ended_a_while_ago(own_world: World)
     await age(world, late, "24 hours 1 second")
     await housekeeping.sweep(world.pool, 300)
     assert await generations.read_generation(world.pool, late.message_id) is None
-    assert await generations.message_exists(world.pool, late.message_id)  # the message stays
+    assert await generations.message_stands(world.pool, late.message_id)  # the message stays
 
 
 async def test_a_sweep_takes_old_keys_and_forgotten_listeners(own_world: World) -> None:

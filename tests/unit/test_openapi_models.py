@@ -10,6 +10,7 @@ from tests.unit.world import World
 
 from chat_api.api import schemas
 from chat_api.db import queries
+from chat_api.db.queries import ConversationSettings
 
 
 def strict(model: type[BaseModel]) -> type[BaseModel]:
@@ -48,11 +49,17 @@ async def test_a_conversation_is_as_described(world: World) -> None:
         "is_favorited": False,
         "created_at": "",
         "updated_at": "",
+        "instructions": None,
+        "options": None,
+        "tags": [],
+        "metadata": {},
     }
     assert new["created_at"] == new["updated_at"]
     changed = check(
         schemas.Conversation,
-        await queries.update_conversation(world.pool, world.user, conversation, is_favorited=True),
+        await queries.update_conversation(
+            world.pool, world.user, conversation, ConversationSettings(is_favorited=True)
+        ),
     )
     assert changed == new | {"is_favorited": True}
     (listed,) = await queries.list_conversations(world.pool, world.user, limit=5)
@@ -62,7 +69,10 @@ async def test_a_conversation_is_as_described(world: World) -> None:
 
 async def test_a_created_conversation_is_as_described(world: World) -> None:
     text = await queries.create_conversation(
-        world.pool, world.user, "019aab5c-7d0e-7c39-9f6e-0a3a3e1fb0a1", "T", "m"
+        world.pool,
+        world.user,
+        "019aab5c-7d0e-7c39-9f6e-0a3a3e1fb0a1",
+        ConversationSettings("T", "m"),
     )
     created = check(schemas.Conversation, text)
     assert (created["title"], created["model_tag"]) == ("T", "m")
@@ -93,6 +103,9 @@ async def test_messages_are_as_described(status: str, world: World) -> None:
         "model_tag": "default",
         "inference_time_ms": 0,
         "created_at": "",
+        "parent_id": None,
+        "version": 1,
+        "versions": 1,
     }
     ended = status != "generating"
     assert answer | {"created_at": ""} == {
@@ -105,6 +118,9 @@ async def test_messages_are_as_described(status: str, world: World) -> None:
         "model_tag": "default",
         "inference_time_ms": 7 if ended else 0,
         "created_at": "",
+        "parent_id": lease.question_id,
+        "version": 1,
+        "versions": 1,
     }
     read = await queries.read_message(world.pool, world.user, conversation, lease.message_id)
     assert read is not None

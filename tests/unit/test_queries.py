@@ -14,10 +14,11 @@ from tests.unit.world import World, connected, key, opened
 from uuid_utils.compat import uuid7
 
 from chat_api.db import event_log as db_event_log
-from chat_api.db import generations, queries, sends
+from chat_api.db import generations, queries, sends, tree
 from chat_api.db import leases as db_leases
 from chat_api.db.database import Connection, Database
 from chat_api.db.event_log import LogRow
+from chat_api.db.queries import ConversationSettings
 from chat_api.db.sends import Busy
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -42,6 +43,18 @@ async def deleted(pool: Database, user_id: str, conversation_id: str) -> list[st
         return await queries.delete_conversation(connection, user_id, conversation_id)
 
 
+async def copied(pool: Database, user_id: str, conversation_id: str) -> str | None:
+    async with pool.transaction() as connection:
+        return await queries.copy_conversation(
+            connection, user_id, conversation_id, str(uuid7()), ConversationSettings()
+        )
+
+
+async def locked(pool: Database, user_id: str, conversation_id: str) -> bool:
+    async with pool.transaction() as connection:
+        return await tree.lock(connection, user_id, conversation_id)
+
+
 # --- owners ---------------------------------------------------------------------------------------
 
 Ask = Callable[[World, str, str, str], Awaitable[object]]
@@ -58,9 +71,15 @@ ASKED: dict[str, tuple[Ask, object]] = {
     ),
     "read_message": (lambda w, u, c, m: queries.read_message(w.pool, u, c, m), None),
     "read_last_answer": (lambda w, u, c, m: queries.read_last_answer(w.pool, u, c), None),
+    "read_versions": (
+        lambda w, u, c, m: queries.read_versions(w.pool, u, c, m, limit=5, before=None),
+        None,
+    ),
+    "copy_conversation": (lambda w, u, c, m: copied(w.pool, u, c), None),
+    "lock": (lambda w, u, c, m: locked(w.pool, u, c), False),
     "update_conversation": (
         lambda w, u, c, m: queries.update_conversation(
-            w.pool, u, c, title="mine", model_tag="mine", is_favorited=True
+            w.pool, u, c, ConversationSettings("mine", "mine", is_favorited=True)
         ),
         None,
     ),
@@ -95,7 +114,7 @@ async def test_a_stranger_finds_nothing_and_changes_nothing(name: str, world: Wo
 def test_every_function_that_takes_a_user_is_asked() -> None:
     takes_a_user = {
         name
-        for module in (queries, generations, sends)
+        for module in (queries, generations, sends, tree)
         for name, function in vars(module).items()
         if callable(function)
         and not name.startswith("_")
@@ -159,7 +178,9 @@ async def test_the_first_message_gives_the_title(world: World) -> None:
 async def test_a_regeneration_gives_no_title(world: World) -> None:
     conversation = await world.conversation()
     await world.end(await world.lease(conversation, world.draft(title="First")))
-    await queries.update_conversation(world.pool, world.user, conversation, is_favorited=True)
+    await queries.update_conversation(
+        world.pool, world.user, conversation, ConversationSettings(is_favorited=True)
+    )
     await world.regeneration(conversation)
     assert await title(world, conversation) == "First"
 
@@ -168,7 +189,9 @@ async def test_a_regeneration_gives_no_title(world: World) -> None:
 async def test_a_title_of_the_user_s_own_stays(when: str, world: World) -> None:
     conversation = await world.conversation("Own" if when == "created" else None)
     if when == "renamed":
-        await queries.update_conversation(world.pool, world.user, conversation, title="Own")
+        await queries.update_conversation(
+            world.pool, world.user, conversation, ConversationSettings(title="Own")
+        )
     await world.lease(conversation, world.draft(title="First"))
     assert await title(world, conversation) == "Own"
 
@@ -183,7 +206,9 @@ async def test_only_what_is_given_changes(world: World) -> None:
     conversation = await world.conversation("Title")
 
     async def changed(**changes: Any) -> dict[str, Any]:
-        text = await queries.update_conversation(world.pool, world.user, conversation, **changes)
+        text = await queries.update_conversation(
+            world.pool, world.user, conversation, ConversationSettings(**changes)
+        )
         assert text is not None
         document: dict[str, Any] = json.loads(text)
         assert text == await queries.read_conversation(world.pool, world.user, conversation)
@@ -333,7 +358,9 @@ async def test_a_regeneration_is_hidden_until_it_is_complete(world: World) -> No
     await world.end(new, "new")
     assert await shown() == [old.question_id, new.message_id]
     assert await last() == new.message_id
-    assert await queries.read_message(world.pool, world.user, conversation, old.message_id) is None
+    # The old one stays as a version that is not shown.
+    assert await queries.read_message(world.pool, world.user, conversation, old.message_id)
+    assert not await generations.message_stands(world.pool, old.message_id)
 
 
 async def test_a_running_answer_stands_by_itself(world: World) -> None:
@@ -488,7 +515,9 @@ async def test_what_is_asked_often_is_found_by_an_index(filled_url: str) -> None
         asked: dict[str, Awaitable[object]] = {
             "read_conversation": queries.read_conversation(db, user, conversation),
             "read_message": queries.read_message(db, user, conversation, message),
-            "update_conversation": queries.update_conversation(db, user, conversation, title="t"),
+            "update_conversation": queries.update_conversation(
+                db, user, conversation, ConversationSettings(title="t")
+            ),
             "append": db_event_log.append(db, process, [LogRow(message, 1, 0, 1, "{}")]),
             "find_ends": db_event_log.find_ends(db, leases),
             "renew": db_leases.renew(db, process, leases, [message], 8),
@@ -498,7 +527,7 @@ async def test_what_is_asked_often_is_found_by_an_index(filled_url: str) -> None
             "read": db_event_log.read(db, message),
             "release": db_leases.release(db, leases, process),
             "unsubscribe": db_leases.unsubscribe(db, process, [message]),
-            "message_exists": generations.message_exists(db, message),
+            "message_stands": generations.message_stands(db, message),
             "take": db_leases.take(db, message, process, 8),
             "claim_abandoned": db_leases.claim_abandoned(
                 db, process, 8, limit=20, only_released=False

@@ -65,7 +65,7 @@ def test_every_setting_is_read_from_its_variable(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What no setting takes is complained about under the variable's name."""
-    texts = {"system_prompt", "thinking_prompt"}
+    texts = {"system_prompt", "thinking_prompt", "title_model"}
     if name == "frontend_url":
         monkeypatch.setenv("FRONTEND_URL", "https://a.example/ , https://b.example,,")
         assert load_settings().origins == ["https://a.example", "https://b.example"]
@@ -266,6 +266,7 @@ def absurd(name: str) -> list[str]:
         "trusted_proxies": ["*", "10.0.0.0/33", "10.0.0.1/8", "host", "10.0.0.0-10.0.0.9"],
         "system_prompt": ["x" * 4001, "x" * 10**6],
         "thinking_prompt": ["x" * 3901, "x" * 10**6],
+        "title_model": [" ", "a b", "ä", "x" * 101],
     }
     if name in special:
         return [*special[name], "\udcff"]

@@ -267,7 +267,7 @@ def test_values_that_json_cannot_hold_do_not_lose_the_line(value: object, lines:
 
 
 @pytest.mark.case(68)
-def test_a_pipe_that_nobody_reads_loses_lines_and_holds_up_nothing() -> None:
+def test_a_pipe_without_a_reader_loses_lines_and_holds_up_nothing() -> None:
     reader, writer = os.pipe()
     handler = LineHandler(writer)
     line = logging.makeLogRecord({"msg": "x" * 10_000})
@@ -281,5 +281,5 @@ def test_a_pipe_that_nobody_reads_loses_lines_and_holds_up_nothing() -> None:
     assert json.loads(lost)["lines"] == 100 - len(whole)
     assert again == b"again"
     os.close(reader)
-    handler.emit(line)  # nobody can read it any more
+    handler.emit(line)  # it has no reader any more
     os.close(writer)

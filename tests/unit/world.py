@@ -13,6 +13,7 @@ from chat_api.db import generations, queries, sends
 from chat_api.db.database import Connection, Database, driver_address
 from chat_api.db.event_log import LogRow
 from chat_api.db.generations import Ending, Lease, Outcome
+from chat_api.db.queries import ConversationSettings
 from chat_api.db.sends import UNLIMITED, Busy, Draft, IdempotencyKey, Quotas, Repeat
 from chat_api.generation import events
 
@@ -69,7 +70,7 @@ class World:
     async def conversation(self, title: str | None = None, *, user: str | None = None) -> str:
         conversation_id = str(uuid7())
         await queries.create_conversation(
-            self.pool, user or self.user, conversation_id, title, "default"
+            self.pool, user or self.user, conversation_id, ConversationSettings(title=title)
         )
         return conversation_id
 
@@ -79,6 +80,7 @@ class World:
         *,
         title: str | None = None,
         key: IdempotencyKey | None = None,
+        at: str | None = None,
     ) -> Draft:
         return Draft(
             message_id=str(uuid7()),
@@ -88,6 +90,7 @@ class World:
             options="{}",
             trace_id="trace",
             idempotency=key,
+            at=at,
         )
 
     async def begin(
@@ -129,8 +132,8 @@ class World:
         assert isinstance(begun, Lease)
         return begun
 
-    async def regeneration(self, conversation_id: str) -> Lease:
-        return await self.lease(conversation_id, self.draft(None))
+    async def regeneration(self, conversation_id: str, at: str | None = None) -> Lease:
+        return await self.lease(conversation_id, self.draft(None, at=at))
 
     async def end(
         self,
@@ -164,12 +167,13 @@ class World:
         return None if row is None else row[0]
 
     async def messages(self, conversation_id: str) -> list[tuple[int, str, str, str]]:
-        """Position, role, status and content, as the table has them."""
+        """Position, role, status and content of what is shown or under way."""
         return [
             (row["position"], row["role"], row["status"], row["content"])
             for row in await self.rows(
                 "SELECT position, role, status, content FROM messages "
-                "WHERE conversation_id = $1 ORDER BY position, replaces NULLS FIRST",
+                "WHERE conversation_id = $1 AND (replaces IS NULL OR replaces <> id) "
+                "ORDER BY position, replaces NULLS FIRST",
                 conversation_id,
             )
         ]

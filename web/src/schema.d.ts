@@ -1,6 +1,29 @@
 // Written by `npm run types` from the service's OpenAPI description.
 
 export interface paths {
+    "/api/changes": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Follow Changes
+         * @description What changes in the user's conversations, on any replica and device, as it is committed.
+         *
+         *     Without a cursor it begins now. A cursor is good for a day: after that, the stream goes on with
+         *     `resync`, and the list is to be loaded again.
+         */
+        get: operations["follow_changes_api_changes_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/conversations": {
         parameters: {
             query?: never;
@@ -18,7 +41,9 @@ export interface paths {
          * Create Conversation
          * @description A new conversation; without a title, its first message gives it one.
          *
-         *     A placeholder ("New chat", "New conversation", "Untitled", in any case) counts as no title.
+         *     A placeholder ("New chat", "New conversation", "Untitled", in any case) counts as no title. With
+         *     `fork`, it begins with a copy of the path to a message, and has the other's title, model,
+         *     instructions, options and tags unless they are given.
          */
         post: operations["create_conversation_api_conversations_post"];
         delete?: never;
@@ -57,9 +82,33 @@ export interface paths {
         head?: never;
         /**
          * Change Conversation
-         * @description Change the fields that are given. A placeholder such as "New chat" is no title.
+         * @description Change the fields that are given, each as a whole.
+         *
+         *     A placeholder such as "New chat" is no title. Null takes `instructions` and `options` away.
          */
         patch: operations["change_conversation_api_conversations__conversation_id__patch"];
+        trace?: never;
+    };
+    "/api/conversations/{conversation_id}/continue": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Continue Answer
+         * @description Let the last answer go on where it was stopped, interrupted or cut by its length.
+         *
+         *     The message stays the same; the stream has only what is new of it.
+         */
+        post: operations["continue_answer_api_conversations__conversation_id__continue_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
         trace?: never;
     };
     "/api/conversations/{conversation_id}/messages": {
@@ -75,10 +124,75 @@ export interface paths {
          * Send Message
          * @description Keep the message, and stream its answer.
          *
+         *     It is added after the last message shown, or after `parent_id`: the path to it is shown then. To
+         *     edit a message, send its new text with the `parent_id` of the old one, which stays as a version.
+         *
          *     The answer belongs to the conversation: it is written to its end and saved even where the client
          *     goes away. `done` is sent after it has been saved.
          */
         post: operations["send_message_api_conversations__conversation_id__messages_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/conversations/{conversation_id}/messages/{message_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Delete Message
+         * @description Delete the message and everything below it.
+         *
+         *     A version beside it is shown instead, if there is one. 409 while an answer below it is written.
+         */
+        delete: operations["delete_message_api_conversations__conversation_id__messages__message_id__delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/conversations/{conversation_id}/messages/{message_id}/versions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Versions
+         * @description The messages that have the same parent as this one, in their order.
+         */
+        get: operations["list_versions_api_conversations__conversation_id__messages__message_id__versions_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/conversations/{conversation_id}/path": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Show Path
+         * @description Show the path through a message, down to its newest leaf. 409 while an answer is written.
+         */
+        put: operations["show_path_api_conversations__conversation_id__path_put"];
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -96,7 +210,10 @@ export interface paths {
         put?: never;
         /**
          * Regenerate
-         * @description Answer the last message again. The new answer replaces the old one when it is complete.
+         * @description Write the last answer, or the one of `message_id`, again, as a new version.
+         *
+         *     The old one stays shown until the new one is complete, and then stays as a version, with what
+         *     followed it.
          */
         post: operations["regenerate_api_conversations__conversation_id__regenerate_post"];
         delete?: never;
@@ -174,7 +291,9 @@ export interface paths {
         };
         /**
          * List Models
-         * @description What the inference service says of its models, as it is.
+         * @description The models of all engines; one that does not answer is listed as not available.
+         *
+         *     What the inference service of samosaChaat says is passed on as it is, if it is the only engine.
          */
         get: operations["list_models_api_models_get"];
         put?: never;
@@ -272,10 +391,29 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /**
+         * AnswerEvent
+         * @description An answer that has begun or ended.
+         */
+        AnswerEvent: {
+            answer: components["schemas"]["ChangedAnswer"];
+        };
         /** Attempt */
         Attempt: {
             /** Attempt */
             attempt: number;
+        };
+        /** ChangedAnswer */
+        ChangedAnswer: {
+            /** Conversation Id */
+            conversation_id: string;
+            /** Message Id */
+            message_id: string;
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "generating" | "complete" | "stopped" | "interrupted" | "failed";
         };
         /**
          * Conversation
@@ -283,7 +421,9 @@ export interface components {
          *       "created_at": "2026-11-22T09:30:00.123456+00:00",
          *       "id": "019aab5c-7d0e-7c39-9f6e-0a3a3e1fb0a1",
          *       "is_favorited": false,
+         *       "metadata": {},
          *       "model_tag": "default",
+         *       "tags": [],
          *       "title": "What is the capital of France?",
          *       "updated_at": "2026-11-22T09:31:12.456789+00:00",
          *       "user_id": "719191c4-d024-5da2-ac03-4338c09d10d8"
@@ -297,10 +437,19 @@ export interface components {
             created_at: string;
             /** Id */
             id: string;
+            /** Instructions */
+            instructions: string | null;
             /** Is Favorited */
             is_favorited: boolean;
+            /** Metadata */
+            metadata: {
+                [key: string]: string;
+            };
             /** Model Tag */
             model_tag: string;
+            options: components["schemas"]["ConversationOptions"] | null;
+            /** Tags */
+            tags: string[];
             /** Title */
             title: string;
             /**
@@ -312,6 +461,37 @@ export interface components {
             user_id: string;
         };
         /**
+<<<<<<< HEAD
+         * ConversationOptions
+         * @description Defaults for the answers of one conversation.
+         */
+        ConversationOptions: {
+            /**
+             * Max Tokens
+             * @example 512
+             */
+            max_tokens?: number | null;
+            /**
+             * Temperature
+             * @example 0.7
+             */
+            temperature?: number | null;
+            /** Thinking Mode */
+            thinking_mode?: boolean | null;
+            /**
+             * Top K
+             * @example 40
+             */
+            top_k?: number | null;
+=======
+         * ConversationEvent
+         * @description A conversation that is new or has changed, in its newest state.
+         */
+        ConversationEvent: {
+            conversation: components["schemas"]["Conversation"];
+>>>>>>> feed
+        };
+        /**
          * ConversationPage
          * @example {
          *       "grouped": {
@@ -320,7 +500,9 @@ export interface components {
          *             "created_at": "2026-11-22T09:30:00.123456+00:00",
          *             "id": "019aab5c-7d0e-7c39-9f6e-0a3a3e1fb0a1",
          *             "is_favorited": false,
+         *             "metadata": {},
          *             "model_tag": "default",
+         *             "tags": [],
          *             "title": "What is the capital of France?",
          *             "updated_at": "2026-11-22T09:31:12.456789+00:00",
          *             "user_id": "719191c4-d024-5da2-ac03-4338c09d10d8"
@@ -332,7 +514,9 @@ export interface components {
          *           "created_at": "2026-11-22T09:30:00.123456+00:00",
          *           "id": "019aab5c-7d0e-7c39-9f6e-0a3a3e1fb0a1",
          *           "is_favorited": false,
+         *           "metadata": {},
          *           "model_tag": "default",
+         *           "tags": [],
          *           "title": "What is the capital of France?",
          *           "updated_at": "2026-11-22T09:31:12.456789+00:00",
          *           "user_id": "719191c4-d024-5da2-ac03-4338c09d10d8"
@@ -373,15 +557,25 @@ export interface components {
          *           "content": "Paris.",
          *           "conversation_id": "019aab5c-7d0e-7c39-9f6e-0a3a3e1fb0a1",
          *           "created_at": "2026-11-22T09:31:12.456789+00:00",
+         *           "finish_reason": "stop",
          *           "id": "019aab5d-1f00-7a01-8000-5f0e8d2b4c6a",
          *           "inference_time_ms": 312,
          *           "model_tag": "default",
+         *           "parent_id": "019aab5d-1f00-7a01-8000-5f0e8d2b4c69",
          *           "role": "assistant",
          *           "status": "complete",
-         *           "token_count": 2
+         *           "token_count": 2,
+         *           "usage": {
+         *             "input_tokens": 14,
+         *             "output_tokens": 2
+         *           },
+         *           "version": 1,
+         *           "versions": 1
          *         }
          *       ],
+         *       "metadata": {},
          *       "model_tag": "default",
+         *       "tags": [],
          *       "title": "What is the capital of France?",
          *       "updated_at": "2026-11-22T09:31:12.456789+00:00",
          *       "user_id": "719191c4-d024-5da2-ac03-4338c09d10d8"
@@ -395,10 +589,16 @@ export interface components {
             created_at: string;
             /** Id */
             id: string;
+            /** Instructions */
+            instructions: string | null;
             /** Is Favorited */
             is_favorited: boolean;
             /** Messages */
             messages: components["schemas"]["Message"][];
+            /** Metadata */
+            metadata: {
+                [key: string]: string;
+            };
             /** Model Tag */
             model_tag: string;
             /**
@@ -406,6 +606,9 @@ export interface components {
              * @description pass it as `before` for the messages before these
              */
             next_before: string | null;
+            options: components["schemas"]["ConversationOptions"] | null;
+            /** Tags */
+            tags: string[];
             /** Title */
             title: string;
             /**
@@ -415,6 +618,25 @@ export interface components {
             updated_at: string;
             /** User Id */
             user_id: string;
+        };
+        /**
+         * CursorEvent
+         * @description Where the changes begin.
+         */
+        CursorEvent: {
+            /**
+             * Cursor
+             * @constant
+             */
+            cursor: true;
+        };
+        /** DeletedEvent */
+        DeletedEvent: {
+            /**
+             * Deleted
+             * @description the conversation's id
+             */
+            deleted: string;
         };
         /** DoneEvent */
         DoneEvent: {
@@ -498,7 +720,9 @@ export interface components {
          *             "created_at": "2026-11-22T09:30:00.123456+00:00",
          *             "id": "019aab5c-7d0e-7c39-9f6e-0a3a3e1fb0a1",
          *             "is_favorited": false,
+         *             "metadata": {},
          *             "model_tag": "default",
+         *             "tags": [],
          *             "title": "What is the capital of France?",
          *             "updated_at": "2026-11-22T09:31:12.456789+00:00",
          *             "user_id": "719191c4-d024-5da2-ac03-4338c09d10d8"
@@ -562,12 +786,22 @@ export interface components {
          *       "content": "Paris.",
          *       "conversation_id": "019aab5c-7d0e-7c39-9f6e-0a3a3e1fb0a1",
          *       "created_at": "2026-11-22T09:31:12.456789+00:00",
+         *       "error": null,
+         *       "finish_reason": "stop",
          *       "id": "019aab5d-1f00-7a01-8000-5f0e8d2b4c6a",
          *       "inference_time_ms": 312,
          *       "model_tag": "default",
+         *       "parent_id": "019aab5d-1f00-7a01-8000-5f0e8d2b4c69",
+         *       "reasoning": null,
          *       "role": "assistant",
          *       "status": "complete",
-         *       "token_count": 2
+         *       "token_count": 2,
+         *       "usage": {
+         *         "input_tokens": 14,
+         *         "output_tokens": 2
+         *       },
+         *       "version": 1,
+         *       "versions": 1
          *     }
          */
         Message: {
@@ -580,12 +814,29 @@ export interface components {
              * Format: date-time
              */
             created_at: string;
+            /**
+             * Error
+             * @description our name for what failed
+             */
+            error: string | null;
+            /** Finish Reason */
+            finish_reason: ("stop" | "length" | "content_filter") | null;
             /** Id */
             id: string;
             /** Inference Time Ms */
             inference_time_ms: number;
             /** Model Tag */
             model_tag: string;
+            /**
+             * Parent Id
+             * @description the message before it; null for a first one
+             */
+            parent_id: string | null;
+            /**
+             * Reasoning
+             * @description the model's thinking, where it tells it
+             */
+            reasoning: string | null;
             /**
              * Role
              * @enum {string}
@@ -598,6 +849,18 @@ export interface components {
             status: "generating" | "complete" | "stopped" | "interrupted" | "failed";
             /** Token Count */
             token_count: number;
+            /** @description what the engine counted */
+            usage: components["schemas"]["Usage"] | null;
+            /**
+             * Version
+             * @description its number among those with the same parent, from 1
+             */
+            version: number;
+            /**
+             * Versions
+             * @description how many those are
+             */
+            versions: number;
         };
         /**
          * Problem
@@ -647,6 +910,17 @@ export interface components {
         ResetEvent: {
             reset: components["schemas"]["Attempt"];
         };
+        /**
+         * ResyncEvent
+         * @description The cursor is not known any more: load the list again.
+         */
+        ResyncEvent: {
+            /**
+             * Resync
+             * @constant
+             */
+            resync: true;
+        };
         /** SnapshotEvent */
         SnapshotEvent: {
             snapshot: components["schemas"]["TextSoFar"];
@@ -676,6 +950,138 @@ export interface components {
             /** Token */
             token: string;
         };
+        /**
+         * Usage
+         * @example {
+         *       "input_tokens": 14,
+         *       "output_tokens": 2
+         *     }
+         */
+        Usage: {
+            /** Input Tokens */
+            input_tokens: number;
+            /** Output Tokens */
+            output_tokens: number;
+        };
+        /**
+         * Version
+         * @example {
+         *       "content": "Paris.",
+         *       "conversation_id": "019aab5c-7d0e-7c39-9f6e-0a3a3e1fb0a1",
+         *       "created_at": "2026-11-22T09:31:12.456789+00:00",
+         *       "finish_reason": "stop",
+         *       "id": "019aab5d-1f00-7a01-8000-5f0e8d2b4c6a",
+         *       "inference_time_ms": 312,
+         *       "model_tag": "default",
+         *       "parent_id": "019aab5d-1f00-7a01-8000-5f0e8d2b4c69",
+         *       "role": "assistant",
+         *       "shown": true,
+         *       "status": "complete",
+         *       "token_count": 2,
+         *       "usage": {
+         *         "input_tokens": 14,
+         *         "output_tokens": 2
+         *       },
+         *       "version": 1,
+         *       "versions": 1
+         *     }
+         */
+        Version: {
+            /** Content */
+            content: string;
+            /** Conversation Id */
+            conversation_id: string;
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+            /**
+             * Error
+             * @description our name for what failed
+             */
+            error: string | null;
+            /** Finish Reason */
+            finish_reason: ("stop" | "length" | "content_filter") | null;
+            /** Id */
+            id: string;
+            /** Inference Time Ms */
+            inference_time_ms: number;
+            /** Model Tag */
+            model_tag: string;
+            /**
+             * Parent Id
+             * @description the message before it; null for a first one
+             */
+            parent_id: string | null;
+            /**
+             * Reasoning
+             * @description the model's thinking, where it tells it
+             */
+            reasoning: string | null;
+            /**
+             * Role
+             * @enum {string}
+             */
+            role: "user" | "assistant" | "system";
+            /** Shown */
+            shown: boolean;
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "generating" | "complete" | "stopped" | "interrupted" | "failed";
+            /** Token Count */
+            token_count: number;
+            /** @description what the engine counted */
+            usage: components["schemas"]["Usage"] | null;
+            /**
+             * Version
+             * @description its number among those with the same parent, from 1
+             */
+            version: number;
+            /**
+             * Versions
+             * @description how many those are
+             */
+            versions: number;
+        };
+        /**
+         * Versions
+         * @example {
+         *       "items": [
+         *         {
+         *           "content": "Paris.",
+         *           "conversation_id": "019aab5c-7d0e-7c39-9f6e-0a3a3e1fb0a1",
+         *           "created_at": "2026-11-22T09:31:12.456789+00:00",
+         *           "finish_reason": "stop",
+         *           "id": "019aab5d-1f00-7a01-8000-5f0e8d2b4c6a",
+         *           "inference_time_ms": 312,
+         *           "model_tag": "default",
+         *           "parent_id": "019aab5d-1f00-7a01-8000-5f0e8d2b4c69",
+         *           "role": "assistant",
+         *           "shown": true,
+         *           "status": "complete",
+         *           "token_count": 2,
+         *           "usage": {
+         *             "input_tokens": 14,
+         *             "output_tokens": 2
+         *           },
+         *           "version": 1,
+         *           "versions": 1
+         *         }
+         *       ]
+         *     }
+         */
+        Versions: {
+            /** Items */
+            items: components["schemas"]["Version"][];
+            /**
+             * Next Before
+             * @description pass it as `before` for the versions before these
+             */
+            next_before: string | null;
+        };
     };
     responses: never;
     parameters: never;
@@ -685,6 +1091,83 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
+    follow_changes_api_changes_get: {
+        parameters: {
+            query?: {
+                /** @description the same, where no header can be set */
+                after?: string;
+            };
+            header?: {
+                /** @description the id of the last event that was seen */
+                "last-event-id"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The changes as they are committed; the stream has no end of its own */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example retry: 1000
+                     *
+                     *     id: 1764087300000000
+                     *     data: {"cursor":true}
+                     *
+                     *     id: 1764087312345678
+                     *     data: {"conversation":{"id":"…","user_id":"…","title":"Paris", …}}
+                     *
+                     *     id: 1764087312345679
+                     *     data: {"answer":{"conversation_id":"…","message_id":"…","status":"generating"}}
+                     *
+                     *     id: 1764087399999999
+                     *     data: {"deleted":"…"}
+                     */
+                    "text/event-stream": unknown;
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     list_conversations_api_conversations_get: {
         parameters: {
             query?: {
@@ -695,6 +1178,8 @@ export interface operations {
                 limit?: number;
                 /** @description without a cursor: how many to skip */
                 offset?: number;
+                /** @description only those with this tag */
+                tag?: string;
                 /** @description an IANA time zone */
                 tz?: string;
             };
@@ -761,8 +1246,48 @@ export interface operations {
         requestBody?: {
             content: {
                 "application/json": {
+                    /** @description begin with a copy of the path that leads to this message */
+                    fork?: {
+                        /**
+                         * Conversation Id
+                         * Format: uuid
+                         */
+                        conversation_id: string;
+                        /**
+                         * Message Id
+                         * Format: uuid
+                         */
+                        message_id: string;
+                    } | null;
+                    /** Instructions */
+                    instructions?: string | null;
+                    /** Metadata */
+                    metadata?: {
+                        [key: string]: string;
+                    } | null;
                     /** Model Tag */
                     model_tag?: string | null;
+                    options?: {
+                        /**
+                         * Max Tokens
+                         * @example 512
+                         */
+                        max_tokens?: number | null;
+                        /**
+                         * Temperature
+                         * @example 0.7
+                         */
+                        temperature?: number | null;
+                        /** Thinking Mode */
+                        thinking_mode?: boolean | null;
+                        /**
+                         * Top K
+                         * @example 40
+                         */
+                        top_k?: number | null;
+                    } | null;
+                    /** Tags */
+                    tags?: string[] | null;
                     /** Title */
                     title?: string | null;
                 };
@@ -789,6 +1314,24 @@ export interface operations {
             };
             /** @description A problem document (RFC 9457) */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            409: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1087,13 +1630,40 @@ export interface operations {
         requestBody: {
             content: {
                 "application/json": {
+                    /** Instructions */
+                    instructions?: string | null;
                     /**
                      * Is Favorited
                      * @example true
                      */
                     is_favorited?: boolean | null;
+                    /** Metadata */
+                    metadata?: {
+                        [key: string]: string;
+                    } | null;
                     /** Model Tag */
                     model_tag?: string | null;
+                    options?: {
+                        /**
+                         * Max Tokens
+                         * @example 512
+                         */
+                        max_tokens?: number | null;
+                        /**
+                         * Temperature
+                         * @example 0.7
+                         */
+                        temperature?: number | null;
+                        /** Thinking Mode */
+                        thinking_mode?: boolean | null;
+                        /**
+                         * Top K
+                         * @example 40
+                         */
+                        top_k?: number | null;
+                    } | null;
+                    /** Tags */
+                    tags?: string[] | null;
                     /** Title */
                     title?: string | null;
                 };
@@ -1183,7 +1753,7 @@ export interface operations {
             };
         };
     };
-    send_message_api_conversations__conversation_id__messages_post: {
+    continue_answer_api_conversations__conversation_id__continue_post: {
         parameters: {
             query?: never;
             header?: {
@@ -1195,21 +1765,44 @@ export interface operations {
             };
             cookie?: never;
         };
-        requestBody: {
+        requestBody?: {
             content: {
                 "application/json": {
-                    /**
-                     * Content
-                     * @example What is the capital of France?
-                     */
-                    content: string;
                     /** Force Web Search */
                     force_web_search?: boolean | null;
+                    /**
+                     * If Busy
+                     * @description while an answer runs: 409, or stop it; without it, it is stopped where no client reads it
+                     */
+                    if_busy?: ("reject" | "stop") | null;
                     /**
                      * Max Tokens
                      * @example 512
                      */
                     max_tokens?: number | null;
+                    /**
+                     * Model Tag
+                     * @description the model for this answer, instead of the conversation's
+                     */
+                    model_tag?: string | null;
+                    /**
+                     * Response Format
+                     * @description as in OpenAI's Chat Completions; engines that know none ignore it
+                     * @example {
+                     *       "type": "json_object"
+                     *     }
+                     */
+                    response_format?: {
+                        [key: string]: unknown;
+                    } | null;
+                    /**
+                     * Stop
+                     * @description texts at which the answer ends: 1 to 4 of 1 to 100 characters; one may come without a list
+                     * @example [
+                     *       "\n\n"
+                     *     ]
+                     */
+                    stop?: string[] | null;
                     /**
                      * Temperature
                      * @example 0.7
@@ -1222,6 +1815,11 @@ export interface operations {
                      * @example 40
                      */
                     top_k?: number | null;
+                    /**
+                     * Top P
+                     * @example 0.9
+                     */
+                    top_p?: number | null;
                 };
             };
         };
@@ -1243,7 +1841,7 @@ export interface operations {
                      *     data: {"token":"Paris","gpu":0}
                      *
                      *     id: 0a3a3e1fb0a1.1.2
-                     *     data: {"done":true,"message_id":"…","status":"complete","token_count":1,"inference_time_ms":312}
+                     *     data: {"done":true,"message_id":"…","status":"complete","token_count":1,"inference_time_ms":312,"model_tag":"default","finish_reason":"stop","usage":{"input_tokens":14,"output_tokens":1}}
                      */
                     "text/event-stream": unknown;
                 };
@@ -1349,7 +1947,7 @@ export interface operations {
             };
         };
     };
-    regenerate_api_conversations__conversation_id__regenerate_post: {
+    send_message_api_conversations__conversation_id__messages_post: {
         parameters: {
             query?: never;
             header?: {
@@ -1361,16 +1959,54 @@ export interface operations {
             };
             cookie?: never;
         };
-        requestBody?: {
+        requestBody: {
             content: {
                 "application/json": {
+                    /**
+                     * Content
+                     * @example What is the capital of France?
+                     */
+                    content: string;
                     /** Force Web Search */
                     force_web_search?: boolean | null;
+                    /**
+                     * If Busy
+                     * @description while an answer runs: 409, or stop it; without it, it is stopped where no client reads it
+                     */
+                    if_busy?: ("reject" | "stop") | null;
                     /**
                      * Max Tokens
                      * @example 512
                      */
                     max_tokens?: number | null;
+                    /**
+                     * Model Tag
+                     * @description the model for this answer, instead of the conversation's
+                     */
+                    model_tag?: string | null;
+                    /**
+                     * Parent Id
+                     * @description the message to add it after; the last one shown without it, null for a new first message
+                     */
+                    parent_id?: string | null;
+                    /**
+                     * Response Format
+                     * @description as in OpenAI's Chat Completions; engines that know none ignore it
+                     * @example {
+                     *       "type": "json_object"
+                     *     }
+                     */
+                    response_format?: {
+                        [key: string]: unknown;
+                    } | null;
+                    /**
+                     * Stop
+                     * @description texts at which the answer ends: 1 to 4 of 1 to 100 characters; one may come without a list
+                     * @example [
+                     *       "\n\n"
+                     *     ]
+                     */
+                    stop?: string[] | null;
                     /**
                      * Temperature
                      * @example 0.7
@@ -1383,6 +2019,11 @@ export interface operations {
                      * @example 40
                      */
                     top_k?: number | null;
+                    /**
+                     * Top P
+                     * @example 0.9
+                     */
+                    top_p?: number | null;
                 };
             };
         };
@@ -1404,7 +2045,458 @@ export interface operations {
                      *     data: {"token":"Paris","gpu":0}
                      *
                      *     id: 0a3a3e1fb0a1.1.2
-                     *     data: {"done":true,"message_id":"…","status":"complete","token_count":1,"inference_time_ms":312}
+                     *     data: {"done":true,"message_id":"…","status":"complete","token_count":1,"inference_time_ms":312,"model_tag":"default","finish_reason":"stop","usage":{"input_tokens":14,"output_tokens":1}}
+                     */
+                    "text/event-stream": unknown;
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            502: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    delete_message_api_conversations__conversation_id__messages__message_id__delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                conversation_id: string;
+                message_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description A problem document (RFC 9457) */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_versions_api_conversations__conversation_id__messages__message_id__versions_get: {
+        parameters: {
+            query?: {
+                /** @description those before the version of this id */
+                before?: string;
+                /** @description at most so many, the newest ones, and 4 MB of JSON */
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                conversation_id: string;
+                message_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Versions"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    show_path_api_conversations__conversation_id__path_put: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                conversation_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": {
+                    /**
+                     * Message Id
+                     * Format: uuid
+                     */
+                    message_id: string;
+                };
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ConversationWithMessages"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    regenerate_api_conversations__conversation_id__regenerate_post: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same key and body again joins the first one's answer */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                conversation_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": {
+                    /** Force Web Search */
+                    force_web_search?: boolean | null;
+                    /**
+                     * If Busy
+                     * @description while an answer runs: 409, or stop it; without it, it is stopped where no client reads it
+                     */
+                    if_busy?: ("reject" | "stop") | null;
+                    /**
+                     * Max Tokens
+                     * @example 512
+                     */
+                    max_tokens?: number | null;
+                    /**
+                     * Message Id
+                     * @description an answer; the last one shown without it
+                     */
+                    message_id?: string | null;
+                    /**
+                     * Model Tag
+                     * @description the model for this answer, instead of the conversation's
+                     */
+                    model_tag?: string | null;
+                    /**
+                     * Response Format
+                     * @description as in OpenAI's Chat Completions; engines that know none ignore it
+                     * @example {
+                     *       "type": "json_object"
+                     *     }
+                     */
+                    response_format?: {
+                        [key: string]: unknown;
+                    } | null;
+                    /**
+                     * Stop
+                     * @description texts at which the answer ends: 1 to 4 of 1 to 100 characters; one may come without a list
+                     * @example [
+                     *       "\n\n"
+                     *     ]
+                     */
+                    stop?: string[] | null;
+                    /**
+                     * Temperature
+                     * @example 0.7
+                     */
+                    temperature?: number | null;
+                    /** Thinking Mode */
+                    thinking_mode?: boolean | null;
+                    /**
+                     * Top K
+                     * @example 40
+                     */
+                    top_k?: number | null;
+                    /**
+                     * Top P
+                     * @example 0.9
+                     */
+                    top_p?: number | null;
+                };
+            };
+        };
+        responses: {
+            /** @description The answer as it is written; with `Accept: application/json`, when it has been written */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Message"];
+                    /**
+                     * @example retry: 1000
+                     *
+                     *     id: 0a3a3e1fb0a1.1.0
+                     *     data: {"start":{"conversation_id":"…","message_id":"…","user_message_id":"…","attempt":1}}
+                     *
+                     *     id: 0a3a3e1fb0a1.1.1
+                     *     data: {"token":"Paris","gpu":0}
+                     *
+                     *     id: 0a3a3e1fb0a1.1.2
+                     *     data: {"done":true,"message_id":"…","status":"complete","token_count":1,"inference_time_ms":312,"model_tag":"default","finish_reason":"stop","usage":{"input_tokens":14,"output_tokens":1}}
                      */
                     "text/event-stream": unknown;
                 };
@@ -1601,7 +2693,7 @@ export interface operations {
                      *     data: {"token":"Paris","gpu":0}
                      *
                      *     id: 0a3a3e1fb0a1.1.2
-                     *     data: {"done":true,"message_id":"…","status":"complete","token_count":1,"inference_time_ms":312}
+                     *     data: {"done":true,"message_id":"…","status":"complete","token_count":1,"inference_time_ms":312,"model_tag":"default","finish_reason":"stop","usage":{"input_tokens":14,"output_tokens":1}}
                      */
                     "text/event-stream": unknown;
                 };

@@ -2,33 +2,46 @@
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import orjson
 from fastapi import APIRouter, Depends, Query
+from pydantic import AfterValidator
 from starlette.responses import Response
 from uuid_utils.compat import uuid7
 
 from chat_api.api import cursors
 from chat_api.api.bodies import json_body
-from chat_api.api.responses import problems, written_json
+from chat_api.api.responses import problems, with_text, written_json
 from chat_api.api.schemas import (
     Conversation,
     ConversationChange,
+    ConversationFields,
     ConversationPage,
     ConversationWithMessages,
     NewConversation,
     Rename,
+    ShownPath,
+    is_storable,
     request_body,
 )
-from chat_api.api.services import ConversationId, CurrentUser, ServicesOf, checked_id
+from chat_api.api.services import (
+    ConversationId,
+    CurrentUser,
+    Services,
+    ServicesOf,
+    checked_id,
+)
+from chat_api.auth import User
 from chat_api.conversations.titles import given_title
+from chat_api.conversations.tree import Fork
 from chat_api.db import queries
-from chat_api.db.queries import MOST_LISTED, ListedConversation, RunningMessage
+from chat_api.db.queries import MOST_LISTED, ConversationSettings, ListedConversation
 from chat_api.errors import Invalid, NotFound
-from chat_api.generation.joining import Joins
+from chat_api.text import is_blank
 
 router = APIRouter(prefix="/api/conversations", tags=["conversations"])
 
@@ -63,6 +76,11 @@ async def list_conversations(
         Literal["true", "false"] | None,
         Query(description="only favourites, or only the others", examples=["true"]),
     ] = None,
+    tag: Annotated[
+        str | None,
+        Query(min_length=1, max_length=50, description="only those with this tag"),
+        AfterValidator(is_storable),
+    ] = None,
 ) -> Response:
     """The user's conversations, newest activity first, and again grouped by day."""
     zone = _zone(tz)
@@ -74,6 +92,7 @@ async def list_conversations(
         offset=offset,
         after=after,
         favorited=None if favorited is None else favorited == "true",
+        tag=tag,
     )
     page = found[:limit]
     next_cursor = _cursor(page[-1]) if len(found) > limit else None
@@ -116,7 +135,7 @@ def _by_day(page: Iterable[ListedConversation], zone: ZoneInfo) -> dict[str, lis
     "",
     status_code=201,
     response_model=Conversation,
-    responses=problems(400, 413, 415, 422),
+    responses=problems(400, 404, 409, 413, 415, 422),
     openapi_extra=request_body(NewConversation, required=False),
 )
 async def create_conversation(
@@ -126,12 +145,18 @@ async def create_conversation(
 ) -> Response:
     """A new conversation; without a title, its first message gives it one.
 
-    A placeholder ("New chat", "New conversation", "Untitled", in any case) counts as no title.
+    A placeholder ("New chat", "New conversation", "Untitled", in any case) counts as no title. With
+    `fork`, it begins with a copy of the path to a message, and has the other's title, model,
+    instructions, options and tags unless they are given.
     """
-    conversation_id = str(uuid7())
-    created = await queries.create_conversation(
-        services.db, user.id, conversation_id, given_title(body.title), body.model_tag or "default"
-    )
+    settings = _settings(body)
+    if body.fork is not None:
+        fork = Fork(checked_id(body.fork.conversation_id), checked_id(body.fork.message_id))
+        created = await services.trees.fork(user.id, fork, settings)
+        conversation_id = orjson.loads(created)["id"]
+    else:
+        conversation_id = str(uuid7())
+        created = await queries.create_conversation(services.db, user.id, conversation_id, settings)
     return written_json(created, 201, location=f"/api/conversations/{conversation_id}")
 
 
@@ -166,30 +191,34 @@ async def open_conversation(
     A page ends after `limit` messages or 4 MB of JSON, but has at least one message. Where
     `next_before` is not null, there are older ones: pass it as `before`.
     """
-    found = await queries.open_conversation(
-        services.db,
-        user.id,
+    return await _opened(
+        services,
+        user,
         conversation_id,
         limit=limit,
         before=None if before is None else checked_id(before),
+    )
+
+
+async def _opened(
+    services: Services,
+    user: User,
+    conversation_id: str,
+    *,
+    limit: int = MOST_LISTED,
+    before: str | None = None,
+) -> Response:
+    found = await queries.open_conversation(
+        services.db, user.id, conversation_id, limit=limit, before=before
     )
     if found is None:
         raise NotFound
     messages = found.messages
     if found.running is not None:
-        written = await _with_text(services.joins, found.running)
+        written = await with_text(services.joins, found.running)
         messages = f"{messages},{written}" if messages else written
     next_before = "null" if found.next_before is None else f'"{found.next_before}"'
     return written_json(f'{found.json[:-1]}, "messages":[{messages}],"next_before":{next_before}}}')
-
-
-async def _with_text(joins: Joins, message: RunningMessage) -> str:
-    """Return the message of a running generation as JSON, with what has been written so far."""
-    so_far = await joins.written_so_far(message.id)
-    document = orjson.loads(message.json)
-    document |= {"content": so_far.text, "token_count": so_far.token_count}
-    document["reasoning"] = so_far.reasoning or None
-    return orjson.dumps(document).decode()
 
 
 @router.put(
@@ -206,7 +235,10 @@ async def rename_conversation(
 ) -> Response:
     """Give the conversation a title. A placeholder such as "New chat" leaves the title as it is."""
     changed = await queries.update_conversation(
-        services.db, user.id, conversation_id, title=given_title(body.title)
+        services.db,
+        user.id,
+        conversation_id,
+        ConversationSettings(title=given_title(body.title)),
     )
     if changed is None:
         raise NotFound
@@ -225,18 +257,55 @@ async def change_conversation(
     conversation_id: ConversationId,
     body: Annotated[ConversationChange, Depends(json_body(ConversationChange))],
 ) -> Response:
-    """Change the fields that are given. A placeholder such as "New chat" is no title."""
+    """Change the fields that are given, each as a whole.
+
+    A placeholder such as "New chat" is no title. Null takes `instructions` and `options` away.
+    """
     changed = await queries.update_conversation(
         services.db,
         user.id,
         conversation_id,
-        title=given_title(body.title),
-        model_tag=body.model_tag,
-        is_favorited=body.is_favorited,
+        replace(_settings(body), is_favorited=body.is_favorited),
     )
     if changed is None:
         raise NotFound
     return written_json(changed)
+
+
+def _settings(body: ConversationFields) -> ConversationSettings:
+    """Return what a body says of a conversation."""
+    instructions = body.instructions
+    if instructions is not None and is_blank(instructions):
+        instructions = None
+    given = {"instructions": instructions, "options": body.options}
+    return ConversationSettings(
+        title=given_title(body.title),
+        model_tag=body.model_tag,
+        instructions=instructions,
+        options=None if body.options is None else body.options.model_dump_json(exclude_none=True),
+        tags=None if body.tags is None else list(dict.fromkeys(body.tags)),
+        metadata=None if body.metadata is None else orjson.dumps(body.metadata).decode(),
+        clears=frozenset(
+            name for name, value in given.items() if value is None and name in body.model_fields_set
+        ),
+    )
+
+
+@router.put(
+    "/{conversation_id}/path",
+    response_model=ConversationWithMessages,
+    responses=problems(400, 404, 409, 413, 415, 422),
+    openapi_extra=request_body(ShownPath, required=True),
+)
+async def show_path(
+    services: ServicesOf,
+    user: CurrentUser,
+    conversation_id: ConversationId,
+    body: Annotated[ShownPath, Depends(json_body(ShownPath))],
+) -> Response:
+    """Show the path through a message, down to its newest leaf. 409 while an answer is written."""
+    await services.trees.show_path(user.id, conversation_id, checked_id(body.message_id))
+    return await _opened(services, user, conversation_id)
 
 
 @router.delete("/{conversation_id}", status_code=204, responses=problems(404))

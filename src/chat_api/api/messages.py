@@ -9,15 +9,31 @@ from fastapi import APIRouter, Depends, Header, Query, Request
 from starlette.responses import Response
 
 from chat_api.api.bodies import json_body
-from chat_api.api.responses import problems, written_json
-from chat_api.api.schemas import AnswerOptions, Message, NewMessage, event_stream, request_body
-from chat_api.api.services import ConversationId, CurrentUser, Services, ServicesOf
+from chat_api.api.responses import problems, with_text, written_json
+from chat_api.api.schemas import (
+    AnswerOptions,
+    Message,
+    NewMessage,
+    Regeneration,
+    Versions,
+    event_stream,
+    request_body,
+)
+from chat_api.api.services import (
+    ConversationId,
+    CurrentUser,
+    MessageId,
+    Services,
+    ServicesOf,
+    checked_id,
+)
 from chat_api.api.streaming.connection import connection_of
 from chat_api.api.streaming.open_stream import OpenStream, UserStream
 from chat_api.api.streaming.response import EventStream, run_to_end
 from chat_api.auth import User
 from chat_api.conversations.titles import title_of
 from chat_api.db import queries
+from chat_api.db.queries import MOST_LISTED
 from chat_api.db.sends import IdempotencyKey
 from chat_api.errors import (
     BadRequest,
@@ -83,6 +99,9 @@ async def send_message(
 ) -> Response:
     """Keep the message, and stream its answer.
 
+    It is added after the last message shown, or after `parent_id`: the path to it is shown then. To
+    edit a message, send its new text with the `parent_id` of the old one, which stays as a version.
+
     The answer belongs to the conversation: it is written to its end and saved even where the client
     goes away. `done` is sent after it has been saved.
     """
@@ -95,14 +114,32 @@ async def send_message(
         body,
         idempotency_key,
         content=body.content,
+        at=_parent(conversation_id, body),
     )
+
+
+def _parent(conversation_id: str, body: NewMessage) -> str | None:
+    """Return where the message goes: the conversation's id stands for before the first."""
+    if "parent_id" not in body.model_fields_set:
+        return None
+    if body.parent_id is None:
+        return conversation_id
+    return _checked(conversation_id, body.parent_id)
+
+
+def _checked(conversation_id: str, text: str) -> str:
+    """Return the id of a message. Raise NotFound."""
+    message_id = checked_id(text)
+    if message_id == conversation_id:
+        raise NotFound
+    return message_id
 
 
 @router.post(
     "/regenerate",
     response_class=Response,
     responses=_ANSWER,
-    openapi_extra=request_body(AnswerOptions, required=False),
+    openapi_extra=request_body(Regeneration, required=False),
 )
 async def regenerate(
     request: Request,
@@ -110,12 +147,24 @@ async def regenerate(
     user: CurrentUser,
     conversation_id: ConversationId,
     stream: UserStream,
-    body: Annotated[AnswerOptions, Depends(json_body(AnswerOptions, empty=True))],
+    body: Annotated[Regeneration, Depends(json_body(Regeneration, empty=True))],
     idempotency_key: IdempotencyHeader = None,
 ) -> Response:
-    """Answer the last message again. The new answer replaces the old one when it is complete."""
+    """Write the last answer, or the one of `message_id`, again, as a new version.
+
+    The old one stays shown until the new one is complete, and then stays as a version, with what
+    followed it.
+    """
     return await _answer(
-        request, services, user, conversation_id, stream, body, idempotency_key, content=None
+        request,
+        services,
+        user,
+        conversation_id,
+        stream,
+        body,
+        idempotency_key,
+        content=None,
+        at=None if body.message_id is None else _checked(conversation_id, body.message_id),
     )
 
 
@@ -164,6 +213,7 @@ async def _answer(
     idempotency_key: str | None,
     *,
     content: str | None,
+    at: str | None,
 ) -> Response:
     await _check_model(services, body.model_tag)
     only_result = _wants_json(request.headers.get("accept", ""))
@@ -177,6 +227,8 @@ async def _answer(
         idempotency=_idempotency(request, idempotency_key, body),
         sink=Discard() if only_result else connection_of(request),
         one_attempt=not only_result,
+        at=at,
+        if_busy=body.if_busy,
     )
     return await _streamed(
         request, services, user, conversation_id, stream, subscription, only_result=only_result
@@ -194,7 +246,7 @@ def _options(body: AnswerOptions) -> Options:
         temperature=body.temperature,
         max_tokens=body.max_tokens,
         top_k=body.top_k,
-        thinking_mode=body.thinking_mode is True,
+        thinking_mode=body.thinking_mode,
         force_web_search=body.force_web_search,
         top_p=body.top_p,
         stop=body.stop,
@@ -234,6 +286,8 @@ def _idempotency(request: Request, sent: str | None, body: AnswerOptions) -> Ide
     if found is None or len(request.headers.getlist("idempotency-key")) > 1:
         raise BadRequest("The Idempotency-Key is 1 to 255 printable ASCII characters.")
     fields = body.model_dump(mode="json", exclude_none=True)
+    if isinstance(body, NewMessage) and "parent_id" in body.model_fields_set:
+        fields["parent_id"] = body.parent_id  # null is not the same as none
     stands_for = orjson.dumps([request.url.path, fields], option=orjson.OPT_SORT_KEYS)
     return IdempotencyKey(found[1] or found[2], hashlib.sha256(stands_for).digest())
 
@@ -311,6 +365,63 @@ async def stop(
 ) -> Response:
     """Stop the running answer, on whichever replica it runs; what was written is kept."""
     return written_json(await services.stops.stop(user.id, conversation_id))
+
+
+@router.get(
+    "/messages/{message_id}/versions", response_model=Versions, responses=problems(404, 422)
+)
+async def list_versions(
+    services: ServicesOf,
+    user: CurrentUser,
+    conversation_id: ConversationId,
+    message_id: MessageId,
+    limit: Annotated[
+        int,
+        Query(
+            ge=1, le=MOST_LISTED, description="at most so many, the newest ones, and 4 MB of JSON"
+        ),
+    ] = MOST_LISTED,
+    before: Annotated[
+        str | None,
+        Query(
+            max_length=100,
+            description="those before the version of this id",
+            json_schema_extra={"format": "uuid"},
+        ),
+    ] = None,
+) -> Response:
+    """The messages that have the same parent as this one, in their order."""
+    found = await queries.read_versions(
+        services.db,
+        user.id,
+        conversation_id,
+        message_id,
+        limit=limit,
+        before=None if before is None else checked_id(before),
+    )
+    if found is None:
+        raise NotFound
+    items = found.messages
+    if found.running is not None:
+        written = await with_text(services.joins, found.running)
+        items = f"{items},{written}" if items else written
+    next_before = "null" if found.next_before is None else f'"{found.next_before}"'
+    return written_json(f'{{"items":[{items}],"next_before":{next_before}}}')
+
+
+@router.delete("/messages/{message_id}", status_code=204, responses=problems(404, 409))
+async def delete_message(
+    services: ServicesOf,
+    user: CurrentUser,
+    conversation_id: ConversationId,
+    message_id: MessageId,
+) -> Response:
+    """Delete the message and everything below it.
+
+    A version beside it is shown instead, if there is one. 409 while an answer below it is written.
+    """
+    await services.trees.delete_message(user.id, conversation_id, message_id)
+    return Response(status_code=204)
 
 
 def _wants_json(accept: str) -> bool:

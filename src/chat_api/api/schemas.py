@@ -5,6 +5,7 @@ them against the models.
 """
 
 import re
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -16,7 +17,7 @@ from chat_api.text import BLANK_CLASS, is_blank
 _NOT_STORABLE = re.compile("[\0\ud800-\udfff]")
 
 
-def _is_storable(text: str) -> str:
+def is_storable(text: str) -> str:
     if _NOT_STORABLE.search(text):
         raise ValueError("holds a character (NUL or a lone surrogate) that cannot be stored")
     return text
@@ -30,7 +31,7 @@ def _says_something(text: str) -> str:
 
 # For the description only: the validators say better what is wrong.
 TEXT_PATTERN = {"pattern": rf"^[^\u0000]*[^\u0000{BLANK_CLASS}][^\u0000]*$"}
-Text = Annotated[str, AfterValidator(_is_storable), AfterValidator(_says_something)]
+Text = Annotated[str, AfterValidator(is_storable), AfterValidator(_says_something)]
 Title = Annotated[
     Text,
     Field(
@@ -57,7 +58,7 @@ def _listed(value: object) -> object:
 
 def _few(value: list[str] | None) -> list[str] | None:
     if value is not None and not (
-        1 <= len(value) <= 4 and all(1 <= len(_is_storable(text)) <= 100 for text in value)
+        1 <= len(value) <= 4 and all(1 <= len(is_storable(text)) <= 100 for text in value)
     ):
         raise ValueError("is 1 to 4 texts of 1 to 100 characters")
     return value
@@ -85,18 +86,67 @@ class Request(BaseModel):
     model_config = ConfigDict(strict=True, extra="ignore", hide_input_in_errors=True)
 
 
-class NewConversation(Request):
+class ConversationOptions(Request):
+    """Defaults for the answers of one conversation."""
+
+    temperature: Annotated[float | None, Field(ge=0, le=2, allow_inf_nan=False, examples=[0.7])] = (
+        None
+    )
+    max_tokens: Annotated[MaxTokens | None, Field(examples=[512])] = None
+    top_k: Annotated[TopK | None, Field(examples=[40])] = None
+    thinking_mode: bool | None = None
+
+
+_STORABLE = {"pattern": r"^[^\u0000]*$"}
+Storable = Annotated[str, AfterValidator(is_storable)]
+Instructions = Annotated[
+    Storable,
+    Field(
+        max_length=8000,
+        description="the system prompt of this conversation; a blank one counts as null",
+        examples=["Answer in one sentence."],
+        json_schema_extra=_STORABLE,
+    ),
+]
+Tag = Annotated[
+    Text, Field(min_length=1, max_length=50, examples=["work"], json_schema_extra=TEXT_PATTERN)
+]
+Tags = Annotated[list[Tag], Field(max_length=20, description="each counts once")]
+MetadataKey = Annotated[Storable, Field(min_length=1, max_length=64)]
+MetadataValue = Annotated[Storable, Field(max_length=512, json_schema_extra=_STORABLE)]
+Metadata = Annotated[
+    dict[MetadataKey, MetadataValue], Field(max_length=16, examples=[{"client": "phone"}])
+]
+# Checked by `services.checked_id`: what is no id is the same 404 as an unknown one.
+AnyId = Annotated[str, Field(json_schema_extra={"format": "uuid"})]
+
+
+class ConversationFields(Request):
     title: Title | None = None
     model_tag: ModelTag | None = None
+    instructions: Instructions | None = None
+    options: ConversationOptions | None = None
+    tags: Tags | None = None
+    metadata: Metadata | None = None
+
+
+class ForkedFrom(Request):
+    conversation_id: AnyId
+    message_id: AnyId
+
+
+class NewConversation(ConversationFields):
+    fork: Annotated[
+        ForkedFrom | None,
+        Field(description="begin with a copy of the path that leads to this message"),
+    ] = None
 
 
 class Rename(Request):
     title: Title
 
 
-class ConversationChange(Request):
-    title: Title | None = None
-    model_tag: ModelTag | None = None
+class ConversationChange(ConversationFields):
     is_favorited: Annotated[bool | None, Field(examples=[True])] = None
 
 
@@ -131,9 +181,29 @@ class AnswerOptions(Request):
         ModelTag | None,
         Field(description="the model for this answer, instead of the conversation's"),
     ] = None
+    if_busy: Annotated[
+        Literal["reject", "stop"] | None,
+        Field(
+            description="while an answer runs: 409, or stop it; without it, it is stopped where "
+            "no client reads it"
+        ),
+    ] = None
+
+
+class Regeneration(AnswerOptions):
+    message_id: Annotated[
+        AnyId | None, Field(description="an answer; the last one shown without it")
+    ] = None
 
 
 class NewMessage(AnswerOptions):
+    parent_id: Annotated[
+        AnyId | None,
+        Field(
+            description="the message to add it after; the last one shown without it, null for a "
+            "new first message"
+        ),
+    ] = None
     content: Annotated[
         Text,
         Field(
@@ -143,6 +213,10 @@ class NewMessage(AnswerOptions):
             json_schema_extra=TEXT_PATTERN,
         ),
     ]
+
+
+class ShownPath(Request):
+    message_id: AnyId
 
 
 class Swap(Request):
@@ -157,6 +231,10 @@ _CONVERSATION = {
     "is_favorited": False,
     "created_at": "2026-11-22T09:30:00.123456+00:00",
     "updated_at": "2026-11-22T09:31:12.456789+00:00",
+    "instructions": None,
+    "options": None,
+    "tags": [],
+    "metadata": {},
 }
 _MESSAGE = {
     "id": "019aab5d-1f00-7a01-8000-5f0e8d2b4c6a",
@@ -172,6 +250,9 @@ _MESSAGE = {
     "finish_reason": "stop",
     "usage": {"input_tokens": 14, "output_tokens": 2},
     "error": None,
+    "parent_id": "019aab5d-1f00-7a01-8000-5f0e8d2b4c69",
+    "version": 1,
+    "versions": 1,
 }
 
 
@@ -192,6 +273,10 @@ class Conversation(BaseModel):
     is_favorited: bool
     created_at: datetime
     updated_at: datetime
+    instructions: str | None
+    options: ConversationOptions | None
+    tags: list[str]
+    metadata: dict[str, str]
 
 
 class Usage(BaseModel):
@@ -217,6 +302,22 @@ class Message(BaseModel):
     finish_reason: Literal["stop", "length", "content_filter"] | None
     usage: Usage | None = Field(description="what the engine counted")
     error: str | None = Field(description="our name for what failed")
+    parent_id: str | None = Field(description="the message before it; null for a first one")
+    version: int = Field(description="its number among those with the same parent, from 1")
+    versions: int = Field(description="how many those are")
+
+
+class Version(Message):
+    model_config = _example(_MESSAGE | {"shown": True})
+
+    shown: bool
+
+
+class Versions(BaseModel):
+    model_config = _example({"items": [_MESSAGE | {"shown": True}], "next_before": None})
+
+    items: list[Version]
+    next_before: str | None = Field(description="pass it as `before` for the versions before these")
 
 
 class ConversationWithMessages(Conversation):
@@ -341,6 +442,49 @@ EVENTS: tuple[type[_Event], ...] = (
 )
 
 
+class CursorEvent(_Event):
+    """Where the changes begin."""
+
+    cursor: Literal[True]
+
+
+class ConversationEvent(_Event):
+    """A conversation that is new or has changed, in its newest state."""
+
+    conversation: Conversation
+
+
+class DeletedEvent(_Event):
+    deleted: str = Field(description="the conversation's id")
+
+
+class ChangedAnswer(BaseModel):
+    conversation_id: str
+    message_id: str
+    status: Status
+
+
+class AnswerEvent(_Event):
+    """An answer that has begun or ended."""
+
+    answer: ChangedAnswer
+
+
+class ResyncEvent(_Event):
+    """The cursor is not known any more: load the list again."""
+
+    resync: Literal[True]
+
+
+CHANGES: tuple[type[_Event], ...] = (
+    CursorEvent,
+    ConversationEvent,
+    DeletedEvent,
+    AnswerEvent,
+    ResyncEvent,
+)
+
+
 class Health(BaseModel):
     model_config = _example({"status": "ok", "ready": True, "service": "chat-api"})
 
@@ -375,32 +519,58 @@ class Problem(BaseModel):
 
 
 def event_stream(example: str) -> dict[str, Any]:
-    """The OpenAPI description of a stream: of each of its events (`itemSchema` of OpenAPI 3.2)."""
-    ours = [{"$ref": f"#/components/schemas/{event.__name__}"} for event in EVENTS]
+    """The OpenAPI description of a generation's stream."""
     names = [next(iter(event.model_fields)) for event in EVENTS]
     other = {
         "description": "any other field of the inference service's response",
         "type": "object",
         "not": {"anyOf": [{"required": [name]} for name in names]},
     }
+    return _stream([*_references(EVENTS), other], "event-id", example)
+
+
+def change_stream(example: str) -> dict[str, Any]:
+    """The OpenAPI description of the change feed's stream."""
+    return _stream(_references(CHANGES), "change-id", example)
+
+
+def _references(events: Iterable[type[_Event]]) -> list[dict[str, Any]]:
+    return [{"$ref": f"#/components/schemas/{event.__name__}"} for event in events]
+
+
+def _stream(events: list[dict[str, Any]], id_format: str, example: str) -> dict[str, Any]:
+    """Return the description of each event of a stream (`itemSchema` of OpenAPI 3.2)."""
     event = {
         "type": "object",
         "required": ["id", "data"],
         "properties": {
-            "id": {"type": "string", "format": "event-id"},
+            "id": {"type": "string", "format": id_format},
             "data": {
                 "type": "string",
                 "contentMediaType": "application/json",
-                "contentSchema": {"anyOf": [*ours, other]},
+                "contentSchema": {"anyOf": events},
             },
         },
     }
     return {"itemSchema": event, "example": example}
 
 
+def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
+    """Return the schema with its definitions in place of references to them."""
+    if isinstance(schema, list):
+        return [_inlined(part, definitions) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "$ref" in schema:
+        return _inlined(definitions[schema["$ref"].rpartition("/")[2]], definitions)
+    return {name: _inlined(part, definitions) for name, part in schema.items()}
+
+
 def request_body(model: type[Request], *, required: bool) -> dict[str, Any]:
     """The OpenAPI description of a body that `api.bodies` reads."""
     schema = model.model_json_schema()
+    # The description has no place for a model's own definitions.
+    schema = _inlined(schema, schema.pop("$defs", {}))
     return {
         "requestBody": {
             "required": required,

@@ -10,7 +10,9 @@ from fastapi.security import HTTPBearer
 from chat_api.api.limits import Failures
 from chat_api.api.streaming.accounting import OpenStreams
 from chat_api.auth import Authenticator, User
+from chat_api.changes import ChangeFeed
 from chat_api.conversations.search import Search
+from chat_api.conversations.tree import Trees
 from chat_api.db.database import Database
 from chat_api.db.shares import conversation_id_var
 from chat_api.engines.engines import Engines
@@ -37,7 +39,9 @@ class Services:
     joins: Joins
     stops: Stops
     deletions: Deletions
+    trees: Trees
     search: Search
+    changes: ChangeFeed
     failures: Failures
     open_streams: OpenStreams
 
@@ -106,6 +110,14 @@ async def conversation_id(
     return checked
 
 
+async def message_id(
+    _conversation_id: Annotated[str, Depends(conversation_id)],
+    message_id: Annotated[str, Path(json_schema_extra={"format": "uuid"})],
+) -> str:
+    return checked_id(message_id)
+
+
 ServicesOf = Annotated[Services, Depends(_services)]
 CurrentUser = Annotated[User, Depends(current_user)]
 ConversationId = Annotated[str, Depends(conversation_id)]
+MessageId = Annotated[str, Depends(message_id)]

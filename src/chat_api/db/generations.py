@@ -8,6 +8,7 @@ UUID; leases are in seconds.
 from dataclasses import dataclass
 from enum import Enum
 
+from chat_api.db import tree
 from chat_api.db.database import Connection, Database, Record
 from chat_api.db.event_log import LogRow, pieces
 
@@ -27,11 +28,14 @@ class Lease:
     options: str  # JSON
     trace_id: str
     replaces: str | None
+    """The old answer, of a regeneration."""
     model_tag: str = "default"
     """The model that was asked for, or that has begun to write."""
     stop_requested: bool = False
     resumed_after: int | None = None
     """The snapshot from which a user had the message continued."""
+    instructions: str | None = None
+    """Of the conversation, in place of `SYSTEM_PROMPT`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +109,8 @@ async def end(connection: Connection, lease: Lease, ending: Ending, tail: LogRow
     """End the generation where this attempt still holds it, in the caller's transaction.
 
     `tail` holds the events that are not in the log yet, the final one among them. A regeneration
-    that is complete takes the place of the old message; one that ended otherwise goes. Repeating
+    that is complete is shown in place of the old message, which stays as a version with what
+    followed it; one that ended otherwise goes. Repeating
     the call after a COMMIT of unknown outcome is safe: an end with the same last event counts as
     saved.
     """
@@ -143,9 +148,10 @@ async def end(connection: Connection, lease: Lease, ending: Ending, tail: LogRow
                 for row in pieces(tail)
             ],
         )
-    if lease.replaces is not None:
-        going = lease.message_id if ending.undone else lease.replaces
-        await connection.execute(_DELETE_MESSAGE, going)
+    if ending.undone:
+        await connection.execute(_DELETE_MESSAGE, lease.message_id)
+    elif lease.replaces is not None:
+        await tree.take_place(connection, lease.conversation_id, lease.message_id)
     await connection.execute(
         _END_MESSAGE,
         lease.message_id,
@@ -186,7 +192,7 @@ INSERT INTO event_log (message_id, attempt, first_event, last_event, events, is_
 VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING
 """
 
-# Delete the old message that a regeneration replaces, or the regeneration that is undone.
+# Delete a regeneration that is undone.
 _DELETE_MESSAGE = "DELETE FROM messages WHERE id = $1"
 
 # Give the message its text; from here on a regeneration is shown.
@@ -275,9 +281,17 @@ async def find_joinable(
     )
 
 
-async def message_exists(db: Database, message_id: str) -> bool:
+# Find a message unless another version is shown in its place.
+_FIND_STANDING = """
+SELECT 1 FROM messages m WHERE m.id = $1 AND (m.replaces IS NULL OR NOT EXISTS (
+    SELECT 1 FROM messages s WHERE s.conversation_id = m.conversation_id
+        AND s.position = m.position AND s.parent_id = m.parent_id AND s.replaces IS NULL))
+"""
+
+
+async def message_stands(db: Database, message_id: str) -> bool:
     """Return whether there still is such a message: not deleted, not replaced, not undone."""
-    row = await db.fetchrow("SELECT 1 FROM messages WHERE id = $1", message_id)
+    row = await db.fetchrow(_FIND_STANDING, message_id)
     return row is not None
 
 

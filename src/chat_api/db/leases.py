@@ -71,9 +71,15 @@ async def unsubscribe(db: Database, process: str, message_ids: Sequence[str]) ->
 _LEASE_COLUMNS = """g.message_id::text AS message_id, g.conversation_id::text AS conversation_id,
     g.question_id::text AS question_id, g.attempt, g.crashes, g.options, g.trace_id,
     g.stop_requested, g.resumed_after,
-    (SELECT m.replaces::text FROM messages m WHERE m.id = g.message_id) AS replaces,
     coalesce(
-        (SELECT m.model_tag FROM messages m WHERE m.id = g.message_id), 'default') AS model_tag"""
+        (SELECT m.model_tag FROM messages m WHERE m.id = g.message_id), 'default') AS model_tag,
+    (SELECT c.instructions FROM conversations c WHERE c.id = g.conversation_id) AS instructions,
+    (SELECT coalesce((
+        -- The regeneration of an earlier answer has the conversation's id.
+        SELECT s.id FROM messages s WHERE m.replaces = m.conversation_id
+            AND s.conversation_id = m.conversation_id AND s.position = m.position
+            AND s.replaces IS NULL), m.replaces)::text
+        FROM messages m WHERE m.id = g.message_id) AS replaces"""
 
 
 def _lease(row: Record) -> Lease:

@@ -9,20 +9,47 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from chat_api.db.database import Connection, Database, Record
+from chat_api.db.tree import BESIDE, PARENT
 
-CONVERSATION = """json_build_object(
-    'id', c.id, 'user_id', c.user_id, 'title', c.title, 'model_tag', c.model_tag,
-    'is_favorited', c.is_favorited, 'created_at', c.created_at, 'updated_at', c.updated_at)::text
+# JSON as `json_build_object` writes it, for half its price.
+CONVERSATION = """concat('{"id" : "', c.id, '", "user_id" : ', to_json(c.user_id),
+    ', "title" : ', to_json(c.title), ', "model_tag" : ', to_json(c.model_tag),
+    ', "is_favorited" : ', CASE WHEN c.is_favorited THEN 'true' ELSE 'false' END,
+    ', "created_at" : ', to_json(c.created_at), ', "updated_at" : ', to_json(c.updated_at),
+    ', "instructions" : ', coalesce(to_json(c.instructions), 'null'),
+    ', "options" : ', coalesce(c.options, 'null'),
+    ', "tags" : ', CASE WHEN c.tags = '{}' THEN '[]' ELSE to_json(c.tags) END,
+    ', "metadata" : ', c.metadata, '}')
 """
-_MESSAGE = """json_build_object(
-    'id', m.id, 'conversation_id', m.conversation_id, 'role', m.role, 'content', m.content,
-    'status', m.status, 'token_count', m.token_count, 'model_tag', m.model_tag,
-    'inference_time_ms', m.inference_time_ms, 'created_at', m.created_at,
-    'reasoning', m.reasoning, 'finish_reason', m.finish_reason,
-    'usage', CASE WHEN m.input_tokens IS NOT NULL THEN json_build_object(
-        'input_tokens', m.input_tokens, 'output_tokens', m.output_tokens) END,
-    'error', m.error)::text
-"""
+# Of a message with its `parent` and what is beside it (`tree.PARENT`, `tree.BESIDE`).
+_FIELDS = """'{"id" : "', m.id, '", "conversation_id" : "', m.conversation_id,
+    '", "role" : "', m.role, '", "content" : ', to_json(m.content),
+    ', "status" : "', m.status, '", "token_count" : ', m.token_count,
+    ', "model_tag" : ', to_json(m.model_tag),
+    ', "inference_time_ms" : ', m.inference_time_ms, ', "created_at" : ', to_json(m.created_at),
+    ', "parent_id" : ', CASE WHEN m.parent = m.conversation_id THEN 'null'
+        ELSE concat('"', m.parent, '"') END,
+    ', "version" : ', earlier + 1, ', "versions" : ', others + 1,
+    ', "reasoning" : ', coalesce(to_json(m.reasoning), 'null'),
+    ', "finish_reason" : ', coalesce(to_json(m.finish_reason), 'null'),
+    ', "usage" : ', CASE WHEN m.input_tokens IS NULL THEN 'null' ELSE concat(
+        '{"input_tokens" : ', m.input_tokens, ', "output_tokens" : ', m.output_tokens, '}') END,
+    ', "error" : ', coalesce(to_json(m.error), 'null')"""
+_MESSAGE = f"concat({_FIELDS}, '}}')"
+_VERSION = (
+    f"concat({_FIELDS}, ', \"shown\" : ', "
+    "CASE WHEN m.replaces IS NULL THEN 'true' ELSE 'false' END, '}')"
+)
+# What is beside the messages of a page of the shown path: only what is not shown.
+_PAGE = """(
+    SELECT *, coalesce(jsonb_array_length(hidden), 0) AS others,
+        CASE WHEN hidden IS NULL THEN 0 WHEN coalesce(version, 0) = 0
+            THEN jsonb_array_length(hidden)
+            ELSE jsonb_array_length(jsonb_path_query_array(hidden, '$[*] ? (@ < $version)',
+                jsonb_build_object('version', version))) END AS earlier
+    FROM page)"""
+# The user is $1, the conversation $2.
+_OF_USER = "EXISTS (SELECT 1 FROM conversations WHERE user_id = $1 AND id = $2)"
 
 
 # A page of messages has at most so many messages, and so many bytes of JSON unless it has only one.
@@ -61,25 +88,88 @@ class OpenConversation:
     """The page's oldest message, where there are older ones."""
 
 
+@dataclass(frozen=True, slots=True)
+class ConversationSettings:
+    """What a user may say of a conversation; None leaves it as it is, or to its default."""
+
+    title: str | None = None
+    model_tag: str | None = None
+    is_favorited: bool | None = None
+    instructions: str | None = None
+    options: str | None = None  # JSON
+    tags: list[str] | None = None
+    metadata: str | None = None  # JSON
+    clears: frozenset[str] = frozenset()
+    """Which of `instructions` and `options` are to be null."""
+
+
 async def create_conversation(
-    db: Database, user_id: str, conversation_id: str, title: str | None, model_tag: str
+    db: Database, user_id: str, conversation_id: str, settings: ConversationSettings
 ) -> str:
     """The new conversation as JSON."""
     row = await db.fetchrow(
         f"""
         WITH c AS (
-            INSERT INTO conversations (id, user_id, title, title_given, model_tag)
-            VALUES ($1, $2, coalesce($3::text, 'New conversation'), $3::text IS NOT NULL, $4)
+            INSERT INTO conversations (id, user_id, title, title_given, model_tag, instructions,
+                options, tags, metadata)
+            VALUES ($1, $2, coalesce($3::text, 'New conversation'), $3::text IS NOT NULL,
+                coalesce($4, 'default'), $5, $6::json, coalesce($7::text[], '{{}}'),
+                coalesce($8::json, '{{}}'))
             RETURNING *)
         SELECT {CONVERSATION} AS json FROM c
         """,  # noqa: S608  # the inserted text is ours
         conversation_id,
         user_id,
-        title,
-        model_tag,
+        settings.title,
+        settings.model_tag,
+        settings.instructions,
+        settings.options,
+        settings.tags,
+        settings.metadata,
     )
     assert row is not None  # noqa: S101  # an INSERT … RETURNING gives its row
     return str(row["json"])
+
+
+async def copy_conversation(
+    connection: Connection,
+    user_id: str,
+    original_id: str,
+    conversation_id: str,
+    settings: ConversationSettings,
+) -> str | None:
+    """A new conversation like another one of the user, without its messages, as JSON.
+
+    Its metadata, which may be a client's own ids, and whether it is a favourite are not copied. To
+    be run in a transaction that holds the other's lock. None where the user has no such other one.
+    """
+    row = await connection.fetchrow(
+        f"""
+        WITH c AS (
+            INSERT INTO conversations (id, user_id, title, title_given, model_tag, instructions,
+                options, tags, metadata)
+            SELECT $3, user_id, coalesce($4::text, title), title_given OR $4::text IS NOT NULL,
+                coalesce($5::text, model_tag), CASE WHEN $10 THEN NULL
+                    ELSE coalesce($6::text, instructions) END,
+                CASE WHEN $11 THEN NULL ELSE coalesce($7::json, options) END,
+                coalesce($8::text[], tags), coalesce($9::json, '{{}}')
+            FROM conversations WHERE user_id = $1 AND id = $2
+            RETURNING *)
+        SELECT {CONVERSATION} AS json FROM c
+        """,  # noqa: S608  # the inserted text is ours
+        user_id,
+        original_id,
+        conversation_id,
+        settings.title,
+        settings.model_tag,
+        settings.instructions,
+        settings.options,
+        settings.tags,
+        settings.metadata,
+        "instructions" in settings.clears,
+        "options" in settings.clears,
+    )
+    return None if row is None else str(row["json"])
 
 
 async def list_conversations(
@@ -90,10 +180,12 @@ async def list_conversations(
     offset: int = 0,
     after: tuple[datetime, str] | None = None,
     favorited: bool | None = None,
+    tag: str | None = None,
 ) -> list[ListedConversation]:
     """At most `limit` conversations, newest activity first, from the place `after` on.
 
-    With `favorited`, only the user's favourites, or only the others.
+    With `favorited`, only the user's favourites, or only the others; with `tag`, only those that
+    have it.
     """
     chosen = "" if favorited is None else f"AND c.is_favorited = {favorited}"
     arguments: list[Any] = [user_id, limit]
@@ -103,6 +195,9 @@ async def list_conversations(
     else:
         place, window = "AND (c.updated_at, c.id) < ($3, $4::uuid)", ""
         arguments.extend(after)
+    if tag is not None:
+        arguments.append(tag)
+        chosen += f" AND ${len(arguments)} = ANY (c.tags)"
     rows = await db.fetch(
         f"""
         SELECT {CONVERSATION} AS json, c.id::text AS id, c.updated_at
@@ -178,10 +273,17 @@ async def _open_conversation(
             SELECT CASE WHEN $4::uuid IS NULL THEN 2147483647 ELSE (
                 SELECT position FROM messages
                 WHERE id = $4 AND conversation_id = $2 AND replaces IS NULL) END AS position),
+        beside AS MATERIALIZED (
+            -- The versions of what is not shown, by parent: null in most conversations.
+            SELECT jsonb_object_agg(parent_id, versions) AS hidden FROM (
+                SELECT parent_id, jsonb_agg(version) AS versions FROM messages
+                WHERE conversation_id = $2 AND replaces = id GROUP BY parent_id) AS h),
         page AS (
-            SELECT * FROM (
+            SELECT *, (SELECT hidden FROM beside) -> parent::text AS hidden FROM (
                 -- The size of a text is known without reading it.
-                SELECT *, sum(bytes) OVER (ORDER BY position DESC) AS bytes_so_far
+                SELECT *, sum(bytes) OVER (ORDER BY position DESC) AS bytes_so_far,
+                    coalesce(parent_id, lead(id) OVER (ORDER BY position DESC), conversation_id)
+                    AS parent
                 FROM (SELECT *, octet_length(content) + coalesce(octet_length(reasoning), 0)
                     + {_FIELD_BYTES} AS bytes FROM messages) AS messages
                 WHERE conversation_id = $2 AND replaces IS NULL
@@ -191,12 +293,12 @@ async def _open_conversation(
         written AS MATERIALIZED (
             SELECT string_agg({_MESSAGE}, ',' ORDER BY m.position)
                 FILTER (WHERE m.status <> 'generating') AS messages, count(*) AS count
-            FROM page m)
+            FROM {_PAGE} m)
         SELECT {CONVERSATION} AS json,
             (SELECT position IS NOT NULL FROM place) AS is_placed,
             octet_length(w.messages) AS bytes, l.is_too_large,
             CASE WHEN NOT l.is_too_large THEN w.messages END AS messages,
-            (SELECT ARRAY[{_MESSAGE}, m.id::text] FROM page m
+            (SELECT ARRAY[{_MESSAGE}, m.id::text] FROM {_PAGE} m
                 WHERE m.status = 'generating') AS running,
             (SELECT o.id::text FROM (SELECT * FROM page ORDER BY position LIMIT 1) o
                 WHERE EXISTS (SELECT 1 FROM messages older WHERE older.conversation_id = $2
@@ -214,15 +316,97 @@ async def _open_conversation(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Versions:
+    """A page of the messages that have the same parent, in their order."""
+
+    messages: str
+    """JSON objects with commas between them."""
+    running: RunningMessage | None
+    """One of them that is being written; it is the last one of all."""
+    next_before: str | None
+    """The page's first message, where there are earlier ones."""
+
+
+async def read_versions(
+    db: Database,
+    user_id: str,
+    conversation_id: str,
+    message_id: str,
+    *,
+    limit: int,
+    before: str | None,
+) -> Versions | None:
+    """The newest `limit` versions of a message before version `before`.
+
+    Fewer where their JSON exceeds MOST_LISTED_BYTES, but at least one. None where the user has no
+    such message, or `before` is none of its versions.
+    """
+    filled = _FILLED_BYTES
+    while True:
+        row = await db.fetchrow(
+            _READ_VERSIONS, user_id, conversation_id, message_id, limit, before, filled
+        )
+        if row is None or not row["count"]:
+            return None
+        if not row["is_too_large"]:
+            break
+        filled = filled * _FILLED_BYTES // row["bytes"]
+    running = row["running"]
+    return Versions(
+        row["messages"] or "",
+        None if running is None else RunningMessage(*running),
+        row["next_before"],
+    )
+
+
+_READ_VERSIONS = f"""
+WITH versions AS (
+    SELECT m.*, count(*) OVER () - 1 AS others, row_number() OVER siblings - 1 AS earlier
+    FROM (
+        SELECT m.*, {PARENT} AS parent FROM messages m
+        WHERE m.conversation_id = $2 AND m.position = (
+            SELECT position FROM messages WHERE conversation_id = $2 AND id = $3)
+            AND (m.replaces IS NULL OR m.replaces = m.id)) AS m
+    WHERE m.parent = (SELECT {PARENT} FROM messages m WHERE m.id = $3
+        AND (m.replaces IS NULL OR m.replaces = m.id))
+    WINDOW siblings AS (ORDER BY coalesce(nullif(m.version, 0), 2147483647))),
+page AS (
+    SELECT * FROM (
+        SELECT *, octet_length(content) + {_FIELD_BYTES} AS bytes,
+            sum(octet_length(content) + {_FIELD_BYTES}) OVER (ORDER BY earlier DESC)
+                AS bytes_so_far
+        FROM versions
+        WHERE $5::uuid IS NULL OR earlier < (SELECT earlier FROM versions WHERE id = $5)
+        ORDER BY earlier DESC LIMIT $4) AS newest
+    WHERE bytes_so_far <= $6 OR bytes_so_far = bytes),
+written AS MATERIALIZED (
+    SELECT string_agg({_VERSION}, ',' ORDER BY m.earlier)
+        FILTER (WHERE m.status <> 'generating') AS messages, count(*) AS count
+    FROM page m)
+SELECT w.count, octet_length(w.messages) AS bytes, l.is_too_large,
+    CASE WHEN NOT l.is_too_large THEN w.messages END AS messages,
+    (SELECT ARRAY[{_VERSION}, m.id::text] FROM page m WHERE m.status = 'generating') AS running,
+    (SELECT CASE WHEN min(m.earlier) > 0 THEN (
+        SELECT o.id::text FROM page o ORDER BY o.earlier LIMIT 1) END FROM page m) AS next_before
+FROM written w, LATERAL (
+    SELECT coalesce(w.count > 1 AND octet_length(w.messages) > {MOST_LISTED_BYTES}, false)
+) AS l (is_too_large)
+WHERE {_OF_USER}
+"""  # noqa: S608  # the inserted text is ours
+
+
 async def read_message(
     db: Database, user_id: str, conversation_id: str, message_id: str
 ) -> str | None:
     """One message as JSON; None where the user has no such message."""
     row = await db.fetchrow(
         f"""
-        SELECT {_MESSAGE} AS json
-        FROM messages m JOIN conversations c ON c.id = m.conversation_id
-        WHERE c.user_id = $1 AND c.id = $2 AND m.id = $3
+        SELECT {_MESSAGE} AS json FROM (
+            SELECT m.*, {PARENT} AS parent FROM messages m
+            WHERE m.conversation_id = $2 AND m.id = $3) AS m
+        CROSS JOIN LATERAL ({BESIDE}) AS b
+        WHERE {_OF_USER}
         """,  # noqa: S608  # the inserted text is ours
         user_id,
         conversation_id,
@@ -235,10 +419,12 @@ async def read_last_answer(db: Database, user_id: str, conversation_id: str) -> 
     """The conversation's last answer as JSON; a regeneration counts once it is complete."""
     row = await db.fetchrow(
         f"""
-        SELECT {_MESSAGE} AS json
-        FROM messages m JOIN conversations c ON c.id = m.conversation_id
-        WHERE c.user_id = $1 AND c.id = $2 AND m.role = 'assistant' AND m.replaces IS NULL
-        ORDER BY m.position DESC LIMIT 1
+        SELECT {_MESSAGE} AS json FROM (
+            SELECT m.*, {PARENT} AS parent FROM messages m
+            WHERE m.conversation_id = $2 AND m.role = 'assistant' AND m.replaces IS NULL
+            ORDER BY m.position DESC LIMIT 1) AS m
+        CROSS JOIN LATERAL ({BESIDE}) AS b
+        WHERE {_OF_USER}
         """,  # noqa: S608  # the inserted text is ours
         user_id,
         conversation_id,
@@ -247,15 +433,9 @@ async def read_last_answer(db: Database, user_id: str, conversation_id: str) -> 
 
 
 async def update_conversation(
-    db: Database,
-    user_id: str,
-    conversation_id: str,
-    *,
-    title: str | None = None,
-    model_tag: str | None = None,
-    is_favorited: bool | None = None,
+    db: Database, user_id: str, conversation_id: str, settings: ConversationSettings
 ) -> str | None:
-    """Change what is not None; the conversation as JSON, None where there is none.
+    """Change what is given; the conversation as JSON, None where there is none.
 
     Its place in the list stays: only messages move it.
     """
@@ -265,15 +445,25 @@ async def update_conversation(
             title = coalesce($3::text, title),
             title_given = title_given OR $3::text IS NOT NULL,
             model_tag = coalesce($4::text, model_tag),
-            is_favorited = coalesce($5::boolean, is_favorited)
+            is_favorited = coalesce($5::boolean, is_favorited),
+            instructions = CASE WHEN $10 THEN NULL ELSE coalesce($6::text, instructions) END,
+            options = CASE WHEN $11 THEN NULL ELSE coalesce($7::json, options) END,
+            tags = coalesce($8::text[], tags),
+            metadata = coalesce($9::json, metadata)
         WHERE c.user_id = $1 AND c.id = $2
         RETURNING {CONVERSATION} AS json
         """,  # noqa: S608  # the inserted text is ours
         user_id,
         conversation_id,
-        title,
-        model_tag,
-        is_favorited,
+        settings.title,
+        settings.model_tag,
+        settings.is_favorited,
+        settings.instructions,
+        settings.options,
+        settings.tags,
+        settings.metadata,
+        "instructions" in settings.clears,
+        "options" in settings.clears,
     )
     return None if row is None else str(row["json"])
 

@@ -32,6 +32,10 @@ class Ended:
     inference_time_ms: int
     input_tokens: int | None
     output_tokens: int | None
+    instructions: str | None
+    """Of the conversation."""
+    defaults: str | None
+    """The conversation's options, as JSON."""
 
     @property
     def is_resumable(self) -> bool:
@@ -46,7 +50,8 @@ class Ended:
 _READ_LAST = """
 SELECT m.id::text AS message_id, m.role, m.status, m.content,
     coalesce(m.reasoning, '') AS reasoning, m.finish_reason, m.model_tag, m.token_count,
-    m.inference_time_ms, m.input_tokens, m.output_tokens, (
+    m.inference_time_ms, m.input_tokens, m.output_tokens, c.instructions,
+    c.options AS defaults, (
         SELECT q.id::text FROM messages q
         WHERE q.conversation_id = m.conversation_id AND q.replaces IS NULL AND q.role = 'user'
             AND q.position < m.position
@@ -93,13 +98,14 @@ async def resume(
     if not ended.is_resumable or last is None or Ended(**dict(last)) != ended:
         raise NothingToContinue
     await sends.count_message(connection, user_id, conversation_id, quotas, draft)
+    options = sends.with_defaults(draft.options, ended.defaults)
     row = await connection.fetchrow(
         _RESUME,
         ended.message_id,
         conversation_id,
         ended.question_id,
         user_id,
-        draft.options,
+        options,
         draft.trace_id,
         process,
         lease_seconds,
@@ -118,11 +124,12 @@ async def resume(
         question_id=str(ended.question_id),
         attempt=row["attempt"],
         crashes=0,
-        options=draft.options,
+        options=options,
         trace_id=draft.trace_id,
         replaces=None,
         model_tag=draft.model_tag or ended.model_tag,
         resumed_after=row["resumed_after"],
+        instructions=ended.instructions,
     )
 
 

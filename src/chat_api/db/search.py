@@ -69,12 +69,14 @@ async def read_fold(connection: Connection) -> str:
 async def begin_search(connection: Connection) -> None:
     """Prepare a transaction: it sees one state of the database, and its statements end in time.
 
-    On one core: a search must not take those of other users.
+    On one core: a search must not take those of other users. Waiting for a lock is part of that
+    time; a shorter limit of its own would now and then be told as another error.
     """
     await connection.execute(
         f"""
         SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;
         SET LOCAL statement_timeout = {int(STATEMENT_SECONDS * 1000)};
+        SET LOCAL lock_timeout = 0;
         SET LOCAL max_parallel_workers_per_gather = 0;
         """
     )

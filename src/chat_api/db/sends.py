@@ -6,10 +6,14 @@ user's quota, the generation. A send in which nothing is refused costs four stat
 
 from dataclasses import dataclass
 
+import orjson
+
+from chat_api.db import tree
 from chat_api.db.database import Connection, Record
 from chat_api.db.generations import KEPT_FOR, Lease
 from chat_api.errors import (
     IdempotencyKeyReused,
+    NotFound,
     NothingToAnswer,
     TooManyGenerations,
     TooManyMessages,
@@ -47,10 +51,13 @@ class Draft:
     question_id: str
     content: str | None
     title: str | None  # for a conversation whose user gave it none
-    options: str  # JSON
+    options: str  # JSON; null where the conversation's default is wanted
     trace_id: str
     idempotency: IdempotencyKey | None = None
     model_tag: str | None = None  # None is the conversation's
+    at: str | None = None
+    """The message to answer after, or the answer to regenerate; None for the last one shown. The
+    conversation's own id stands for the parent of a first message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +83,8 @@ class _Place:
     position: int
     replaces: str | None
     is_first: bool
+    stands_for: str | None = None
+    """What the message has in `replaces` until it is complete."""
 
 
 async def begin(
@@ -91,8 +100,8 @@ async def begin(
     """Keep the question and the place of its answer, in the caller's transaction.
 
     Return a Lease where this process is to write the answer; Busy or Repeat where nothing was
-    changed; None where the user has no such conversation. Raise NothingToAnswer,
-    IdempotencyKeyReused, TooManyMessages or TooManyGenerations.
+    changed; None where the user has no such conversation. Raise NotFound where it has no message
+    `draft.at`, NothingToAnswer, IdempotencyKeyReused, TooManyMessages or TooManyGenerations.
     """
     conversation = await connection.fetchrow(LOCK_CONVERSATION, user_id, conversation_id)
     if conversation is None:
@@ -101,12 +110,17 @@ async def begin(
         repeat = await find_repeat(connection, user_id, draft.idempotency)
         if repeat is not None:
             return repeat
+    node = await _find_place(connection, conversation_id, draft)
     if busy := await find_busy(connection, conversation_id):
         # Before the caller stops that generation for a message that would then be refused.
         await check_quotas(connection, user_id, quotas)
         return busy
+    version = 1  # nothing is below the last message that is shown
+    if draft.at is not None:
+        version = await _show_place(connection, conversation_id, draft, node)
     last = await count_message(connection, user_id, conversation_id, quotas, draft)
-    place = _place(last, draft)
+    place = _place(last, draft, conversation_id)
+    options = with_defaults(draft.options, conversation["options"])
     model_tag = draft.model_tag or conversation["model_tag"]
     is_within_quota = await connection.fetchval(
         _INSERT,
@@ -114,9 +128,9 @@ async def begin(
         conversation_id,
         place.position,
         model_tag,
-        place.replaces,
+        place.stands_for,
         place.question_id,
-        draft.options,
+        options,
         draft.trace_id,
         process,
         lease_seconds,
@@ -124,6 +138,8 @@ async def begin(
         user_id,
         quotas.running_generations,
         draft.content,
+        last["id"] or conversation_id,
+        version,
     )
     if not is_within_quota:
         raise TooManyGenerations(quotas.running_generations, GENERATION_RETRY_SECONDS)
@@ -135,16 +151,59 @@ async def begin(
         question_id=place.question_id,
         attempt=1,
         crashes=0,
-        options=draft.options,
+        options=options,
         trace_id=draft.trace_id,
         replaces=place.replaces,
         model_tag=model_tag,
+        instructions=conversation["instructions"],
     )
+
+
+async def _find_place(
+    connection: Connection, conversation_id: str, draft: Draft
+) -> tree.Node | None:
+    """Return the message `draft.at`; None for the last one, or before the first.
+
+    Raise NotFound, or NothingToAnswer where what is to be regenerated is no answer.
+    """
+    if draft.at in (None, conversation_id):
+        return None
+    node = await tree.find(connection, conversation_id, draft.at)
+    if node is None or node.is_under_way:
+        raise NotFound
+    if draft.content is None and node.role != "assistant":
+        raise NothingToAnswer("Only an answer can be regenerated.")
+    return node
+
+
+async def _show_place(
+    connection: Connection, conversation_id: str, draft: Draft, node: tree.Node | None
+) -> int:
+    """Show the path to where the message goes; return the version that it is, if a question."""
+    await tree.fill(connection, conversation_id)
+    if draft.content is None:
+        assert node is not None  # noqa: S101  # there is nothing to regenerate before the first
+        if not node.is_shown:
+            await tree.show_through(connection, conversation_id, node.id)
+        return 1
+    parent = conversation_id if node is None else node.id
+    await tree.show(connection, conversation_id, parent)
+    return await tree.next_version(
+        connection, conversation_id, parent, 0 if node is None else node.position + 1
+    )
+
+
+def with_defaults(options: str, defaults: str | None) -> str:
+    """Return the options, with the conversation's own where none is given."""
+    if defaults is None:
+        return options
+    given = {name: value for name, value in orjson.loads(options).items() if value is not None}
+    return orjson.dumps(orjson.loads(defaults) | given).decode()
 
 
 # Lock the conversation: sends to one conversation take turns from here on.
 LOCK_CONVERSATION = """
-SELECT title_given, model_tag FROM conversations
+SELECT title_given, model_tag, instructions, options FROM conversations
 WHERE user_id = $1 AND id = $2 FOR NO KEY UPDATE
 """
 
@@ -153,16 +212,22 @@ WHERE user_id = $1 AND id = $2 FOR NO KEY UPDATE
 # Nothing is inserted where the user has as many running generations as allowed.
 _INSERT = """
 WITH within_quota AS MATERIALIZED (
-    SELECT 1 WHERE $13 = 0 OR $13 > (
+    SELECT set_config('samosachaat.told_with_generation', $2::uuid::text, true)  -- migration 0008
+    WHERE $13 = 0 OR $13 > (
         SELECT count(*) FROM generations WHERE user_id = $12 AND ended_at IS NULL)),
 question AS (
-    INSERT INTO messages (id, conversation_id, position, role, content, status, model_tag)
-    SELECT $6::uuid, $2::uuid, $3::integer - 1, 'user', $14, 'complete', $4
+    INSERT INTO messages (id, conversation_id, position, role, content, status, model_tag,
+        parent_id, version)
+    SELECT $6::uuid, $2::uuid, $3::integer - 1, 'user', $14, 'complete', $4,
+        $15::uuid, $16::integer
     FROM within_quota WHERE $14::text IS NOT NULL),
 answer AS (
     INSERT INTO messages
-        (id, conversation_id, position, role, content, status, model_tag, replaces)
-    SELECT $1::uuid, $2::uuid, $3::integer, 'assistant', '', 'generating', $4::text, $5::uuid
+        (id, conversation_id, position, role, content, status, model_tag, replaces,
+        parent_id, version)
+    SELECT $1::uuid, $2::uuid, $3::integer, 'assistant', '', 'generating', $4::text, $5::uuid,
+        CASE WHEN $5::uuid IS NOT NULL THEN NULL WHEN $14::text IS NULL THEN $15 ELSE $6 END,
+        CASE WHEN $5::uuid IS NULL THEN 1 ELSE 0 END
     FROM within_quota),
 generation AS (
     INSERT INTO generations (message_id, conversation_id, question_id, user_id, options,
@@ -175,14 +240,21 @@ subscription AS (
     SELECT $1::uuid, $9::uuid, clock_timestamp() + make_interval(secs => $10) FROM within_quota)
 UPDATE conversations SET
     updated_at = greatest(clock_timestamp(), updated_at + interval '1 microsecond'),
-    title = CASE WHEN title_given OR $11::text IS NULL THEN title ELSE $11 END
+    title = CASE WHEN title_given OR $11::text IS NULL
+        OR EXISTS (SELECT 1 FROM messages WHERE conversation_id = $2) THEN title ELSE $11 END
 WHERE id = $2 AND EXISTS (SELECT 1 FROM within_quota)
 RETURNING true
 """
 
 
-def _place(last: Record, draft: Draft) -> _Place:
-    """Return the place after the last message, or, for a regeneration, at the last answer.
+def _place(last: Record, draft: Draft, conversation_id: str) -> _Place:
+    """Return the place after the last message, or, for a regeneration, at the answer.
+
+    A regeneration of the last answer has that one's id in `replaces` while it is under way; a
+    replica of the version before that takes it over deletes the old answer, as it always did. Of an
+    earlier answer it has the conversation's id: such a replica cannot end it then, and nothing that
+    follows the old answer loses its parent.
+
 
     Raise NothingToAnswer for a regeneration without a question.
     """
@@ -193,17 +265,18 @@ def _place(last: Record, draft: Draft) -> _Place:
     if last["question_id"] is None:
         raise NothingToAnswer
     if last["role"] == "assistant":
-        return _Place(last["question_id"], position, last["id"], is_first)
+        stands_for = last["id"] if draft.at is None else conversation_id
+        return _Place(last["question_id"], position, last["id"], is_first, stands_for)
     return _Place(last["question_id"], position + 1, None, is_first)
 
 
 # --- quotas ---------------------------------------------------------------------------------------
 
 
-# Count a message in the user's minute unless the minute is used up, and read the last message and,
-# for a regeneration, the last question. Counting locks the user's row until the transaction ends,
-# so that the user's sends to other conversations, on any replica, wait here, and the number of
-# running generations that `_INSERT` counts stays true.
+# Count a message in the user's minute unless the minute is used up, and read the last message, or
+# the one that is named, and, for a regeneration, its question. Counting locks the user's row until
+# the transaction ends, so that the user's sends to other conversations, on any replica, wait here,
+# and the number of running generations that `_INSERT` counts stays true.
 _COUNT_MESSAGE = """
 WITH quota AS (
     INSERT INTO message_quotas AS q (user_id, began, sent)
@@ -218,11 +291,13 @@ SELECT EXISTS (SELECT 1 FROM quota) AS is_counted, last.*, question.id AS questi
 FROM (SELECT 1) AS always
 LEFT JOIN LATERAL (
     SELECT id::text AS id, position, role FROM messages
-    WHERE conversation_id = $1 AND replaces IS NULL ORDER BY position DESC LIMIT 1
+    WHERE conversation_id = $1 AND replaces IS NULL AND ($6::uuid IS NULL OR id = $6)
+    ORDER BY position DESC LIMIT 1
 ) AS last ON true
 LEFT JOIN LATERAL (
     SELECT id::text AS id FROM messages
     WHERE $5 AND conversation_id = $1 AND replaces IS NULL AND role = 'user'
+        AND position <= last.position
     ORDER BY position DESC LIMIT 1
 ) AS question ON true
 """
@@ -251,6 +326,7 @@ async def count_message(
         bool(quotas),
         quotas.messages_per_minute,
         draft.content is None,
+        draft.at if draft.content is None else None,
     )
     assert last is not None  # noqa: S101  # the statement always gives one row
     if quotas and not last["is_counted"]:

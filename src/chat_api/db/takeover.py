@@ -16,8 +16,9 @@ import re
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from chat_api.db.predecessor import TABLES
 from chat_api.db.schema import TAKING_OVER, VERSION_TABLE
-from chat_api.db.steps import Steps
+from chat_api.db.steps import NOT_DURABLE, Steps
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection as AlchemyConnection
@@ -53,7 +54,7 @@ BEGIN
         WHERE id = NEW.conversation_id FOR NO KEY UPDATE;
     IF conversation.title_given IS NOT NULL THEN
         NEW.position := (SELECT coalesce(max(position), -1) + 1 FROM messages
-            WHERE conversation_id = NEW.conversation_id);
+            WHERE conversation_id = NEW.conversation_id AND replaces IS NULL);
     END IF;
     NEW.token_count := coalesce(NEW.token_count, 0);
     NEW.inference_time_ms := coalesce(NEW.inference_time_ms, 0);
@@ -114,6 +115,7 @@ DECLARE
     listed uuid[];
     taken uuid[];
 BEGIN
+    {NOT_DURABLE}
     listed := ARRAY(SELECT id FROM conversations WHERE after IS NULL OR id > after
         ORDER BY id LIMIT most);
     taken := ARRAY(SELECT id FROM conversations
@@ -206,6 +208,7 @@ def take_over(bind: "AlchemyConnection") -> None:
         "ON CONFLICT DO NOTHING",
     )
     if not _is_switched(steps):
+        steps.briefly(TABLES)
         steps.briefly(_COLUMNS)
         steps.briefly(_PLACE_MESSAGE, _MESSAGE_TRIGGER, _CONVERSATION_BEFORE, _CONVERSATION_TRIGGER)
         _take_rows(steps)

@@ -19,6 +19,7 @@ from chat_api.errors import BadRequest
 
 _CURSOR = re.compile(r"([0-9a-f]{12})\.([1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})")
 _SNAPSHOT = b'{"snapshot":'
+_NEVER_REACHED = 999_999_999  # the largest number that a cursor may have
 _ENDINGS = (b'{"error":', b'{"done":')
 
 
@@ -35,6 +36,15 @@ def event_id_prefix(message_id: str, attempt: int) -> str:
 def event_id(message_id: str, attempt: int, number: int) -> str:
     """Return an event's id on the wire."""
     return f"{event_id_prefix(message_id, attempt)}{number}"
+
+
+def place_of_reset(attempt: int) -> tuple[int, int]:
+    """Return the attempt and the number that the id of the `reset` to `attempt` has.
+
+    No event has it: number 0 of the attempt is its `start`. As a cursor it is one of an earlier
+    attempt (or, before the first, of one that never was), so that every version understands it.
+    """
+    return (attempt - 1 or _NEVER_REACHED), _NEVER_REACHED
 
 
 def frame(message_id: str, attempt: int, number: int, data: bytes) -> bytes:

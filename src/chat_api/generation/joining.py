@@ -113,4 +113,4 @@ class Joins:
         """
         if not generation.ended or generation.undone:
             return False
-        return not await db_generations.message_exists(self._db, generation.message_id)
+        return not await db_generations.message_stands(self._db, generation.message_id)

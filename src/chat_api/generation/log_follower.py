@@ -67,6 +67,7 @@ def _read(page: Page, place: Place, *, one_attempt: bool) -> Reading:
     elif page.attempt != attempt:
         if one_attempt:
             return Reading(b"", attempt, number, Then.END)
+        seen, told = (attempt, number), events.place_of_reset(page.attempt)
         attempt = page.attempt
         if page.seam is not None and page.rows:
             # It goes on from an earlier place: what was seen after that died with the process.
@@ -76,7 +77,8 @@ def _read(page: Page, place: Place, *, one_attempt: bool) -> Reading:
             frames.append(events.frame(message_id, attempt, number, snapshot))
         else:
             number = 0
-            frames.append(events.frame(message_id, attempt, 0, events.reset(attempt)))
+            if seen != told:
+                frames.append(events.frame(message_id, *told, events.reset(attempt)))
     for event in events.unpack(page.rows, number):
         if page.last_event is not None and event.number > page.last_event:
             break

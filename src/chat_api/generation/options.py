@@ -8,13 +8,13 @@ import orjson
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """None is left to the engine."""
+    """None is left to the conversation's options, and then to the engine."""
 
     temperature: float | None = None
     max_tokens: int | None = None
     top_k: int | None = None
     force_web_search: bool | None = None
-    thinking_mode: bool = False
+    thinking_mode: bool | None = None
     top_p: float | None = None
     stop: list[str] | None = None
     response_format: dict[str, Any] | None = None

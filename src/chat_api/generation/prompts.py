@@ -39,9 +39,12 @@ class Prompts:
             chars=self._max_message_chars,
         )
 
-    def build(self, history: Sequence[Turn], options: Options) -> Context:
-        """Return what the messages of the engine's request are made of."""
-        prompts = [self._system_prompt]
+    def build(self, history: Sequence[Turn], options: Options, instructions: str | None) -> Context:
+        """Return what the messages of the engine's request are made of.
+
+        The conversation's instructions, if it has any, stand in place of the system prompt.
+        """
+        prompts = [self._system_prompt if instructions is None else instructions]
         if options.thinking_mode:
             prompts.append(self._thinking_prompt)
         return Context(

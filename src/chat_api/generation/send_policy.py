@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from uuid_utils.compat import uuid7
 
@@ -47,9 +48,9 @@ class _Send:
     user_id: str
     conversation_id: str
     draft: Draft
-    options: Options
     sink: Sink
     one_attempt: bool
+    if_busy: Literal["reject", "stop"] | None = None
     resumes: bool = False
 
 
@@ -95,13 +96,17 @@ class SendPolicy:
         idempotency: IdempotencyKey | None,
         sink: Sink,
         one_attempt: bool,
+        at: str | None = None,
+        if_busy: Literal["reject", "stop"] | None = None,
     ) -> Subscription:
         """Keep the message (None: regenerate), begin its generation, and subscribe to it.
 
-        With the key of an earlier request, subscribe to the generation that it began. A generation
-        that runs in the conversation is stopped if it has no subscriber. Raise NotFound,
-        NothingToAnswer, ConversationBusy, IdempotencyKeyReused, AnswerGone, TooManyMessages,
-        TooManyGenerations, Draining or DatabaseUnavailable.
+        `at` is the message to send it after, or the answer to regenerate; None for the last one.
+        The conversation's id stands for the parent of a first message. With the key of an earlier
+        request, subscribe to the generation that it began. A generation that runs in the
+        conversation is stopped if it has no subscriber; with `if_busy`, always or never.
+        Raise NotFound, NothingToAnswer, ConversationBusy, IdempotencyKeyReused, AnswerGone,
+        TooManyMessages, TooManyGenerations, Draining or DatabaseUnavailable.
         """
         draft = Draft(
             message_id=str(uuid7()),
@@ -112,8 +117,11 @@ class SendPolicy:
             trace_id=trace_id_var.get(),
             idempotency=idempotency,
             model_tag=model_tag,
+            at=at,
         )
-        return await self._begun(_Send(user_id, conversation_id, draft, options, sink, one_attempt))
+        return await self._begun(
+            _Send(user_id, conversation_id, draft, sink, one_attempt, if_busy=if_busy)
+        )
 
     async def resume(
         self,
@@ -141,7 +149,7 @@ class SendPolicy:
             model_tag=model_tag,
         )
         return await self._begun(
-            _Send(user_id, conversation_id, draft, options, sink, one_attempt, resumes=True)
+            _Send(user_id, conversation_id, draft, sink, one_attempt, resumes=True)
         )
 
     async def _begun(self, send: _Send) -> Subscription:
@@ -159,11 +167,11 @@ class SendPolicy:
                     one_attempt=send.one_attempt,
                     resumed=send.resumes,
                 )
-            if first_found not in (None, accepted.message_id):
+            if send.if_busy == "reject" or first_found not in (None, accepted.message_id):
                 # Another send was faster: its generation is not the one to be stopped.
                 raise ConversationBusy(accepted.message_id)
             first_found = accepted.message_id
-            if accepted.has_subscribers:
+            if accepted.has_subscribers and send.if_busy != "stop":
                 await self._until_unsubscribed(send.conversation_id, first_found, deadline)
             await self._stops.halt(first_found)
 
@@ -199,7 +207,9 @@ class SendPolicy:
             )
         # Nothing is awaited between the commit and the task's start: a lease of ours without a
         # task would have to expire.
-        self._writer.start(begun, self._prompts.build(history, send.options), send.options)
+        options = Options.from_json(begun.options)
+        messages = self._prompts.build(history, options, begun.instructions)
+        self._writer.start(begun, messages, options)
         return self._subscriptions.open(
             begun.message_id, begun.attempt, sink=send.sink, one_attempt=send.one_attempt
         )
@@ -211,15 +221,16 @@ class SendPolicy:
                 raise NothingToContinue
             raise NotFound
         written = Written(ended.content, ended.token_count, ended.reasoning)
+        options = Options.from_json(db_sends.with_defaults(send.draft.options, ended.defaults))
         context: Context | None = None
         if ended.is_resumable:
             async with self._db.connection() as connection:
                 history = await self._prompts.read_history(
                     connection, send.conversation_id, str(ended.question_id)
                 )
-            context = self._prompts.build(history, send.options)
+            context = self._prompts.build(history, options, ended.instructions)
             tag = send.draft.model_tag or ended.model_tag
-            if not await self._continuing.is_possible(written, tag, context, send.options):
+            if not await self._continuing.is_possible(written, tag, context, options):
                 raise EngineCannotContinue
         # A repeat, or a generation that runs, is found out about in the transaction.
         async with self._db.transaction() as connection:
@@ -251,7 +262,7 @@ class SendPolicy:
         if ended.input_tokens is not None and ended.output_tokens is not None:
             usage = Usage(ended.input_tokens, ended.output_tokens)
         beginning = Beginning(written, begun.resumed_after, usage, ended.inference_time_ms)
-        self._writer.start(begun, context, send.options, beginning)
+        self._writer.start(begun, context, options, beginning)
         return self._subscriptions.open(
             begun.message_id,
             begun.attempt,

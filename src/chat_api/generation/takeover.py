@@ -61,7 +61,7 @@ class Takeover:
         else:
             history = await until_available(lambda: self._read_history(lease))
             options = Options.from_json(lease.options)
-            context = self._prompts.build(history, options)
+            context = self._prompts.build(history, options, lease.instructions)
             beginning = await self._continuing.take_over(lease, context, options)
             if self._registry.is_draining:
                 return False

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 from chat_api.context import Context
 from chat_api.db import event_log as db_event_log
@@ -37,6 +37,13 @@ from chat_api.telemetry import (
 )
 
 
+class Titles(Protocol):
+    """Gives conversations their titles."""
+
+    def completed(self, lease: Lease) -> None:
+        """Take note of a complete answer, without waiting for anything."""
+
+
 class GenerationWriter:
     """Runs generations: has the engine write, keeps what it writes, and saves the end.
 
@@ -50,6 +57,7 @@ class GenerationWriter:
         engines: Engines,
         registry: Registry,
         log_writer: LogWriter,
+        titles: Titles,
         *,
         max_chars: int,
         max_bytes: int,
@@ -60,6 +68,7 @@ class GenerationWriter:
         self._engines = engines
         self._registry = registry
         self._log = log_writer
+        self._titles = titles
         self._max_chars = max_chars
         self._max_bytes = max_bytes
         self._first_token_seconds = first_token_seconds
@@ -212,6 +221,8 @@ class GenerationWriter:
         if generation.pump is not None:  # else another process has counted them
             TOKENS.inc(ending.token_count)
         GENERATIONS.labels(status).inc()
+        if status == "complete":
+            self._titles.completed(generation.lease)
         log.info(
             "generation_ended",
             message_id=generation.message_id,

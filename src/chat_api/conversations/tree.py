@@ -1,0 +1,120 @@
+"""Changes of a conversation's tree that begin no generation: switch, delete, fork."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from uuid_utils.compat import uuid7
+
+from chat_api.db import queries, tree
+from chat_api.db.database import Connection, Database
+from chat_api.db.queries import ConversationSettings
+from chat_api.db.tree import Node
+from chat_api.errors import ConversationBusy, NotFound
+
+Own = Callable[[Coroutine[Any, Any, Any], str], "asyncio.Task[Any]"]
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """The message that a new conversation begins with a copy of the path to."""
+
+    conversation_id: str
+    message_id: str
+
+
+class Trees:
+    """Changes trees, each in one transaction in a task that no request can cancel."""
+
+    def __init__(self, db: Database, own: Own) -> None:
+        """`own` starts a task that is kept until its end."""
+        self._db = db
+        self._own = own
+
+    async def show_path(self, user_id: str, conversation_id: str, message_id: str) -> None:
+        """Show the path through a message, down to its newest leaf.
+
+        Raise NotFound, or ConversationBusy while an answer is written.
+        """
+        await self._run(self._show_path(user_id, conversation_id, message_id), "show-path")
+
+    async def delete_message(self, user_id: str, conversation_id: str, message_id: str) -> None:
+        """Delete a message and all below it; a version beside it is shown in its place.
+
+        Raise NotFound, or ConversationBusy while an answer is written below it, or in its place.
+        """
+        await self._run(self._delete(user_id, conversation_id, message_id), "delete-message")
+
+    async def fork(self, user_id: str, fork: Fork, settings: ConversationSettings) -> str:
+        """Copy the path to a message into a new conversation, and return that as JSON.
+
+        What `settings` leave open is taken from the old one, but for its metadata. Raise NotFound,
+        or ConversationBusy where an answer on the path is being written.
+        """
+        created: str = await self._run(self._fork(user_id, fork, settings), "fork")
+        return created
+
+    async def _run(self, work: Coroutine[Any, Any, Any], name: str) -> Any:
+        return await asyncio.shield(self._own(work, name))
+
+    async def _show_path(self, user_id: str, conversation_id: str, message_id: str) -> None:
+        async with self._db.transaction() as connection:
+            node = await _locked(connection, user_id, conversation_id, message_id)
+            running = await tree.find_running(connection, conversation_id)
+            if running is not None:
+                raise ConversationBusy(running.id)
+            await tree.fill(connection, conversation_id)
+            await tree.show_through(connection, conversation_id, node.id)
+
+    async def _delete(self, user_id: str, conversation_id: str, message_id: str) -> None:
+        async with self._db.transaction() as connection:
+            node = await _locked(connection, user_id, conversation_id, message_id)
+            running = await tree.find_running(connection, conversation_id)
+            if running is not None and disturbs(node, running):
+                raise ConversationBusy(running.id)
+            await tree.fill(connection, conversation_id)
+            await tree.delete(connection, conversation_id, node)
+
+    async def _fork(self, user_id: str, fork: Fork, settings: ConversationSettings) -> str:
+        async with self._db.transaction() as connection:
+            node = await _locked(connection, user_id, fork.conversation_id, fork.message_id)
+            if node.is_under_way:
+                raise ConversationBusy(node.id)
+            path = await tree.read_path(connection, fork.conversation_id, node.id)
+            for message in path:
+                if message["is_running"]:
+                    raise ConversationBusy(message["id"])
+            conversation_id = str(uuid7())
+            created = await queries.copy_conversation(
+                connection, user_id, fork.conversation_id, conversation_id, settings
+            )
+            assert created is not None  # noqa: S101  # it is locked
+            await tree.copy_messages(
+                connection,
+                conversation_id,
+                [message["id"] for message in path],
+                [str(uuid7()) for _ in path],
+            )
+        return created
+
+
+def disturbs(node: Node, running: Node) -> bool:
+    """Return whether deleting a message would take away what a running generation needs.
+
+    A generation runs at the end of the shown path, or beside the answer on it that it regenerates:
+    it needs what is shown up to there.
+    """
+    return node.id == running.id or (node.is_shown and node.position <= running.position)
+
+
+async def _locked(
+    connection: Connection, user_id: str, conversation_id: str, message_id: str
+) -> Node:
+    """Lock the user's conversation, and return the message's place in it. Raise NotFound."""
+    if not await tree.lock(connection, user_id, conversation_id):
+        raise NotFound
+    node = await tree.find(connection, conversation_id, message_id)
+    if node is None:
+        raise NotFound
+    return node
