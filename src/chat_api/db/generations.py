@@ -75,6 +75,15 @@ async def read_history(
     return [Turn(**dict(row)) for row in reversed(rows)]
 
 
+# Note which model writes, for the process that goes on after a crash.
+_NOTE_MODEL = "UPDATE messages SET model_tag = $2 WHERE id = $1 AND status = 'generating'"
+
+
+async def note_model(db: Database, message_id: str, model_tag: str) -> None:
+    """Keep which model writes the message, before its end is saved."""
+    await db.fetch(_NOTE_MODEL, message_id, model_tag)
+
+
 # --- the end -------------------------------------------------------------------------------------
 
 
