@@ -163,7 +163,7 @@ class Ground:
         request = urllib.request.Request(  # an address of our own making
             f"http://127.0.0.1:{subject.port}{path}", headers={"authorization": f"Bearer {user}"}
         )
-        with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310  # likewise
+        with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310  # an address of ours too
             document: dict[str, Any] = json.load(response)
         return document
 

@@ -131,7 +131,7 @@ class User:
         await self.ask(most=self.rng.randint(1, 5))
 
     async def regenerate(self) -> None:
-        """Have the last question answered anew."""
+        """Regenerate the last answer."""
         if self.asked and asked_for(self.asked[-1])[1] == "done":
             await self.finish(await self.ask(again=True))
 
@@ -187,7 +187,7 @@ class User:
         assert not reader.errors, reader.errors
         # A stop fences an owner that does not react within a second, as on an overfull machine.
         self.tally.done["fenced"] += reader.kinds.count("reset")
-        assert fenced or "reset" not in reader.kinds, "a takeover, though nobody died"
+        assert fenced or "reset" not in reader.kinds, "a takeover without a crash"
         self.read[reader.message_id] = reader.text
         self.tally.done["tokens"] += reader.kinds.count("token")
 

@@ -1,110 +1,322 @@
-// A client that never shows a token twice and never misses one; for browsers and Node 20 or newer.
+// A client of the chat API's streams, for browsers and Node.js 20 or newer: it shows no token twice
+// and misses none. The chat page uses this file, and examples/client.ts is a copy of it.
 //
-//   for await (const text of answer("http://127.0.0.1:8002", token, conversationId, "Hello")) {
-//     show(text); // the whole text so far
-//   }
+//   const source = { url: "http://localhost:8002", token: () => token, conversationId };
+//   const question = { path: "messages", body: { content: "Hello" }, key: crypto.randomUUID() };
+//   for await (const answer of readAnswer(source, question)) show(answer.text);
 //
-// It sends a message, and when the connection breaks it comes back with the id of the last event
-// that it saw. fetch, not EventSource: that one can neither POST nor send a token.
+// With a question it sends that question; without one it joins the running answer. When the
+// connection breaks it reconnects with the id of the last event. The file imports nothing; the
+// protocol is in docs/streaming.md. It uses fetch because EventSource can neither POST nor send a
+// token.
 
-type ChatEvent = {
-  token?: string;
-  reset?: { attempt: number };
-  snapshot?: { content: string };
-  error?: string;
-  done?: true;
-  status?: "complete" | "stopped" | "interrupted" | "failed";
+const FIRST_WAIT_MS = 500;
+const LONGEST_WAIT_MS = 10_000;
+// A heartbeat comes every 15 seconds; a longer silence means that the connection is dead.
+const SILENCE_MS = 40_000;
+// A longer Retry-After is not waited for: it is thrown, and a person decides.
+const LONGEST_RETRY_AFTER_MS = 60_000;
+
+export interface Source {
+  /** Where the API is; "" on the page's own origin. */
+  url: string;
+  /** The access token, or a function that is asked for it before each request. */
+  token: string | (() => string | Promise<string>);
+  conversationId: string;
+}
+
+export interface Question {
+  path: "messages" | "regenerate";
+  body: Record<string, unknown>;
+  /** Idempotency-Key: the same key and body join the answer that the first try began. */
+  key: string;
+}
+
+export type Status = "complete" | "stopped" | "interrupted" | "failed";
+
+export type Start = {
+  conversation_id: string;
+  message_id: string;
+  user_message_id: string;
+  attempt: number;
 };
 
-const MOST_WAITING_MS = 10_000;
-// A heartbeat comes every 15 seconds; a minute of silence means that the connection is dead.
-const SILENCE_MS = 60_000;
+export type Done = {
+  done: true;
+  message_id: string;
+  status: Status;
+  token_count: number;
+  inference_time_ms: number;
+  /** Of a regeneration that did not get to its end: the old answer, which stays. */
+  kept_message_id?: string;
+};
 
+export type StreamEvent =
+  | { start: Start }
+  | { token: string }
+  | { reset: { attempt: number } }
+  | { snapshot: { content: string } }
+  | { error: string; detail: string }
+  | Done;
+
+/** What is known of an answer. Never changed in place: each change makes a new one. */
+export interface Answer {
+  text: string;
+  /** The id of the last event that is in `text`. */
+  cursor?: string;
+  start?: Start;
+  /** It is written again from its beginning, because its writer has died. */
+  again?: boolean;
+  error?: { code: string; detail: string };
+  /** The last event. Saved: nothing follows. */
+  done?: Done;
+  /** There is nothing more to read: open the conversation to see its state. */
+  over?: boolean;
+  /** Set while there is no connection. */
+  waiting?: { failures: number; until: number; refusal?: Refused };
+}
+
+/** The API, or a proxy before it, refused a request. The message is a sentence for a person. */
 export class Refused extends Error {
-  constructor(readonly status: number, detail: string) {
+  constructor(
+    readonly status: number,
+    /** The last part of the problem's type: `conversation_busy`, `not_found`, … */
+    readonly code: string,
+    detail: string,
+    /** From Retry-After; 0 where nothing is said. */
+    readonly retryAfterMs: number,
+  ) {
     super(detail);
+  }
+
+  /** Whether the same request may succeed in a while without a correction. */
+  get passing(): boolean {
+    const temporary = this.status >= 500 || [408, 425, 429].includes(this.status);
+    return temporary && this.retryAfterMs <= LONGEST_RETRY_AFTER_MS;
+  }
+
+  /** The refusal in a response: of its problem document, or of its status where it has none. */
+  static async from(response: Response): Promise<Refused> {
+    const body: unknown = await response.json().catch(() => undefined);
+    const problem = isObject(body) ? body : {};
+    const type = typeof problem["type"] === "string" ? problem["type"].split(":").at(-1) : "";
+    const detail = typeof problem["detail"] === "string" ? problem["detail"].trim() : "";
+    const retryAfterMs = waitOf(response.headers.get("Retry-After"));
+    return new Refused(
+      response.status,
+      type || `http_${response.status}`,
+      detail || sentenceFor(response.status, retryAfterMs),
+      retryAfterMs,
+    );
   }
 }
 
-/** The id and the JSON of each event of a response; ends where the connection does. */
-async function* events(
+/** The stream has an event that is not part of the protocol. Reading it again would not help. */
+export class Unreadable extends Error {}
+
+/** The connection broke, or could not be made. */
+class Lost extends Error {}
+
+const lost = (error: unknown): never => {
+  throw new Lost("The connection was lost.", { cause: error });
+};
+
+const SENTENCES: Record<number, string> = {
+  400: "The service could not understand the request.",
+  401: "The service did not accept the sign-in.",
+  403: "The service, or a proxy before it, does not allow this.",
+  404: "The service does not know this address.",
+  408: "The request took too long.",
+  413: "The message is too large for the service.",
+  415: "The service does not accept this kind of content.",
+  422: "The service does not accept these values.",
+  429: "There were too many requests.",
+  431: "The request has too many or too large headers.",
+  500: "The service failed.",
+  502: "The service is not available.",
+  503: "The service is not available.",
+  504: "The service took too long to answer.",
+};
+
+/** What a status means, for a response that does not say. */
+function sentenceFor(status: number, retryAfterMs: number): string {
+  const sentence =
+    SENTENCES[status] ??
+    (status >= 500 ? "The service failed." : "The service did not accept the request.");
+  const minutes = Math.ceil(retryAfterMs / 60_000);
+  const wait = minutes > 1 ? `in ${minutes} minutes` : "in a minute";
+  return `${sentence} (Status ${status}.)${retryAfterMs > 0 ? ` Try again ${wait}.` : ""}`;
+}
+
+/** Milliseconds of a Retry-After header, which is a number of seconds or a date. */
+function waitOf(header: string | null): number {
+  if (header === null) return 0;
+  const ms = /^\s*\d+\s*$/.test(header) ? Number(header) * 1000 : Date.parse(header) - Date.now();
+  return Math.max(0, ms) || 0;
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+/**
+ * The answer each time that it has changed, until it is saved, `over`, or `signal` is aborted.
+ * Leaving the loop leaves the answer running. `from` is an answer of an earlier reading, whose rest
+ * is wanted. Throws Refused where waiting would not help, Unreadable for an event that is not part
+ * of the protocol, and what `source.token` throws.
+ */
+export async function* readAnswer(
+  source: Source,
+  question?: Question,
+  signal: AbortSignal = new AbortController().signal,
+  from: Answer = { text: "" },
+): AsyncGenerator<Answer, void, undefined> {
+  const { waiting: _, ...known } = from;
+  let answer: Answer = known;
+  let failures = 0;
+  while (!signal.aborted) {
+    const connection = new AbortController();
+    const cut = () => connection.abort();
+    // When the network is back, the connection of before is dead, although nothing may say so.
+    globalThis.addEventListener?.("online", cut);
+    signal.addEventListener("abort", cut);
+    let silence = setTimeout(cut, SILENCE_MS);
+    let refusal: Refused | undefined;
+    try {
+      const response = await connect(source, answer, question, connection.signal);
+      if (response.status === 204) {
+        yield { ...answer, over: true };
+        return;
+      }
+      if (!response.ok) throw await Refused.from(response);
+      for await (const events of batches(bodyOf(response))) {
+        clearTimeout(silence);
+        silence = setTimeout(cut, SILENCE_MS);
+        if (events.length > 0) failures = 0;
+        answer = events.reduce(apply, answer);
+        yield answer;
+        if (answer.done) return;
+      }
+    } catch (error) {
+      if (error instanceof Refused && error.passing) refusal = error;
+      else if (!(error instanceof Lost) && !signal.aborted) throw error;
+    } finally {
+      clearTimeout(silence);
+      globalThis.removeEventListener?.("online", cut);
+      signal.removeEventListener("abort", cut);
+      cut();
+    }
+    if (signal.aborted) return;
+    const wait = Math.max(backoff(failures++), refusal?.retryAfterMs ?? 0);
+    yield {
+      ...answer,
+      waiting: { failures, until: Date.now() + wait, ...(refusal && { refusal }) },
+    };
+    await pause(wait, signal);
+  }
+}
+
+/** The answer after one more event. An unknown event only moves the cursor. */
+export function apply(answer: Answer, [id, event]: [string, StreamEvent]): Answer {
+  const next: Answer = { ...answer, cursor: id };
+  if ("start" in event) return { text: "", cursor: id, start: event.start };
+  if ("token" in event) return { ...next, text: answer.text + event.token };
+  if ("reset" in event) return { ...next, text: "", again: true };
+  if ("snapshot" in event) return { ...next, text: event.snapshot.content };
+  if ("error" in event) return { ...next, error: { code: event.error, detail: event.detail } };
+  if ("done" in event) return { ...next, done: event };
+  return next;
+}
+
+/** How long to wait after so many failures in a row; random, so that clients do not synchronise. */
+export function backoff(failures: number): number {
+  return Math.min(FIRST_WAIT_MS * 2 ** failures, LONGEST_WAIT_MS) * (0.5 + Math.random() / 2);
+}
+
+/** Resolves after this time, or at once when the network is back or `signal` is aborted. */
+export function pause(milliseconds: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const end = () => {
+      clearTimeout(timer);
+      globalThis.removeEventListener?.("online", end);
+      signal.removeEventListener("abort", end);
+      resolve();
+    };
+    const timer = setTimeout(end, milliseconds);
+    globalThis.addEventListener?.("online", end);
+    signal.addEventListener("abort", end);
+    if (signal.aborted) end();
+  });
+}
+
+/** Asks for what follows the last event; before the first event, sends the question (again). */
+async function connect(
+  source: Source,
+  answer: Answer,
+  question: Question | undefined,
+  signal: AbortSignal,
+): Promise<Response> {
+  const path = `${source.url}/api/conversations/${source.conversationId}`;
+  const token = typeof source.token === "string" ? source.token : await source.token();
+  const headers = { Authorization: `Bearer ${token}`, Accept: "text/event-stream" };
+  if (answer.cursor !== undefined) {
+    const resumed = { ...headers, "Last-Event-ID": answer.cursor };
+    return fetch(`${path}/stream`, { headers: resumed, signal }).catch(lost);
+  }
+  if (question === undefined) return fetch(`${path}/stream`, { headers, signal }).catch(lost);
+  return fetch(`${path}/${question.path}`, {
+    method: "POST",
+    headers: { ...headers, "Content-Type": "application/json", "Idempotency-Key": question.key },
+    body: JSON.stringify(question.body),
+    signal,
+  }).catch(lost);
+}
+
+/** The body of a stream; a sign-in page of a network, for example, is none. */
+function bodyOf(response: Response): ReadableStream<Uint8Array<ArrayBuffer>> {
+  const type = response.headers.get("Content-Type") ?? "";
+  if (response.body && type.startsWith("text/event-stream")) return response.body;
+  const detail = "Something between this client and the service answered in its place.";
+  throw new Refused(502, "not_a_stream", detail, 0);
+}
+
+/** The events of a response as they arrive: those of one chunk together, none for a heartbeat. */
+async function* batches(
   body: ReadableStream<Uint8Array<ArrayBuffer>>,
-): AsyncGenerator<[string, ChatEvent]> {
+): AsyncGenerator<[string, StreamEvent][]> {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
   let id = "";
   let rest = "";
-  try {
-    for (;;) {
-      let timer: ReturnType<typeof setTimeout> | undefined;
-      const silence = new Promise<never>((_, reject) => {
-        timer = setTimeout(() => reject(new Error("silence")), SILENCE_MS);
-      });
-      const { done, value } = await Promise.race([reader.read(), silence]).finally(() =>
-        clearTimeout(timer),
-      );
-      if (done) return;
-      const lines = (rest + value).split("\n");
-      rest = lines.pop() ?? "";
-      for (const line of lines) {
-        if (line.startsWith("id: ")) id = line.slice(4);
-        else if (line.startsWith("data: ")) yield [id, JSON.parse(line.slice(6))];
-      }
+  for (;;) {
+    const { done, value } = await reader.read().catch(lost);
+    if (done) return;
+    // Only the new chunk is searched, so that a long line costs no more than its length.
+    const lines = value.split("\n");
+    lines[0] = rest + (lines[0] ?? "");
+    rest = lines.pop() ?? "";
+    const events: [string, StreamEvent][] = [];
+    for (const line of lines) {
+      if (line.startsWith("id:")) id = line.slice(3).trim();
+      else if (line.startsWith("data:")) events.push([id, eventOf(line.slice(5))]);
     }
-  } finally {
-    reader.cancel().catch(() => undefined);
+    yield events;
   }
 }
 
-/** Send a message; the whole text so far, each time it has changed, until it is saved. */
-export async function* answer(
-  url: string,
-  token: string,
-  conversationId: string,
-  content: string,
-): AsyncGenerator<string, ChatEvent["status"]> {
-  const path = `${url}/api/conversations/${conversationId}`;
-  const authorization = `Bearer ${token}`;
-  const key = crypto.randomUUID(); // makes sending again harmless: the same key, the same answer
-  let text = "";
-  let cursor = "";
-  let wait = 500;
-  for (;;) {
-    try {
-      const response = cursor
-        ? await fetch(`${path}/stream`, {
-            headers: { Authorization: authorization, "Last-Event-ID": cursor },
-          })
-        : await fetch(`${path}/messages`, {
-            method: "POST",
-            headers: {
-              Authorization: authorization,
-              "Content-Type": "application/json",
-              "Idempotency-Key": key,
-            },
-            body: JSON.stringify({ content }),
-          });
-      if (response.status === 204) return undefined; // it had been read to its end
-      if (response.status >= 400 && response.status < 500) {
-        throw new Refused(response.status, (await response.json()).detail);
-      }
-      if (response.ok && response.body) {
-        for await (const [id, event] of events(response.body)) {
-          cursor = id;
-          wait = 500;
-          if (event.token !== undefined) text += event.token;
-          else if (event.reset) text = "";
-          else if (event.snapshot) text = event.snapshot.content;
-          else if (event.done) return event.status;
-          else continue;
-          yield text;
-        }
-      }
-    } catch (error) {
-      if (error instanceof Refused) throw error;
-      // The connection broke, or could not be made.
-    }
-    // Closed without `done`, or not there: come back with the last id that was seen.
-    await new Promise((resolve) => setTimeout(resolve, wait));
-    wait = Math.min(wait * 2, MOST_WAITING_MS);
+/** One event. Throws Unreadable for what is not JSON, or lacks what `apply` relies on. */
+function eventOf(data: string): StreamEvent {
+  let event: unknown;
+  try {
+    event = JSON.parse(data);
+  } catch {
+    event = undefined;
   }
+  const sound =
+    isObject(event) &&
+    (!("start" in event) || isObject(event["start"])) &&
+    (!("token" in event) || typeof event["token"] === "string") &&
+    (!("snapshot" in event) ||
+      (isObject(event["snapshot"]) && typeof event["snapshot"]["content"] === "string"));
+  if (!sound) throw new Unreadable("The service sent something that this client cannot read.");
+  return event as StreamEvent;
 }

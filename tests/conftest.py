@@ -40,6 +40,21 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.load_profile("samosachaat")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a file in one process, which start its services once; begin with slow ones.
+
+    Tests marked `slow`, and those that start services of their own, are handed out one by one. The
+    order is that of `--no-loadscope-reorder`.
+    """
+    for item in items:
+        names = getattr(item, "fixturenames", ())
+        own = {"start_pair", "start_service"}.intersection(names) or item.get_closest_marker("slow")
+        if not own:
+            item.add_marker(pytest.mark.xdist_group(item.location[0]))
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 def pytest_report_header(config: pytest.Config) -> str:
     """Say how to repeat this run."""
     return f"randomised tests: --hypothesis-seed={config.option.hypothesis_seed}"
@@ -124,6 +139,8 @@ def usual_env(
         "INTERNAL_API_KEY": INTERNAL_API_KEY,
         "DATABASE_POOL_SIZE": "5",
         "DRAIN_SECONDS": "1",
+        # All tests share one address, and many of them send no token or a wrong one.
+        "UNAUTHENTICATED_PER_MINUTE": "0",
     }
 
 
@@ -181,7 +198,7 @@ def start_service(
 
 @pytest.fixture
 async def clients() -> AsyncIterator[MakeClient]:
-    """Makes clients: `clients(service, account)`; None is nobody."""
+    """Makes clients: `clients(service, account)`; with None, without credentials."""
     made: list[Client] = []
 
     def make(service: Service, account: Account | None = None) -> Client:

@@ -1,6 +1,6 @@
 """Which tests prove which case: the last column of docs/reliability.md, from the tests' markers.
 
-    python tools/cases.py       write the column anew
+    python tools/cases.py       update the column
 
 A test names its cases with `@pytest.mark.case(17)`; one that is called `test_case_17_…` must.
 """
@@ -55,7 +55,7 @@ def rows(document: str) -> list[int]:
 
 
 def filled(document: str, tests: Mapping[int, list[str]]) -> str:
-    """The document with the last column of every case's row written anew."""
+    """Return the document with the last column of every case's row updated."""
 
     def row(found: re.Match[str]) -> str:
         listed = "<br>".join(tests.get(int(found[1]), ["none"]))

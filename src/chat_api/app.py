@@ -1,7 +1,7 @@
 """The only wiring: makes an ASGI application from settings."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import cached_property
 
@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from chat_api import __version__
-from chat_api.api import conversations, health, messages, models, search
+from chat_api.api import changes, conversations, health, messages, models, search
 from chat_api.api.bodies import reason_of
 from chat_api.api.limits import Failures
 from chat_api.api.openapi import describe
@@ -21,11 +21,13 @@ from chat_api.api.services import Services
 from chat_api.api.streaming.accounting import OpenStreams
 from chat_api.api.streaming.response import LongResponses
 from chat_api.auth import Authenticator
+from chat_api.changes import ChangeFeed
 from chat_api.conversations.search import Search
 from chat_api.conversations.tree import Trees
 from chat_api.db.database import Database
 from chat_api.db.sends import Quotas
-from chat_api.engines.samosachaat import SamosachaatEngine
+from chat_api.engines.configuration import Configured, read_engines
+from chat_api.engines.engines import Engines
 from chat_api.errors import (
     ApiError,
     BadRequest,
@@ -38,6 +40,7 @@ from chat_api.errors import (
 from chat_api.frontend import Frontend
 from chat_api.generation.background import Background
 from chat_api.generation.clocks import Clocks
+from chat_api.generation.continuing import Continuing
 from chat_api.generation.deletion import Deletions
 from chat_api.generation.drain import Drain
 from chat_api.generation.joining import Joins
@@ -63,6 +66,7 @@ from chat_api.shutdown import (
 )
 from chat_api.startup import Startup
 from chat_api.telemetry import REFUSALS, configure_logging, log, trace_id_var
+from chat_api.titling import Titling
 
 # Of each process, beside DATABASE_POOL_SIZE for requests.
 UPKEEP_CONNECTIONS = 3
@@ -75,7 +79,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app = FastAPI(
         title="samosaChaat Chat API",
         version=__version__,
-        lifespan=_lifespan(settings),
+        lifespan=_lifespan(settings, read_engines(settings)),
         redirect_slashes=False,
         redoc_url=None,
     )
@@ -92,7 +96,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_exception_handler(ApiError, _answer_api_error)
     app.add_exception_handler(HTTPException, _answer_http_exception)
     app.add_exception_handler(RequestValidationError, _answer_validation_error)
-    for part in (health, conversations, messages, models, search):
+    for part in (health, conversations, messages, models, search, changes):
         app.include_router(part.router)
     if settings.serve_web:
         _serve_page(app, settings)
@@ -146,7 +150,9 @@ async def _answer_validation_error(_request: Request, error: Exception) -> Respo
     return problem(Invalid(problems), trace_id_var.get())
 
 
-def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+def _lifespan(
+    settings: Settings, configured: Sequence[Configured]
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         # A new connection for each call: none is lost on one that the other side is closing. Their
@@ -157,7 +163,7 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
         ) as http:
-            process = _Process(settings, http)
+            process = _Process(settings, configured, http)
             if process.db.without_effect:
                 log.warning("parameters_without_effect", names=process.db.without_effect)
             await process.db.open()
@@ -176,6 +182,7 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
                         yield
             finally:
                 await process.drain.stop(process.background)
+                process.engines.close()
                 await asyncio.gather(process.db.close(), process.upkeep.close())
 
     return lifespan
@@ -189,8 +196,14 @@ def _reload() -> None:
 class _Process:
     """The objects of one process, each made once, from the settings and from the others."""
 
-    def __init__(self, settings: Settings, http: aiohttp.ClientSession) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        configured: Sequence[Configured],
+        http: aiohttp.ClientSession,
+    ) -> None:
         self._settings = settings
+        self._configured = configured
         self._http = http
         self.registry = Registry()
 
@@ -226,16 +239,8 @@ class _Process:
         )
 
     @cached_property
-    def engine(self) -> SamosachaatEngine:
-        settings = self._settings
-        return SamosachaatEngine(
-            self._http,
-            url=settings.inference_service_url,
-            internal_api_key=settings.internal_api_keys[0],
-            connect_timeout_seconds=settings.connect_timeout_seconds,
-            swap_timeout_seconds=settings.swap_timeout_seconds,
-            max_event_bytes=settings.max_event_bytes,
-        )
+    def engines(self) -> Engines:
+        return Engines(self._http, self._settings, self._configured)
 
     @cached_property
     def authenticator(self) -> Authenticator:
@@ -263,12 +268,22 @@ class _Process:
     def writer(self) -> GenerationWriter:
         return GenerationWriter(
             self.db,
-            self.engine,
+            self.engines,
             self.registry,
             self.log_writer,
+            self.titling,
             max_chars=self._settings.max_answer_chars,
             max_bytes=self._settings.max_answer_bytes,
+            first_token_seconds=self._settings.first_token_timeout_seconds,
         )
+
+    @cached_property
+    def continuing(self) -> Continuing:
+        return Continuing(self.upkeep, self.engines)
+
+    @cached_property
+    def titling(self) -> Titling:
+        return Titling(self.db, self.engines, model_tag=self._settings.title_model)
 
     @cached_property
     def subscriptions(self) -> Subscriptions:
@@ -288,6 +303,7 @@ class _Process:
             thinking_prompt=self._settings.thinking_prompt,
             max_messages=self._settings.max_conversation_history,
             max_chars=self._settings.max_token_budget,
+            max_message_chars=self.engines.max_message_chars or self._settings.max_answer_chars,
         )
 
     # --- generations: what clients ask for ---
@@ -303,6 +319,7 @@ class _Process:
             self.subscriptions,
             self.joins,
             self.stops,
+            self.continuing,
             quotas=Quotas(settings.messages_per_minute, settings.max_running_answers),
             lease_seconds=settings.lease_seconds,
         )
@@ -322,12 +339,21 @@ class _Process:
         )
 
     @cached_property
+    def changes(self) -> ChangeFeed:
+        return ChangeFeed(
+            self.db,
+            self.upkeep,
+            heartbeat_seconds=self._settings.heartbeat_seconds,
+            slow_reader_seconds=self._settings.slow_reader_seconds,
+        )
+
+    @cached_property
     def services(self) -> Services:
         return Services(
             settings=self._settings,
             db=self.db,
             authenticator=self.authenticator,
-            engine=self.engine,
+            engines=self.engines,
             registry=self.registry,
             sends=self.sends,
             joins=self.joins,
@@ -336,6 +362,7 @@ class _Process:
             # Half of the connections, so that other requests find one.
             trees=Trees(self.db, self.registry.own),
             search=Search(self.db, at_once=max(1, self._settings.database_pool_size // 2)),
+            changes=self.changes,
             failures=Failures(self._settings.unauthenticated_per_minute),
             open_streams=OpenStreams(self._settings.max_open_streams),
         )
@@ -350,6 +377,7 @@ class _Process:
             self.registry,
             self.prompts,
             self.writer,
+            self.continuing,
             interrupts=self._settings.on_crash == "interrupt",
         )
 
@@ -397,6 +425,7 @@ class _Process:
             self.log_writer,
             self.subscriptions,
             self.stalls,
+            self.changes,
             drain_seconds=self._settings.drain_seconds,
         )
 
@@ -409,5 +438,7 @@ class _Process:
             self.leases.task(),
             self.recovery.task(),
             self.stalls.task(),
+            *self.changes.tasks(),
+            *self.titling.tasks(),
             *self.sweeping.tasks(),
         )

@@ -194,7 +194,7 @@ def _digest(token: str) -> Digest:
 
 
 def _refusal() -> NotAuthenticated:
-    return NotAuthenticated("The access token is not valid, or no longer.", invalid_token=True)
+    return NotAuthenticated("The access token is invalid or has expired.", invalid_token=True)
 
 
 async def _read_at_most(response: aiohttp.ClientResponse, limit: int) -> bytes:

@@ -39,6 +39,19 @@ def main() -> None:
     Try it on this machine:     samosachaat up
     Run the service:            INTERNAL_API_KEY=… DATABASE_URL=… samosachaat serve
     """
+    _open_closed_streams()
+
+
+def _open_closed_streams() -> None:
+    """Open /dev/null as stdin, stdout and stderr where they are closed.
+
+    Else the next file or socket gets their number, and what is printed.
+    """
+    while (opened := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(opened, True)  # workers get it too
+    os.close(opened)
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115  # until the exit
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115  # until the exit
 
 
 @main.command()
@@ -64,11 +77,16 @@ def serve(host: str, port: int, workers: int) -> None:
       samosachaat serve
       samosachaat serve --host 0.0.0.0 --workers 4
     """
+    from chat_api import signals
+
+    signals.handle_early()  # the other imports take most of the time until it listens
     from chat_api import server
+    from chat_api.engines.configuration import read_engines
     from chat_api.settings import SettingsError, load_settings
 
     try:
         settings = load_settings()
+        read_engines(settings)  # so that a bad file is told of here, once
     except SettingsError as error:
         click.echo(str(error), err=True)
         sys.exit(2)
@@ -140,10 +158,10 @@ def up() -> None:
 
 
 @main.command()
-@click.option("--name", default="samosa", show_default=True, help="The user; one name, one user.")
+@click.option("--name", default="samosa", show_default=True, help="Name of the user.")
 @click.option("--admin", is_flag=True, help="May swap the model.")
 @click.option(
-    "--ttl", default="24h", show_default=True, type=_Duration(), help="How long it lasts."
+    "--ttl", default="24h", show_default=True, type=_Duration(), help="Lifetime of the token."
 )
 def token(name: str, admin: bool, ttl: int) -> None:
     """Print a token for the local stack.

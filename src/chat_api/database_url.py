@@ -114,6 +114,8 @@ def parse(url: str) -> Address:
             read.update(reader(given[name], name))
     hosts = _hosts(given["host"], given.get("port"), encoded=False) if "host" in given else ()
     hosts = hosts or _hosts(host_list, given.get("port"), encoded=True)
+    if not all(name.startswith("/") or is_host(name) for name, _ in hosts):
+        raise AddressError("has a host that cannot be looked up")
     read["system_certificates"] = _check_tls(given)
     driver = {name: value for name, value in given.items() if name in _DRIVER}
     if read["system_certificates"]:
@@ -147,6 +149,11 @@ def _split(url: str) -> Any:
         raise AddressError(_NO_ADDRESS)
     if "#" in url:
         raise AddressError("must not contain #; in a password, write it as %23")
+    try:
+        if "\0" in unquote(url, errors="strict"):
+            raise AddressError("must not contain %00")
+    except UnicodeDecodeError:
+        raise AddressError("has %-escapes that are not UTF-8") from None
     return parts
 
 
@@ -178,6 +185,15 @@ def _check_value(name: str, value: str, allowed: frozenset[str] | None) -> None:
     if name == "target_session_attrs" and value in {"standby", "prefer-standby", "read-only"}:
         raise AddressError("target_session_attrs names servers that take no writes")
     raise AddressError(f"the parameter {name} supports only {', '.join(sorted(allowed))}")
+
+
+def is_host(name: str) -> bool:
+    """Whether a name can be looked up: no part of it is empty, or too long (RFC 1035, 2.3.4)."""
+    try:
+        name.encode("idna")
+    except UnicodeError:
+        return False
+    return True
 
 
 def _hosts(text: str, ports: str | None, *, encoded: bool) -> tuple[tuple[str, int], ...]:

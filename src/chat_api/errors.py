@@ -3,12 +3,14 @@
     ApiError
     ├── BadRequest                 400  cannot be read
     ├── NothingToAnswer            400  regenerate without a question
-    ├── NotAuthenticated           401  who is asking?
+    ├── NotAuthenticated           401  no valid credentials
     ├── Forbidden                  403
-    ├── NotFound                   404  missing, malformed or somebody else's: never told apart
+    ├── NotFound                   404  missing, malformed or another user's: one response
     ├── MethodNotAllowed           405
     ├── RequestTimeout             408  did not arrive in time
-    ├── ConversationBusy           409  an answer is running and somebody listens to it
+    ├── ConversationBusy           409  an answer is running and has a subscriber
+    ├── NothingToContinue          409  the last message is no answer that was cut off
+    ├── EngineCannotContinue       409  it cannot be continued, but regenerated
     ├── AnswerGone                 409  an idempotent repeat of what has been deleted or replaced
     ├── PayloadTooLarge            413
     ├── UnsupportedMediaType       415
@@ -26,7 +28,7 @@
     ├── UnknownTransferCoding      501
     ├── Unavailable                503  try again later
     │   ├── DatabaseUnavailable
-    │   │   ├── DatabaseBusy            somebody else changes the same rows
+    │   │   ├── DatabaseBusy            another transaction changes the same rows
     │   │   └── DatabaseRefused         no later try can succeed, either
     │   ├── AuthUnavailable
     │   ├── NotReady
@@ -36,9 +38,12 @@
     │   └── Superseded                  an answer has moved to another replica
     └── EngineFailed            502  the engine behind us
         ├── EngineRefused       502
+        ├── ModelNotFound       502  the engine does not have the model
+        ├── ContextTooLong      502  the prompt does not fit the model
         ├── EngineProtocol      502
         ├── EngineIncomplete    502
         ├── EngineUnavailable   503
+        ├── EngineOverloaded    503  too many requests, or no room
         └── EngineTimeout       504
 
 The class's `code` is the last part of the problem's `type` and the name in a stream's `error`
@@ -64,7 +69,7 @@ class ApiError(Exception):
 
     status: int = 500
     code: ClassVar[str] = "internal_error"
-    detail: str = "Something went wrong on our side."
+    detail: str = "An internal error occurred."
 
     def __init__(
         self,
@@ -112,13 +117,13 @@ class Forbidden(ApiError):
 class NotFound(ApiError):
     status = 404
     code = "not_found"
-    detail = "There is nothing here under this id or path."
+    detail = "No resource has this id or path."
 
 
 class MethodNotAllowed(ApiError):
     status = 405
     code = "method_not_allowed"
-    detail = "This path does not know that method."
+    detail = "This path does not support that method."
 
 
 class RequestTimeout(ApiError):
@@ -130,16 +135,28 @@ class RequestTimeout(ApiError):
 class ConversationBusy(ApiError):
     status = 409
     code = "conversation_busy"
-    detail = "An answer is being written in this conversation. Stop it, or wait for its end."
+    detail = "An answer is being written in this conversation. Stop it, or wait until it ends."
 
     def __init__(self, message_id: str) -> None:
         super().__init__(fields={"message_id": message_id})
 
 
+class NothingToContinue(ApiError):
+    status = 409
+    code = "nothing_to_continue"
+    detail = "The last message is not an answer that was stopped, interrupted or cut by its length."
+
+
+class EngineCannotContinue(ApiError):
+    status = 409
+    code = "engine_cannot_continue"
+    detail = "The model cannot continue this answer. Regenerate it instead."
+
+
 class AnswerGone(ApiError):
     status = 409
     code = "answer_gone"
-    detail = "The answer that this Idempotency-Key stands for has been deleted or replaced."
+    detail = "The answer to the first request with this Idempotency-Key was deleted or replaced."
 
 
 class PayloadTooLarge(ApiError):
@@ -184,7 +201,7 @@ class TooManyRequests(ApiError):
 
     status = 429
     code = "too_many_requests"
-    detail = "That was more than is allowed. Try again later."
+    detail = "Too many requests."
     policy: ClassVar[str] = "requests"
     # None: the quota is how many there may be at once.
     window_seconds: ClassVar[int | None] = 60
@@ -192,9 +209,13 @@ class TooManyRequests(ApiError):
     def __init__(self, quota: int, retry_after_seconds: int) -> None:
         if self.window_seconds is None:
             policy, left = f'q={quota};qu="concurrent-requests"', "r=0"
+            detail = self.detail
         else:
             policy, left = f"q={quota};w={self.window_seconds}", f"r=0;t={retry_after_seconds}"
+            unit = "second" if retry_after_seconds == 1 else "seconds"
+            detail = f"{self.detail} Try again in {retry_after_seconds} {unit}."
         super().__init__(
+            detail,
             headers={
                 "Retry-After": str(retry_after_seconds),
                 "RateLimit-Policy": f'"{self.policy}";{policy}',
@@ -206,14 +227,14 @@ class TooManyRequests(ApiError):
 class TooManyMessages(TooManyRequests):
     code = "too_many_messages"
     policy = "messages"
-    detail = "That were too many messages for one minute. Send the next one in a moment."
+    detail = "Too many messages."
 
 
 class TooManyGenerations(TooManyRequests):
     code = "too_many_answers"
     policy = "running-answers"
     window_seconds = None
-    detail = "Too many of your answers are being written. Stop one, or wait for its end."
+    detail = "Too many of your answers are being written. Stop one, or wait until one ends."
 
 
 class TooManyStreams(TooManyRequests):
@@ -227,13 +248,13 @@ class TooManySearches(TooManyRequests):
     code = "too_many_searches"
     policy = "searches"
     window_seconds = None
-    detail = "Too many of your searches are running. Wait for one to end."
+    detail = "Too many of your searches are running. Wait until one ends."
 
 
 class TooManyFailures(TooManyRequests):
     code = "too_many_failures"
     policy = "unauthenticated"
-    detail = "Too many requests from this address came without a valid token."
+    detail = "Too many requests from this address had no valid token."
 
 
 class HeadersTooLarge(ApiError):
@@ -260,7 +281,7 @@ class InternalError(ApiError):
 class UnknownTransferCoding(ApiError):
     status = 501
     code = "unknown_transfer_coding"
-    detail = "Send the body as it is, or in chunks."
+    detail = "Send the body with a Content-Length, or as 'Transfer-Encoding: chunked'."
 
 
 class Unavailable(ApiError):
@@ -284,7 +305,7 @@ class DatabaseUnavailable(Unavailable):
 
 class DatabaseBusy(DatabaseUnavailable):
     code = "database_busy"
-    detail = "Something else is changing this right now. Try again in a moment."
+    detail = "Another request is changing the same data. Try again in a moment."
     retry_after_seconds = 1
 
 
@@ -292,7 +313,7 @@ class DatabaseRefused(DatabaseUnavailable):
     """The database, or its address, cannot be used as it is. `reason` tells an operator why."""
 
     code = "database_refused"
-    detail = "The database cannot be used. Its operator has been told why."
+    detail = "The database cannot be used; the log says why."
 
     def __init__(self, reason: str = "it cannot be used") -> None:
         self.reason = reason
@@ -327,14 +348,27 @@ class SearchTimeout(Unavailable):
 
 class Superseded(Unavailable):
     code = "superseded"
-    detail = "The answer goes on elsewhere. Join it with GET /api/conversations/{id}/stream."
+    detail = (
+        "Another replica is writing the answer. Join it with GET /api/conversations/{id}/stream."
+    )
     retry_after_seconds = 1
 
 
 class EngineFailed(ApiError):
+    """The engine behind us failed.
+
+    A `transient` failure is worth another try before the first token, `retry_after` seconds from
+    now where the engine said so; one that `was_slow` took a whole timeout. `finish_reason` is set
+    where a refusal has one (content_filter).
+    """
+
     status = 502
     code = "inference_error"
     detail = "The inference service failed."
+    transient: bool = False
+    was_slow: bool = False
+    retry_after: float | None = None
+    finish_reason: str | None = None
 
 
 class EngineRefused(EngineFailed):
@@ -342,14 +376,24 @@ class EngineRefused(EngineFailed):
     detail = "The inference service refused the request."
 
 
+class ModelNotFound(EngineFailed):
+    code = "model_not_found"
+    detail = "The inference service does not have this model."
+
+
+class ContextTooLong(EngineFailed):
+    code = "context_too_long"
+    detail = "The conversation is too long for this model."
+
+
 class EngineProtocol(EngineFailed):
     code = "inference_protocol"
-    detail = "The inference service sent something that is not an answer."
+    detail = "The inference service sent an invalid response."
 
 
 class EngineIncomplete(EngineFailed):
     code = "inference_incomplete"
-    detail = "The inference service stopped before the answer's end."
+    detail = "The inference service ended its response before the answer was complete."
 
 
 class EngineUnavailable(EngineFailed):
@@ -358,10 +402,16 @@ class EngineUnavailable(EngineFailed):
     detail = "The inference service cannot be reached."
 
 
+class EngineOverloaded(EngineFailed):
+    status = 503
+    code = "inference_overloaded"
+    detail = "The inference service has too much to do. Try again in a moment."
+
+
 class EngineTimeout(EngineFailed):
     status = 504
     code = "inference_timeout"
-    detail = "The inference service was silent for too long."
+    detail = "The inference service sent nothing for too long."
 
 
 def inference_failure(code: str | None) -> type[EngineFailed]:

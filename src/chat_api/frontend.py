@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import orjson
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -72,8 +73,8 @@ class _File:
             **headers,
         }
 
-    def respond(self, request: Request) -> Response:
-        """200 with the file, 304 where the browser has it."""
+    def respond(self, request: Request, *, status: int = 200) -> Response:
+        """The file with this status; 304 where the browser has it and the status is 200."""
         headers = dict(self._headers)
         body, tag = self._plain
         if self._packed is not None and _takes_gzip(
@@ -83,9 +84,27 @@ class _File:
             headers["content-encoding"] = "gzip"
         headers["etag"] = tag
         known = request.headers.get("if-none-match", "").split(",")
-        if tag in {name.strip().removeprefix("W/") for name in known}:
+        if status == 200 and tag in {name.strip().removeprefix("W/") for name in known}:
             return Response(status_code=304, headers=headers)
-        return Response(body, headers=headers)
+        return Response(body, status_code=status, headers=headers)
+
+
+class _PagePath(Convertor[str]):
+    """Any path but those of the API and of the page's hashed files, whose answers are for programs.
+
+    Routes without the page answer these with 404 whatever the method is.
+    """
+
+    regex = "(?!api(?:/|$)|v1(?:/|$)|assets(?:/|$)).*"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("page_path", _PagePath())
 
 
 class Frontend:
@@ -94,7 +113,7 @@ class Frontend:
     `api` is the address of the chat API as the browser sees it, "" for the page's own origin;
     `sign_in` is where the page signs people in, None for nowhere. Both reach the page through
     `/config.json`, and are the only foreign addresses that it may connect to. `missing` makes the
-    error of whoever serves it, for a file that is not there.
+    error of the app that serves it, for a file that is not there.
     """
 
     def __init__(
@@ -131,7 +150,10 @@ class Frontend:
             )
 
     def endpoints(self) -> dict[str, Endpoint]:
-        """What answers to GET and HEAD, by its path (in the form of Starlette's routes)."""
+        """What answers to GET and HEAD, by its path (in the form of Starlette's routes).
+
+        The last one takes all paths that are left, so it has to come after all other routes.
+        """
 
         async def asset(request: Request) -> Response:
             file = self._assets.get(_ASSETS + request.path_params["name"])
@@ -139,12 +161,19 @@ class Frontend:
                 raise self._missing()
             return file.respond(request)
 
+        async def missing(request: Request) -> Response:
+            """For a person, the page, which says so; for a program, the error."""
+            if not _wants_html(request.headers.get("accept", "")):
+                raise self._missing()
+            return self._index.respond(request, status=404)
+
         return {
             "/": _sender(self._index),
             "/c/{conversation_id}": _sender(self._index),
             "/config.json": _sender(self._config),
             "/assets/{name:path}": asset,
             **{f"/{name}": _sender(file) for name, file in self._others.items()},
+            "/{path:page_path}": missing,
         }
 
 
@@ -184,15 +213,26 @@ def _origin(address: str) -> str:
 
 def _takes_gzip(accepted: str) -> bool:
     """Return whether an Accept-Encoding header prefers gzip to identity (RFC 9110, 12.5.3)."""
-    weights: dict[str, float] = {}
-    for part in accepted.lower().split(","):
-        coding, *parameters = (piece.strip() for piece in part.split(";"))
-        weight = 1.0
-        for parameter in parameters:
-            name, _, value = parameter.partition("=")
-            if name.strip() == "q":
-                weight = float(value) if _WEIGHT.fullmatch(value.strip()) else 0.0
-        coding = "gzip" if coding == "x-gzip" else coding
-        weights[coding] = max(weight, weights.get(coding, 0.0))
+    weights = _weights(accepted.lower().replace("x-gzip", "gzip"))
     gzip_weight = weights.get("gzip", weights.get("*", 0.0))
     return gzip_weight > 0 and gzip_weight >= weights.get("identity", 0.0)
+
+
+def _wants_html(accepted: str) -> bool:
+    """Return whether an Accept header names HTML, as that of a browser's navigation does."""
+    return _weights(accepted).get("text/html", 0.0) > 0
+
+
+def _weights(header: str) -> dict[str, float]:
+    """Return the weight of each value of an Accept header; 0 if it is malformed."""
+    weights: dict[str, float] = {}
+    for part in header.lower().split(","):
+        name, *parameters = (piece.strip() for piece in part.split(";"))
+        weight = 1.0
+        for parameter in parameters:
+            key, _, value = parameter.partition("=")
+            if key.strip() == "q":
+                value = value.strip()
+                weight = float(value) if _WEIGHT.fullmatch(value) else 0.0
+        weights[name] = max(weight, weights.get(name, 0.0))
+    return weights

@@ -25,6 +25,7 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
+from chat_api import signals
 from chat_api.api.streaming.response import LongResponses
 from chat_api.errors import (
     ApiError,
@@ -408,7 +409,7 @@ def run(host: str, port: int, workers: int, settings: Settings) -> int:
     configure_logging(settings.log_level)
     if workers > 1:
         _start_the_resource_tracker()
-    _handle_early_signals()
+    signals.handle_early()
     with _metrics_folder(workers):
         try:
             uvicorn.run(
@@ -437,19 +438,8 @@ def run(host: str, port: int, workers: int, settings: Settings) -> int:
             code = leaving.code if isinstance(leaving.code, int) else 1
             return code or int(Background.died)
         finally:
-            _ignore_signals()
+            signals.ignore()
     return int(Background.died)
-
-
-def _handle_early_signals() -> None:
-    """Handle signals that come before uvicorn and the application have handlers.
-
-    uvicorn also raises a signal again after its shutdown; an orderly end is a success.
-    """
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _leave)
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
-        signal.signal(signal.SIGHUP, _stay)
 
 
 def _start_the_resource_tracker() -> None:
@@ -460,21 +450,6 @@ def _start_the_resource_tracker() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     resource_tracker.ensure_running()
     signal.signal(signal.SIGHUP, before)
-
-
-def _ignore_signals() -> None:
-    """A further signal must not turn an orderly end into a death by that signal."""
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-
-
-def _leave(_number: int, _frame: object) -> None:
-    _ignore_signals()
-    raise SystemExit(0)
-
-
-def _stay(_number: int, _frame: object) -> None:
-    pass  # nothing has been read yet that could be read again
 
 
 @contextmanager

@@ -55,6 +55,23 @@ def _address(value: str) -> SplitResult | None:
         return None
 
 
+def http_address(value: str) -> str:
+    """The address without a slash at its end. Raise ValueError for what is none."""
+    parts = _address(value)
+    if (
+        parts is None
+        or parts.scheme not in {"http", "https"}
+        or not parts.hostname
+        or not database_url.is_host(parts.hostname)
+        or "@" in parts.netloc
+        or parts.query
+        or parts.fragment
+        or not re.fullmatch("[!-~]+", value)
+    ):
+        raise ValueError("must be an address such as http://host:8000")
+    return value.rstrip("/")
+
+
 def keys_of(text: str) -> tuple[str, ...]:
     """Return the keys of `INTERNAL_API_KEY`; there are several while one replaces another."""
     return tuple(part.strip() for part in text.split(","))
@@ -74,6 +91,8 @@ def is_weak(key: str) -> bool:
 _HOST = re.compile(
     r"([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.?"
 )
+# Browsers take such a host for an IPv4 address, and write it as four decimal numbers.
+_ENDS_IN_A_NUMBER = re.compile(r"(^|\.)([0-9]+|0x[0-9a-f]*)\.?$")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _NO_ORIGIN = (
     "must be origins such as https://chat.example.org or http://localhost:3000, without a path "
@@ -95,30 +114,44 @@ def origins_of(frontend_url: str) -> list[str]:
 def _origin(text: str) -> str:
     """Return an origin as in RFC 6454, section 6.2: in lower case, without the default port."""
     parts = _address(text.lower())
+    host = None if parts is None else _origin_host(parts)
     if (
         parts is None
+        or host is None
+        or not re.fullmatch("[!-~]+", text)  # urlsplit passes over tabs and line ends
         or parts.scheme not in _DEFAULT_PORTS
         or "@" in parts.netloc
         or parts.path not in {"", "/"}
         or parts.query
         or parts.fragment
         or text.endswith(("?", "#"))
-        or not _is_host(parts.hostname or "", bracketed=parts.netloc.startswith("["))
     ):
         raise ValueError(_NO_ORIGIN)
-    host = f"[{parts.hostname}]" if parts.netloc.startswith("[") else parts.hostname
     if parts.port is None or parts.port == _DEFAULT_PORTS[parts.scheme]:
         return f"{parts.scheme}://{host}"
     return f"{parts.scheme}://{host}:{parts.port}"
 
 
-def _is_host(host: str, *, bracketed: bool) -> bool:
-    if not bracketed:
-        return _HOST.fullmatch(host) is not None
+def _origin_host(parts: SplitResult) -> str | None:
+    """Return the host as browsers write it; None for what they never write (WHATWG URL, 3.5)."""
+    host = parts.hostname or ""
     try:
-        return ipaddress.ip_address(host).version == 6
+        if parts.netloc.startswith("["):
+            address = ipaddress.IPv6Address(host)
+            mapped = address.ipv4_mapped
+            if address.scope_id is not None:
+                return None
+            return f"[{address.compressed}]" if mapped is None else f"[{_hex_groups(mapped)}]"
+        if _ENDS_IN_A_NUMBER.search(host):
+            return ipaddress.IPv4Address(host).compressed
     except ValueError:
-        return False
+        return None
+    return host if _HOST.fullmatch(host) else None
+
+
+def _hex_groups(mapped: ipaddress.IPv4Address) -> str:
+    """Return an IPv4-mapped IPv6 address without the dots that other notations have."""
+    return f"::ffff:{int(mapped) >> 16:x}:{int(mapped) & 0xFFFF:x}"
 
 
 class SettingsError(ValueError):
@@ -137,9 +170,27 @@ class Settings(BaseSettings):
         "postgresql+asyncpg://localhost/samosachaat"
     )
     auth_service_url: Annotated[str, Field(description="the auth service")] = "http://auth:8001"
-    inference_service_url: Annotated[str, Field(description="the inference service")] = (
-        "http://inference:8000"
-    )
+    inference_service_url: Annotated[
+        str,
+        Field(description="the inference service; of the OpenAI kind, with its `/v1`"),
+    ] = "http://inference:8000"
+    inference_api: Annotated[
+        Literal["samosachaat", "openai"],
+        Field(description="what it speaks: `samosachaat`, or `openai` (Chat Completions)"),
+    ] = "samosachaat"
+    inference_api_key: Annotated[
+        SecretStr | None, Field(description="its key, for the OpenAI kind: sent as a bearer token")
+    ] = None
+    engines_file: Annotated[
+        str, Field(description="a TOML file of several engines (docs/engines.md), instead of these")
+    ] = ""
+    default_model: Annotated[
+        str,
+        Field(
+            max_length=100,
+            description='the model that "default" means; without it, the first one listed',
+        ),
+    ] = ""
     internal_api_key: Annotated[
         SecretStr,
         Field(
@@ -157,16 +208,26 @@ class Settings(BaseSettings):
         Field(
             ge=1,
             le=10_000_000,
-            description="most characters in one inference call; the newest message always goes",
+            description="most characters in one inference call; the newest message is always sent",
         ),
     ] = 6000
     system_prompt: Annotated[
-        str, Field(max_length=4000, description="goes in front of the first user message")
+        str, Field(max_length=4000, description="text put before the first user message")
     ] = ""
     thinking_prompt: Annotated[
         str,
-        Field(max_length=3900, description="likewise, for a message sent with `thinking_mode`"),
+        Field(max_length=3900, description="the same, for a message sent with `thinking_mode`"),
     ] = "Think step by step before you answer."
+
+    title_model: Annotated[
+        str,
+        Field(
+            max_length=100,
+            pattern="^[!-~]*$",
+            description="the model that writes the titles of conversations, `default` for the one "
+            "that answers; without it, a title is the first line of the first message",
+        ),
+    ] = ""
 
     frontend_url: Annotated[
         str,
@@ -253,7 +314,7 @@ class Settings(BaseSettings):
     ] = 600
     trusted_proxies: Annotated[
         str,
-        Field(description="the networks whose `X-Forwarded-For` is believed, separated by commas"),
+        Field(description="the networks whose `X-Forwarded-For` is trusted, separated by commas"),
     ] = ""
 
     max_connections: Annotated[
@@ -280,10 +341,10 @@ class Settings(BaseSettings):
         int, Field(ge=1024, le=100_000_000, description="most bytes of a request's body")
     ] = 262_144
     heartbeat_seconds: Annotated[
-        Seconds, Field(description="a comment after so much silence on a stream")
+        Seconds, Field(description="how long a stream may be silent before a comment is sent")
     ] = 15
     slow_reader_seconds: Annotated[
-        Seconds, Field(description="a reader that takes nothing for so long is dropped")
+        Seconds, Field(description="how long a client may read nothing before its stream is closed")
     ] = 30
 
     log_flush_seconds: Annotated[
@@ -295,11 +356,15 @@ class Settings(BaseSettings):
     ] = 300
     lease_seconds: Annotated[
         float,
-        Field(ge=1, le=300, description="a replica silent for so long has lost its answers"),
+        Field(
+            ge=1,
+            le=300,
+            description="how long a replica may be silent before its answers are taken over",
+        ),
     ] = 8
     on_crash: Annotated[
         Literal["rerun", "interrupt"],
-        Field(description="what becomes of a dead replica's answers: `rerun` or `interrupt`"),
+        Field(description="what happens to a dead replica's answers: `rerun` or `interrupt`"),
     ] = "rerun"
     drain_seconds: Annotated[
         float,
@@ -311,18 +376,22 @@ class Settings(BaseSettings):
     def _is_http_address(cls, value: str, field: ValidationInfo) -> str:
         if not value and field.field_name == "web_sign_in_url":
             return value
-        parts = _address(value)
-        if (
-            parts is None
-            or parts.scheme not in {"http", "https"}
-            or not parts.hostname
-            or "@" in parts.netloc
-            or parts.query
-            or parts.fragment
-            or not re.fullmatch("[!-~]+", value)
-        ):
-            raise ValueError("must be an address such as http://host:8000")
-        return value.rstrip("/")
+        return http_address(value)
+
+    @field_validator("engines_file", "default_model")
+    @classmethod
+    def _is_a_name(cls, value: str) -> str:
+        if not value.isprintable() or value != value.strip():
+            raise ValueError("must be printable text without blanks around it")
+        return value
+
+    @field_validator("inference_api_key")
+    @classmethod
+    def _is_one_line(cls, value: SecretStr | None) -> SecretStr | None:
+        key = value.get_secret_value() if value is not None else ""
+        if not key.isascii() or not all(map(str.isprintable, key)) or key != key.strip():
+            raise ValueError("must be printable ASCII without blanks around it")
+        return value
 
     @field_validator("*")
     @classmethod

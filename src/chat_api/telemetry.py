@@ -7,7 +7,9 @@ never logged; neither is text that a client or another service sent.
 
 import json
 import logging
+import os
 import re
+import select
 import sys
 from collections.abc import Iterable
 from contextvars import ContextVar
@@ -94,6 +96,54 @@ def _render(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
     return line if line.isascii() else json.dumps(event, default=str)
 
 
+class LineHandler(logging.Handler):
+    """Writes each line to a file at once, and never waits.
+
+    A reader of stdout that stops reading blocks a write without end, and with it the
+    event loop. What cannot be written is lost and counted; a line says so when it works again.
+    """
+
+    # A pipe that can be written at all takes so many bytes without waiting (POSIX).
+    _piece_bytes = select.PIPE_BUF
+
+    def __init__(self, fd: int) -> None:
+        super().__init__()
+        self._fd = fd
+        self._poll = select.poll()
+        self._poll.register(fd, select.POLLOUT)
+        self._lost = 0
+        self._is_torn = False  # the last line lacks its end
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self.format(record)
+        except Exception:  # noqa: BLE001  # a line must not fail what it reports on
+            self.handleError(record)
+            return
+        if self._lost:
+            lost = {"event": "log_lines_lost", "level": "warning", "lines": self._lost}
+            line = f"{json.dumps(lost)}\n{line}"
+        if self._write(f"{line}\n".encode("ascii", "backslashreplace")):
+            self._lost = 0
+        else:
+            self._lost += 1
+            LOST_LOG_LINES.inc()
+
+    def _write(self, data: bytes) -> bool:
+        """Return whether all of it was written."""
+        if self._is_torn:
+            data = b"\n" + data
+        at = 0
+        try:
+            while at < len(data) and self._poll.poll(0):
+                at += os.write(self._fd, data[at : at + self._piece_bytes])
+        except OSError:  # the reader has gone, or the disk is full
+            pass
+        if at:
+            self._is_torn = at < len(data)
+        return at == len(data)
+
+
 def configure_logging(level: str) -> None:
     """Write every log line, this service's own and the libraries', to stdout as JSON."""
     shared: list[Any] = [
@@ -114,7 +164,7 @@ def configure_logging(level: str) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(sys.stdout)
+    handler = LineHandler(sys.stdout.fileno())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -167,10 +217,41 @@ REFUSALS = Counter(
 ENGINE_FAILURES = Counter(
     "chat_api_engine_failures_total", "Failed engine calls, by code", ["code"]
 )
+ENGINE_REQUESTS = Counter(
+    "chat_api_engine_requests_total",
+    "Requests for an answer to an engine, by outcome (`ok` or our name for the failure)",
+    ["engine", "outcome"],
+)
+ENGINE_RETRIES = Counter(
+    "chat_api_engine_retries_total",
+    "Requests that were made again before a first event",
+    ["engine"],
+)
+ENGINE_FALLBACKS = Counter(
+    "chat_api_engine_fallbacks_total", "Answers that went to an engine as a fallback", ["engine"]
+)
+ENGINE_FIRST_EVENT_SECONDS = Histogram(
+    "chat_api_engine_first_event_seconds",
+    "Time from a request to an engine to its first event",
+    ["engine"],
+    buckets=(0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+)
+ENGINE_CIRCUIT_OPEN = Gauge(
+    "chat_api_engine_circuit_open",
+    "Whether an engine is not asked because it failed repeatedly",
+    ["engine"],
+    multiprocess_mode="max",
+)
 DATABASE_ERRORS = Counter(
     "chat_api_database_errors_total", "Statements that failed because of the database"
 )
+LOST_LOG_LINES = Counter(
+    "chat_api_lost_log_lines_total", "Log lines that stdout did not take without waiting"
+)
 EVENT_LOG_ROWS = Counter("chat_api_event_log_rows_total", "Rows written to the event log")
+CONTINUED = Counter(
+    "chat_api_continued_total", "Answers that went on where a dead replica had left them"
+)
 TAKEOVERS = Counter(
     "chat_api_takeovers_total", "Generations taken over after their process died or left"
 )

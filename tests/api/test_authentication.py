@@ -360,7 +360,7 @@ async def test_a_new_token_waits_for_an_auth_service_that_is_silent(
     ],
     ids=lambda body: json.dumps(body)[:50],
 )
-async def test_an_answer_of_auth_without_a_user_lets_nobody_in(
+async def test_an_answer_of_auth_without_a_user_lets_no_one_in(
     service: Service, clients: MakeClient, auth: AuthServer, body: dict[str, Any]
 ) -> None:
     client = clients(service, auth.user())

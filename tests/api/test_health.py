@@ -37,7 +37,7 @@ async def test_metrics_are_prometheus_text(client: Client, alice: Client) -> Non
 async def test_a_bad_token_does_not_matter_to_machines(
     client: Client, auth: AuthServer, path: str
 ) -> None:
-    response = await client.get(path, headers={"authorization": "Bearer nobody"})
+    response = await client.get(path, headers={"authorization": "Bearer unknown"})
     assert response.status_code == 200
     assert auth.requests == []
 

@@ -13,7 +13,7 @@ import psutil
 import pytest
 from tests.support.auth import AuthServer
 from tests.support.client import Client, MakeClient, raw_exchange
-from tests.support.events import as_an_old_client
+from tests.support.events import StrictReader, as_an_old_client, text_of
 from tests.support.gates import Gate
 from tests.support.inference import PLAIN_TEXT, Inference
 from tests.support.known import counted, length
@@ -110,7 +110,7 @@ async def test_a_body_in_chunks_of_one_byte_is_a_body(service: Service, auth: Au
 async def test_requests_behind_an_open_stream_wait_and_are_bounded(
     service: Service, alice: Client, inference: Inference
 ) -> None:
-    """Whoever pipelines a flood behind a stream fills no memory, and disturbs no stream."""
+    """A flood pipelined behind a stream fills no memory and disturbs no stream."""
     gate = Gate()
     inference.once(counted(2).wait(gate).count(2).done())
     conversation = await alice.create()
@@ -212,6 +212,9 @@ async def test_a_client_of_1996_gets_its_answer_and_its_stream(
         + body,
     )
     assert response.status == 200
+    assert {"transfer-encoding", "content-length"}.isdisjoint(response.headers)
+    # Strict about lines: a chunk's size between the events would be malformed.
+    assert text_of(StrictReader().feed(response.body)) == PLAIN_TEXT
     assert as_an_old_client(response.body) == (PLAIN_TEXT, True)
 
 

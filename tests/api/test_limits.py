@@ -21,6 +21,8 @@ def check_refusal(response: httpx2.Response, policy: str, rule: str) -> int:
     left = f'"{policy}";r=0' + (f";t={seconds}" if ";w=" in rule else "")
     assert response.headers["ratelimit"] == left
     assert 1 <= seconds <= 60
+    if ";w=" in rule:
+        assert f" Try again in {seconds} second" in response.json()["detail"]
     return seconds
 
 

@@ -16,6 +16,7 @@ OPERATIONS = {
     ("delete", "/api/conversations/{}"),
     ("post", "/api/conversations/{}/messages"),
     ("post", "/api/conversations/{}/regenerate"),
+    ("get", "/api/changes"),
     ("get", "/api/models"),
     ("post", "/api/models/swap"),
     ("get", "/metrics"),

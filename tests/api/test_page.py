@@ -107,8 +107,13 @@ async def test_what_the_browser_has_is_not_sent_again(page: Client) -> None:
         ("gzip", True),
         ("br, gzip;q=0.5", True),
         ("*", True),
+        ("GZIP ; q=0.001", True),
+        ("*;q=0, gzip", True),
         ("identity", False),
         ("gzip;q=0", False),
+        ("*, gzip;q=0", False),
+        ("gzip;q=0.000, *;q=1", False),
+        ("gzip;q=nonsense", False),
     ],
 )
 async def test_it_is_compressed_for_whoever_takes_that(
@@ -158,6 +163,33 @@ async def test_what_the_page_has_not_is_a_problem_document(page: Client) -> None
     ):
         check_problem(await page.get(path), 404)
     check_problem(await page.post("/", json={}), 405)
+
+
+NAVIGATION = {"accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
+
+
+@pytest.mark.case(61)
+async def test_a_person_at_an_unknown_address_gets_the_page_and_a_program_gets_the_error(
+    page: Client,
+) -> None:
+    index = (await page.get("/")).text
+    for path in ("/nothing", "/c/", "/c/a/b", "/settings", "/apinothing"):
+        response = await page.get(path, headers=NAVIGATION)
+        assert response.status_code == 404
+        assert response.headers["content-type"] == "text/html; charset=utf-8"
+        assert response.text == index
+        known = {**NAVIGATION, "if-none-match": response.headers["etag"]}
+        assert (await page.get(path, headers=known)).status_code == 404
+        for accepted in ("*/*", "application/json", "text/html;q=0", ""):
+            check_problem(await page.get(path, headers={"accept": accepted}), 404)
+    for path in ("/api/nothing", "/api", "/v1/nothing", "/assets/nothing.js"):
+        check_problem(await page.get(path, headers=NAVIGATION), 404)
+        check_problem(await page.post(path, json={}), 405 if "assets" in path else 404)
+
+
+async def test_its_icon_is_where_browsers_look_for_it(page: Client) -> None:
+    icon = await page.get("/favicon.ico")
+    assert (icon.status_code, icon.headers["content-type"]) == (200, "image/x-icon")
 
 
 async def test_it_stands_in_front_of_nothing(page: Client) -> None:

@@ -1,4 +1,4 @@
-"""HTTP as hostile clients speak it: each is refused for what it did, and harms nobody else."""
+"""HTTP from hostile clients: each is refused, and other clients are unaffected."""
 
 import asyncio
 import contextlib
@@ -327,7 +327,7 @@ async def test_a_stream_with_a_request_behind_it_hears_that_its_client_has_gone(
     async with connected(service) as (reader, writer):
         writer.write(send + body + GET + b"\r\n")
         await reader.readuntil(b'"a"')
-    # Nobody listens any more, so the next message takes over.
+    # No client is subscribed any more, so the next message takes over.
     await alice.ask(conversation["id"], "Two")
 
 

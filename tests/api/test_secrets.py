@@ -1,7 +1,7 @@
 """What is said in confidence is in no log line, no error and no metric."""
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import httpx2
 import pytest
@@ -34,6 +34,8 @@ SENTINELS = (
     TAG,
     EMAIL,
 )
+
+Note = Callable[[httpx2.Response], None]
 
 
 @pytest.fixture
@@ -77,6 +79,32 @@ async def test_secrets_are_in_no_log_no_error_and_no_metric(
             errors.append(response.text + repr(response.headers))
 
     conversation = await client.create(title=TITLE, model_tag=TAG)
+    await meet_failing_engines(client, conversation["id"], secret_inference, note)
+    await send_what_is_refused(client, f"/api/conversations/{conversation['id']}", note)
+    secret_inference.swap = (500, TEXT.encode())
+    note(await client.post("/api/models/swap", json={"model_tag": TAG}))
+    note(await client.post("/api/models/swap", json={"model_tag": TAG * 20}))
+    await be_refused(stranger, secret_auth, note)
+    await raw_exchange(service.url, f"GET /{TOKEN} HTTP/1.1\r\n{TEXT}\r\n\r\n".encode())
+
+    metrics = (await stranger.get("/metrics")).text
+    assert len(errors) >= 30
+    service.terminate()
+    service.wait()
+    log = service.text()
+    assert log
+    for sentinel in SENTINELS:
+        assert not [line for line in log.splitlines() if sentinel in line]
+        assert not [line for line in metrics.splitlines() if sentinel in line]
+        if sentinel != KEY:
+            assert not [error for error in errors if sentinel in error]
+    assert not [error for error in errors if KEY in error]
+
+
+async def meet_failing_engines(
+    client: Client, conversation_id: str, secret_inference: Inference, note: Note
+) -> None:
+    """Messages whose answers fail in every way, each with a secret in what the engine says."""
     secret_inference.once(
         Script().tokens(ANSWER, ANSWER).done(),
         Script().status(500, f"{TEXT} {ANSWER}".encode()),
@@ -90,19 +118,21 @@ async def test_secrets_are_in_no_log_no_error_and_no_metric(
         Script().hang(),
     )
     for _ in range(10):
-        note(await client.ask_raw(conversation["id"], {"content": TEXT}))
+        note(await client.ask_raw(conversation_id, {"content": TEXT}))
     with secret_inference.refusing():
-        note(await client.ask_raw(conversation["id"], {"content": TEXT}))
+        note(await client.ask_raw(conversation_id, {"content": TEXT}))
         note(await client.get("/api/models"))
-    async with client.regenerate(conversation["id"]) as stream:
+    async with client.regenerate(conversation_id) as stream:
         await stream.until("start")
 
-    path = f"/api/conversations/{conversation['id']}"
+
+async def send_what_is_refused(client: Client, path: str, note: Note) -> None:
+    """Repeated, malformed and oversized requests to the conversation at `path`."""
     key = {"idempotency-key": IDEMPOTENCY}
     for content in (TEXT, TEXT, TEXT + TEXT):  # kept, replayed, refused
-        note(await client.ask_raw(conversation["id"], {"content": content}, **key))
+        note(await client.post(f"{path}/messages", json={"content": content}, headers=key))
     bad_key = {"idempotency-key": IDEMPOTENCY * 20}
-    note(await client.ask_raw(conversation["id"], {"content": TEXT}, **bad_key))
+    note(await client.post(f"{path}/messages", json={"content": TEXT}, headers=bad_key))
     note(await client.get(f"{path}/stream", headers={"last-event-id": CURSOR}))
     note(await client.get(f"{path}/stream", params={"after": CURSOR}))
     for body in (
@@ -128,9 +158,10 @@ async def test_secrets_are_in_no_log_no_error_and_no_metric(
     note(await client.get(f"/api/conversations/{TEXT}"))
     note(await client.get(path, params={"before": TEXT}))
     note(await client.get("/api/conversations", headers={"x-trace-id": f"<{TEXT}>"}))
-    secret_inference.swap = (500, TEXT.encode())
-    note(await client.post("/api/models/swap", json={"model_tag": TAG}))
-    note(await client.post("/api/models/swap", json={"model_tag": TAG * 20}))
+
+
+async def be_refused(stranger: Client, secret_auth: AuthServer, note: Note) -> None:
+    """Requests with other credentials than a token, and with tokens that do not count."""
     note(await stranger.get("/api/conversations", headers={"x-internal-api-key": KEY}))
     note(await stranger.get("/api/conversations", params={"token": TOKEN}))
     for number in range(3):
@@ -141,20 +172,6 @@ async def test_secrets_are_in_no_log_no_error_and_no_metric(
             if number == 2:
                 faults.enter_context(secret_auth.refusing())
             note(await stranger.get("/api/conversations", headers=bad))
-    await raw_exchange(service.url, f"GET /{TOKEN} HTTP/1.1\r\n{TEXT}\r\n\r\n".encode())
-
-    metrics = (await stranger.get("/metrics")).text
-    assert len(errors) >= 30
-    service.terminate()
-    service.wait()
-    log = service.text()
-    assert log
-    for sentinel in SENTINELS:
-        assert not [line for line in log.splitlines() if sentinel in line]
-        assert not [line for line in metrics.splitlines() if sentinel in line]
-        if sentinel != KEY:
-            assert not [error for error in errors if sentinel in error]
-    assert not [error for error in errors if KEY in error]
 
 
 async def test_metrics_do_not_grow_with_what_clients_make_up(client: Client, alice: Client) -> None:

@@ -4,6 +4,8 @@ import asyncio
 import os
 import re
 import signal
+import subprocess
+from pathlib import Path
 
 import psutil
 import pytest
@@ -11,7 +13,7 @@ from tests.support.auth import AuthServer
 from tests.support.client import MakeClient
 from tests.support.gates import Gate
 from tests.support.inference import Inference, Script
-from tests.support.service import Service, StartService
+from tests.support.service import COMMAND, Service, StartService
 from tests.support.waiting import eventually, eventually_sync
 
 ONE_OR_TWO = pytest.mark.parametrize("workers", [None, 2], ids=["one process", "two workers"])
@@ -98,3 +100,21 @@ def test_a_hang_up_replaces_workers_one_by_one(start_service: StartService) -> N
     assert [line for line in lines() if "died" in line] == []
     assert service.stop() == 0
     assert service.stray_lines() == []
+
+
+@pytest.mark.case(58)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_during_the_imports_is_handled(number: signal.Signals, tmp_path: Path) -> None:
+    """A module that signals when it is imported stands in for the first of the slow ones."""
+    (tmp_path / "uvicorn.py").write_text(f"import os\nos.kill(os.getpid(), {int(number)})\n")
+    started = subprocess.run(
+        [*COMMAND, "serve"],
+        env={"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    # After SIGHUP it goes on, and finds that this uvicorn is none.
+    assert (started.returncode, b"Error" in started.stderr) == (
+        (1, True) if number is signal.SIGHUP else (0, False)
+    )

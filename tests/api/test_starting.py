@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from tests.support import predecessor
 from tests.support.auth import AuthServer
 from tests.support.client import Client, MakeClient
 from tests.support.database import FAST, Database, Databases, migrate
@@ -147,6 +148,41 @@ async def test_a_database_that_is_not_utf8_ends_the_start_by_name(
     assert "Traceback" not in service.text()
 
 
+async def test_the_database_of_the_service_before_is_taken_over_at_the_start(
+    start_service: StartService, clients: MakeClient, auth: AuthServer, databases: Databases
+) -> None:
+    account = auth.user("heiress")
+    database = Database(databases.empty())
+    await database.execute(predecessor.SCHEMAS["004"])
+    await database.execute(
+        "INSERT INTO users (id, email, provider, provider_id) VALUES ($1, 'h@x', 'google', '1')",
+        account.id,
+    )
+    old = str(
+        await database.value(
+            "INSERT INTO conversations (user_id, title) VALUES ($1, 'New chat') RETURNING id",
+            account.id,
+        )
+    )
+    for role, content in (("user", "Hello?"), ("assistant", "Yes?"), ("user", "Lost")):
+        await database.execute(
+            "INSERT INTO messages (conversation_id, role, content) VALUES ($1, $2, $3)",
+            *(old, role, content),
+        )
+    service = start_service(DATABASE_URL=database.url)
+    client = clients(service, account)
+    assert (await client.conversation(old))["title"] == "New chat"
+    assert [m["content"] for m in await client.messages(old)] == ["Hello?", "Yes?", "Lost"]
+    assert (await client.ask(old, "Again"))["status"] == "complete"
+    assert [m["content"] for m in await client.messages(old)][3:] == ["Again", PLAIN_TEXT]
+    new = (await client.create())["id"]
+    # The auth service deletes a user: what is theirs goes.
+    await database.execute("DELETE FROM users WHERE id = $1", account.id)
+    for gone in (old, new):
+        check_problem(await client.get(f"/api/conversations/{gone}"), 404)
+    assert await database.value("SELECT version_num FROM alembic_version") == "004_add_favorited"
+
+
 async def checks(client: Client) -> dict[str, str]:
     """What readiness says; {} while it is fine."""
     response = await client.get("/api/ready")
@@ -251,7 +287,7 @@ async def test_it_is_not_ready_while_the_database_takes_no_writes(
             f'ALTER DATABASE "{name}" SET default_transaction_read_only = {value}'
         )
         await database.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
             " WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
 

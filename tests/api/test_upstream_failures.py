@@ -11,7 +11,7 @@ import pytest
 from tests.support.auth import AuthServer
 from tests.support.client import Client, MakeClient
 from tests.support.events import Event, as_an_old_client
-from tests.support.inference import PLAIN_TEXT, Inference, Script, event
+from tests.support.inference import PLAIN_TEXT, Inference, Script, event, plain_answer
 from tests.support.service import Service, ServiceWith
 
 NAMES = {
@@ -100,10 +100,11 @@ async def test_a_failure_before_the_first_token_keeps_the_question(
     quick: Client, inference: Inference, case: str
 ) -> None:
     script, name = BEFORE_THE_FIRST_TOKEN[case]
-    inference.once(script)
+    inference.on("Hello", script)
     conversation = await quick.create()
     async with quick.send(conversation["id"], "Hello") as stream:
         events = await stream.rest()
+    inference.on("Hello", plain_answer())
     assert [event.kind for event in events] == ["start", "error", "done"]
     check_failure(events, name, "failed")
     assert SENTINEL not in json.dumps([event.data for event in events])

@@ -1,12 +1,17 @@
 """The chat page, served from an origin of its own as in the local stack."""
 
+import itertools
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
 from tests.support.service import Service
 
+from chat_api.frontend import BUILT
 from chat_api.local import web
 from chat_api.local.page import create_page_app
 from chat_api.local.settings import LocalSettings
@@ -35,9 +40,13 @@ class Site:
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
 
-    def start(self, api_port: int, auth_port: int) -> Place:
-        """Serve the page for this API and this sign-in."""
-        app = create_page_app(LocalSettings(local_api_port=api_port, local_auth_port=auth_port))
+    def start(self, api_port: int, auth_port: int, folders: Sequence[Path] = (BUILT,)) -> Place:
+        """Serve the page for this API and this sign-in.
+
+        Several folders are several replicas behind a proxy that takes them by turns.
+        """
+        settings = LocalSettings(local_api_port=api_port, local_auth_port=auth_port)
+        app = _by_turns([create_page_app(settings, folder) for folder in folders])
         # Without uvicorn's logging, which would be that of every test after these.
         self._server = uvicorn.Server(
             uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=1)
@@ -55,6 +64,17 @@ class Site:
             self._server.should_exit = True
             self._thread.join(10)
         self._listener.close()
+
+
+def _by_turns(apps: Sequence[ASGIApp]) -> ASGIApp:
+    """Each request goes to the next of these."""
+    turns = itertools.cycle(apps)
+
+    async def send_on(scope: Scope, receive: Receive, send: Send) -> None:
+        app = next(turns) if scope["type"] == "http" else apps[0]
+        await app(scope, receive, send)
+
+    return send_on
 
 
 class ServePage(Protocol):

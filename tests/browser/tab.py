@@ -147,7 +147,7 @@ class Tab:
 class Visit(Protocol):
     """Opens a tab in a window of its own (or in that of `beside`).
 
-    Signed in as `account`; None is nobody. `options` are Playwright's for a new context.
+    Signed in as `account`; with None, signed out. `options` are Playwright's for a new context.
     """
 
     async def __call__(

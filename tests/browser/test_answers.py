@@ -2,6 +2,8 @@
 
 import re
 
+import pytest
+from playwright.async_api import Route
 from tests.browser.past import Past
 from tests.browser.tab import Visit, expect
 from tests.browser.watching import (
@@ -82,7 +84,7 @@ async def test_an_answer_is_stopped_by_a_button(
 ) -> None:
     inference.default = Script().tokens("As far ", "as this").hang()
     tab = await visit(auth.user())
-    await tab.ask("Go on for ever")
+    await tab.ask("Go on without end")
     await expect(tab.answer).to_contain_text("As far as this")
     await tab.button("Stop the answer").click()
     await expect(tab.answer).to_contain_text("You stopped this answer.")
@@ -109,7 +111,7 @@ async def test_an_answer_is_stopped_by_the_escape_key_before_its_first_token(
     assert (await past.messages(await tab.conversation_id()))[-1] == ("assistant", "", "stopped")
 
 
-async def test_an_answer_is_written_anew(
+async def test_an_answer_is_regenerated(
     visit: Visit, auth: AuthServer, inference: Inference, past: Past
 ) -> None:
     alice = auth.user("alice")
@@ -117,7 +119,7 @@ async def test_an_answer_is_written_anew(
     inference.default = Script().tokens("The new ", "one").done()
     tab = await visit(alice, f"/c/{talk}")
     await expect(tab.answer).to_contain_text("The old answer")
-    await tab.button("Write the answer anew").click()
+    await tab.button("Regenerate").click()
     await expect(tab.answer).to_contain_text("The new one")
     await expect(tab.answers).to_have_count(1)
     await expect(tab.text("The old answer")).to_have_count(0)
@@ -125,15 +127,15 @@ async def test_an_answer_is_written_anew(
     assert [content for _, content, _ in await past.messages(talk)] == ["What?", "The new one"]
 
 
-async def test_an_answer_written_anew_that_fails_leaves_the_old_one(
+async def test_a_regeneration_that_fails_leaves_the_old_one(
     visit: Visit, auth: AuthServer, inference: Inference, past: Past
 ) -> None:
     alice = auth.user("alice")
     talk = await past.conversation(alice, "Talk", "What?", "The old answer")
     inference.default = Script().tokens("Half of ").cut()
     tab = await visit(alice, f"/c/{talk}")
-    await tab.button("Write the answer anew").click()
-    await expect(tab.answer).to_contain_text("this is the one from before")
+    await tab.button("Regenerate").click()
+    await expect(tab.answer).to_contain_text("This is the previous answer")
     await expect(tab.answer).to_contain_text("The old answer")
     await expect(tab.text("Half of")).to_have_count(0)
     assert [content for _, content, _ in await past.messages(talk)] == ["What?", "The old answer"]
@@ -164,7 +166,7 @@ async def test_an_answer_that_is_cut_off_says_so_and_keeps_what_there_is(
     await expect(tab.answer).to_contain_text("This answer was cut off, and ends here.")
     await tab.page.reload()
     await expect(tab.answer).to_contain_text("Half of it")
-    await tab.page.get_by_role("button", name="Write it anew").click()
+    await tab.button("Regenerate").click()
     await expect(tab.answer).to_contain_text("All of it")
 
 
@@ -229,7 +231,7 @@ async def test_a_question_without_an_answer_can_be_answered(
     talk = await past.conversation(alice, "Talk", "Anybody there?")
     tab = await visit(alice, f"/c/{talk}")
     await expect(tab.text("This message has no answer.")).to_be_visible()
-    await tab.button("Answer it").click()
+    await tab.button("Get an answer").click()
     await expect(tab.answer).to_contain_text("Samosas are triangles.")
 
 
@@ -283,6 +285,67 @@ async def test_thoughts_are_folded_away(
     await expect(tab.text("Hm, round or not?")).to_be_hidden()
     await tab.text("Thoughts").click()
     await expect(tab.text("Hm, round or not?")).to_be_visible()
+
+
+@pytest.mark.case(61)
+async def test_an_empty_answer_says_so_and_can_be_regenerated(
+    visit: Visit, auth: AuthServer, inference: Inference
+) -> None:
+    inference.once(Script().done())
+    inference.default = Script().tokens("Now there is one").done()
+    tab = await visit(auth.user())
+    await tab.ask("Say something")
+    await expect(tab.answer).to_contain_text("This answer is empty.")
+    await tab.button("Regenerate").click()
+    await expect(tab.answer).to_contain_text("Now there is one")
+    await expect(tab.text("This answer is empty.")).to_have_count(0)
+
+
+@pytest.mark.case(61)
+async def test_an_answer_is_copied_where_the_clipboard_is_refused(
+    visit: Visit, auth: AuthServer
+) -> None:
+    tab = await visit(auth.user())
+    await tab.ask("Hello")
+    await expect(tab.button("Send")).to_be_visible()
+    refuse = "() => { navigator.clipboard.writeText = () => Promise.reject(new Error()); }"
+    await tab.page.evaluate(refuse)
+    await tab.button("Copy the answer").click()
+    await tab.composer.focus()
+    await tab.page.keyboard.press("Control+v")
+    await expect(tab.composer).to_have_value("Samosas are triangles.")
+    # Where even that is refused, it says what to do.
+    await tab.page.evaluate("() => { document.execCommand = () => false; }")
+    await tab.button("Copy the answer").click()
+    await expect(tab.text("does not allow copying")).to_be_visible()
+
+
+@pytest.mark.case(61)
+async def test_an_event_that_cannot_be_read_is_not_asked_for_again_and_again(
+    visit: Visit, auth: AuthServer, inference: Inference
+) -> None:
+    inference.default = Script().tokens("So far").hang()
+    tab = await visit(auth.user())
+    asked: list[str] = []
+    tab.page.on("request", lambda request: asked.append(request.url))
+    await tab.ask("Go on")
+    await expect(tab.answer).to_contain_text("So far")
+
+    async def garble(route: Route) -> None:
+        headers = {"Access-Control-Allow-Origin": "*", "Content-Type": "text/event-stream"}
+        await route.fulfill(headers=headers, body='id: 9\ndata: {"token":\n\n')
+
+    await tab.page.route("**/stream", garble)
+    await tab.page.evaluate("dispatchEvent(new Event('online'))")
+    trouble = tab.messages.get_by_role("alert")
+    await expect(trouble).to_contain_text("cannot read")
+    await expect(tab.answer).to_contain_text("So far")
+    assert sum(url.endswith("/stream") for url in asked) == 1
+    await tab.page.unroute_all()
+    await trouble.get_by_role("button", name="Try again").click()
+    await expect(tab.answer).to_have_attribute("aria-busy", "true")
+    await tab.button("Stop the answer").click()
+    await expect(tab.answer).to_contain_text("You stopped this answer.")
 
 
 async def test_an_idea_begins_a_conversation(

@@ -1,5 +1,6 @@
 """Themes, widths, keys, and what somebody sees who cannot see."""
 
+import re
 from typing import Any
 
 import pytest
@@ -153,7 +154,7 @@ async def focus_by_tab(tab: Tab, wanted: Locator) -> None:
 
 async def test_a_dialog_keeps_the_focus_and_gives_it_back(visit: Visit, auth: AuthServer) -> None:
     tab = await visit(auth.user())
-    opener = tab.button("Settings of the answers")
+    opener = tab.button("Answer settings")
     await opener.focus()
     await tab.page.keyboard.press("Enter")
     dialog = tab.page.get_by_role("dialog", name="Settings")
@@ -233,6 +234,57 @@ async def test_an_old_conversation_is_opened_at_its_end_and_read_upwards(
     assert shown == said
 
 
+@pytest.mark.case(61)
+async def test_all_of_a_conversation_is_printed_and_nothing_else(
+    visit: Visit, auth: AuthServer, past: Past
+) -> None:
+    alice = auth.user("alice")
+    short = await past.conversation(alice, "Short", "Hello", "Hi")
+    long = await past.conversation(alice, "Long", "Tell me much", "".join(LONG * 4))
+
+    async def printed(talk: str) -> int:
+        tab = await visit(alice, f"/c/{talk}", color_scheme="dark")
+        await expect(tab.answer).to_be_visible()
+        await tab.page.emulate_media(media="print")
+        await expect(tab.composer).to_be_hidden()
+        await expect(tab.button("Copy the answer")).to_be_hidden()
+        ink = await tab.answer.evaluate("element => getComputedStyle(element).color")
+        assert ink == "rgb(46, 28, 20)", "light on white paper"
+        return len(re.findall(rb"/Type\s*/Page\b", await tab.page.pdf()))
+
+    assert await printed(short) == 1
+    assert 5 <= await printed(long) <= 15
+
+
+@pytest.mark.case(61)
+@pytest.mark.parametrize("width", WIDTHS)
+async def test_a_toast_is_in_the_middle_of_the_conversation(
+    visit: Visit, auth: AuthServer, width: str
+) -> None:
+    tab = await visit(auth.user(), viewport=WIDTHS[width])
+    await expect(tab.composer).to_be_visible()
+    # A file that is dropped does not take the place of the page.
+    prevented = await tab.page.evaluate(
+        """() => {
+          const dataTransfer = new DataTransfer();
+          dataTransfer.items.add(new File(["text"], "notes.txt"));
+          const options = { dataTransfer, bubbles: true, cancelable: true };
+          const events = ["dragover", "drop"].map((name) => new DragEvent(name, options));
+          return events.map((event) => !document.querySelector("main").dispatchEvent(event));
+        }"""
+    )
+    assert prevented == [True, True]
+    toast = tab.text("Files cannot be sent.")
+    await expect(toast).to_be_visible()
+    await tab.settle()
+    middles = [
+        box["x"] + box["width"] / 2
+        for box in (await toast.bounding_box(), await tab.form.bounding_box())
+        if box is not None
+    ]
+    assert abs(middles[0] - middles[1]) < 3
+
+
 async def test_who_wants_no_motion_gets_none(
     visit: Visit, auth: AuthServer, inference: Inference
 ) -> None:
@@ -266,7 +318,7 @@ async def open_state(state: str, visit: Visit, alice: Account, past: Past, **opt
     if path != "/":
         await expect(tab.answer.locator(".katex")).to_have_count(2)
     if state == "settings":
-        await tab.button("Settings of the answers").click()
+        await tab.button("Answer settings").click()
         await expect(tab.page.get_by_role("dialog")).to_be_visible()
     elif state == "palette":
         await tab.page.keyboard.press("Control+k")

@@ -325,7 +325,7 @@ async def test_a_translated_page_shows_an_answer_that_grows(
             tab = await visit(auth.user())
             await tab.ask("How?")
         else:  # where the translated answer stood
-            await tab.button("Write the answer anew").click()
+            await tab.button("Regenerate").click()
         text = tab.answer.locator(".prose")
         await expect(text).to_have_text(f"{said} word and")
         await expect(tab.answer).to_have_attribute("translate", "no")

@@ -87,10 +87,10 @@ async def test_settings_go_with_the_message_and_are_remembered(
     visit: Visit, auth: AuthServer, inference: Inference
 ) -> None:
     tab = await visit(auth.user())
-    await tab.button("Settings of the answers").click()
+    await tab.button("Answer settings").click()
     dialog = tab.page.get_by_role("dialog", name="Settings")
-    for name, value in (("Temperature", "0.3"), ("Longest answer", "256")):
-        await dialog.get_by_role("checkbox", name=f"model’s own {name.lower()}").uncheck()
+    for name, value in (("Temperature", "0.3"), ("Maximum length", "256")):
+        await dialog.get_by_role("checkbox", name=f"default {name.lower()}").uncheck()
         await dialog.get_by_role("slider", name=name, exact=True).fill(value)
     await dialog.get_by_role("button", name="Close").click()
     await expect(dialog).to_have_count(0)
@@ -99,8 +99,8 @@ async def test_settings_go_with_the_message_and_are_remembered(
     call = await inference.call()
     assert (call.body["temperature"], call.body["max_tokens"]) == (0.3, 256)
     await expect(tab.button("Send")).to_be_visible()
-    await tab.button("Settings of the answers").click()
-    await dialog.get_by_role("button", name="Back to the model’s own").click()
+    await tab.button("Answer settings").click()
+    await dialog.get_by_role("button", name="Reset to the defaults").click()
     await tab.page.keyboard.press("Escape")
     await tab.ask("Again")
     plain = await inference.call(1)

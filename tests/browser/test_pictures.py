@@ -1,4 +1,4 @@
-"""The pictures of the README: `make pictures` takes them anew and puts them where it shows them."""
+"""The pictures of the README: `make pictures` takes them and puts them where it shows them."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -3,12 +3,15 @@
 import json
 
 import pytest
+from playwright.async_api import Route
 from tests.browser.past import Past
 from tests.browser.site import Place
 from tests.browser.tab import Tab, Visit, expect
+from tests.browser.watching import check_growing, numbers, shown_texts, watch_answer
 from tests.support.auth import AuthServer
 from tests.support.client import Client
-from tests.support.inference import Inference
+from tests.support.gates import Gate
+from tests.support.inference import Inference, Script
 from tests.support.service import Service, ServiceWith
 from tests.support.waiting import eventually
 
@@ -33,7 +36,7 @@ async def test_one_signs_in_by_choosing_a_name(visit: Visit, inference: Inferenc
 async def test_a_name_is_asked_for(visit: Visit) -> None:
     tab = await visit()
     await tab.button("Sign in").click()
-    await expect(tab.page.get_by_role("alert")).to_have_text("Please give a name.")
+    await expect(tab.page.get_by_role("alert")).to_have_text("Please enter a name.")
 
 
 async def test_a_sign_in_that_cannot_be_reached_says_so(visit: Visit, auth: AuthServer) -> None:
@@ -118,6 +121,39 @@ async def test_an_expired_sign_in_keeps_what_was_typed_and_asks_again(
     await expect(tab.questions).to_have_text(["Hello", "Written just too late"])
 
 
+@pytest.mark.case(61)
+async def test_a_sign_in_that_expires_in_mid_answer_keeps_what_was_read_and_goes_on(
+    visit: Visit, auth: AuthServer, inference: Inference
+) -> None:
+    more = Gate("more")
+    tokens = numbers(300)
+    inference.default = Script().tokens(*tokens[:150]).wait(more).tokens(*tokens[150:]).done()
+    tab = await visit()
+    tab.failed_requests_are_fine = True
+    await sign_in(tab, "samosa")
+    await expect(tab.composer).to_be_visible()
+    await watch_answer(tab)
+    await tab.ask("Count")
+    await expect(tab.answer).to_contain_text("n149")
+
+    async def expire(route: Route) -> None:
+        headers = {"Access-Control-Allow-Origin": "*"}
+        await route.fulfill(status=401, headers=headers, body="")
+
+    await tab.page.route("**/stream", expire)
+    # The connection is made again, as when a network changes.
+    await tab.page.evaluate("dispatchEvent(new Event('online'))")
+    dialog = tab.page.get_by_role("dialog", name="Please sign in again")
+    await expect(dialog).to_be_visible()
+    await expect(tab.page.get_by_text("n149")).to_be_visible()
+    await tab.page.unroute_all()
+    await dialog.get_by_role("button", name="Sign in").click()
+    await expect(dialog).to_have_count(0)
+    more.open()
+    await expect(tab.button("Send")).to_be_visible()
+    check_growing(await shown_texts(tab), tokens)
+
+
 async def test_an_expired_sign_in_keeps_the_draft_of_a_new_conversation(
     visit: Visit, auth: AuthServer, service: Service, inference: Inference
 ) -> None:
@@ -151,13 +187,33 @@ async def test_without_a_place_to_sign_in_a_token_is_pasted(
     tab = await visit(site=same_origin)
     tab.failed_requests_are_fine = True
     field = tab.page.get_by_role("textbox", name="Access token")
-    await field.fill("of-nobody")
+    for wrong, sentence in (
+        ("of-nobody", "does not accept this token"),
+        ("two words", "not an access token"),
+        ("tökén", "not an access token"),
+    ):
+        await field.fill(wrong)
+        await tab.button("Sign in").click()
+        await expect(tab.page.get_by_role("alert")).to_contain_text(sentence)
+        await expect(tab.page.get_by_role("dialog")).to_have_count(0)
+    await field.fill(f" {auth.user().token}\n")
     await tab.button("Sign in").click()
-    dialog = tab.page.get_by_role("dialog", name="Please sign in again")
-    await dialog.get_by_role("textbox", name="Access token").fill(f" {auth.user().token}\n")
-    await dialog.get_by_role("button", name="Sign in").click()
     await tab.ask("Hello")
     await expect(tab.answer).to_contain_text("Samosas are triangles.")
     await expect(tab.page).to_have_url(f"{same_origin.origin}/c/{await tab.conversation_id()}")
     await tab.page.reload()
     await expect(tab.answer).to_contain_text("Samosas are triangles.")
+
+
+@pytest.mark.case(61)
+async def test_an_unknown_address_says_so_and_leads_on(
+    visit: Visit, auth: AuthServer, same_origin: Place
+) -> None:
+    for path in ("/nothing", "/c/nothing"):
+        tab = await visit(auth.user(), path, site=same_origin)
+        tab.wrong.clear()  # the browser reports the 404
+        await expect(tab.page.get_by_role("heading", name="Page not found")).to_be_visible()
+        main = tab.page.get_by_role("main")
+        await main.get_by_role("button", name="New conversation").click()
+        await expect(tab.composer).to_be_visible()
+        await expect(tab.page).to_have_url(f"{same_origin.origin}/")

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from playwright.async_api import Locator
+from playwright.async_api import Locator, Request, Route
 from tests.browser.past import Past
 from tests.browser.tab import Tab, Visit, expect
 from tests.support.auth import AuthServer
@@ -211,7 +211,7 @@ async def test_what_happens_elsewhere_shows_up_when_one_comes_back(
     tab = await visit(alice, None)
     await tab.page.clock.install()
     await tab.page.goto("/")
-    await expect(conversations(tab)).to_contain_text("Your conversations will be here.")
+    await expect(conversations(tab)).to_contain_text("Your conversations appear here.")
     async with Client(service.url, alice) as phone:
         await phone.create(title="From the phone")
     await tab.page.clock.fast_forward(60_000)
@@ -236,6 +236,88 @@ async def test_a_conversation_is_found_by_its_title(
     await expect(tab.page.get_by_role("option", name="Where to eat")).to_be_visible()
     await tab.page.keyboard.press("Enter")
     await expect(tab.text("In the old town.")).to_be_visible()
+
+
+@pytest.mark.case(61)
+async def test_a_thousand_conversations_are_few_requests_and_few_elements(
+    visit: Visit, auth: AuthServer, past: Past
+) -> None:
+    alice = auth.user("alice")
+    at = [NOW - timedelta(hours=number) for number in range(1_000)]
+    await past.conversations(alice, [f"Talk {number}" for number in range(1_000)], at)
+    await past.conversation(alice, "Far down", at=NOW - timedelta(days=400), favourite=True)
+    tab = await visit(alice, None)
+    asked: list[str] = []
+
+    def remember(request: Request) -> None:
+        if request.method == "GET" and "/api/conversations?" in request.url:
+            asked.append("favourites" if "favorited=true" in request.url else "list")
+
+    tab.page.on("request", remember)
+    await tab.page.goto("/")
+    favourites = conversations(tab).get_by_role("region", name="Favourites")
+    await expect(favourites.get_by_role("link")).to_have_text("Far down")
+    await expect(conversation(tab, "Talk 0")).to_be_visible()
+    await tab.page.keyboard.press("Control+k")
+    await expect(tab.page.get_by_role("option", name="Talk 0")).to_be_visible()
+    assert sorted(asked) == ["favourites", "list"]
+    await tab.page.keyboard.press("Escape")
+    await conversations(tab).hover()
+
+    async def at_the_end() -> bool:
+        await tab.page.mouse.wheel(0, 20_000)
+        return await conversation(tab, "Talk 999").count() == 1
+
+    await eventually(at_the_end, 60)
+    await expect(conversation(tab, "Talk 999")).to_be_in_viewport()
+    assert await tab.page.evaluate("document.querySelectorAll('*').length") < 6_000
+    # From one to the next with the keys, where rows are drawn and left out.
+    await conversation(tab, "Talk 999").focus()
+    for _ in range(3):
+        await tab.page.keyboard.press("ArrowUp")
+    await expect(conversation(tab, "Talk 996")).to_be_focused()
+    await conversations(tab).evaluate("list => list.scrollTo(0, 0)")
+    await expect(conversation(tab, "Talk 0")).to_be_in_viewport()
+    assert await conversation(tab, "Talk 999").count() == 0
+
+
+@pytest.mark.case(61)
+async def test_a_message_is_found_by_its_words(visit: Visit, auth: AuthServer, past: Past) -> None:
+    alice = auth.user("alice")
+    await past.conversation(
+        alice, "Dinner", "🥟 What goes with it?", "Try tamarind 🥭 paste, or a green chutney."
+    )
+    await past.conversation(alice, "Breakfast", "And now?", "Toast.")
+    tab = await visit(alice)
+    await expect(conversation(tab, "Dinner")).to_be_visible()
+    await tab.page.keyboard.press("Control+k")
+    await tab.page.keyboard.type("paste tamar")
+    option = tab.page.get_by_role("option", name="Dinner")
+    await expect(option).to_contain_text("tamarind 🥭 paste")
+    await expect(option.locator("mark")).to_have_text(["tamar", "paste"])
+    await tab.page.keyboard.press("Enter")
+    await expect(tab.answer).to_contain_text("Try tamarind")
+
+
+@pytest.mark.case(61)
+async def test_a_search_that_fails_says_so(visit: Visit, auth: AuthServer, past: Past) -> None:
+    alice = auth.user("alice")
+    await past.conversation(alice, "Dinner")
+    tab = await visit(alice)
+    tab.failed_requests_are_fine = True
+    await expect(conversation(tab, "Dinner")).to_be_visible()
+
+    async def refuse(route: Route) -> None:
+        headers = {"Access-Control-Allow-Origin": "*"}
+        await route.fulfill(status=503, headers=headers, body="<html>")
+
+    await tab.page.route("**/api/search?*", refuse)
+    await tab.page.keyboard.press("Control+k")
+    await tab.page.keyboard.type("din")
+    dialog = tab.page.get_by_role("dialog")
+    await expect(dialog.get_by_role("alert")).to_contain_text("not available")
+    # What is known without it is found all the same.
+    await expect(dialog.get_by_role("option", name="Dinner")).to_be_visible()
 
 
 async def test_a_conversation_of_somebody_else_is_not_shown(

@@ -77,7 +77,7 @@ def wired_service(
             "AUTH_TIMEOUT_SECONDS": "1",
             "FIRST_TOKEN_TIMEOUT_SECONDS": "2",
             "TOKEN_TIMEOUT_SECONDS": "1",
-            # Where a COMMIT's answer was lost, a repeat waits for the lease of whoever began.
+            # Where a COMMIT's answer was lost, a repeat waits for the lease of the first request.
             "LEASE_SECONDS": "2",
         },
         folder=tmp_path_factory.mktemp("wired"),

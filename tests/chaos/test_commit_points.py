@@ -121,7 +121,7 @@ async def test_killed_while_a_regeneration_is_begun_the_old_answer_stays(
 async def test_killed_before_the_end_is_saved_the_answer_is_written_again(
     start_pair: StartPair, inference: Inference, point: str, old: bool
 ) -> None:
-    """Nobody has heard `done`; the rerun is the answer, of a regeneration too."""
+    """No client has received `done`; the second attempt is the answer, of a regeneration too."""
     pair = await start_pair(crash_at=point)
     conversation = await pair.there.create()
     if old:
@@ -152,7 +152,7 @@ async def test_killed_before_the_end_is_saved_the_answer_is_written_again(
 async def test_killed_after_the_end_was_saved_the_answer_stands(
     start_pair: StartPair, inference: Inference, old: bool
 ) -> None:
-    """`done` was not sent by the dead one; it is there for whoever comes back."""
+    """`done` was not sent by the dead one; it is there for clients that come back."""
     pair = await start_pair(crash_at="after end")
     conversation, key = await pair.there.create(), new_key()
     if old:

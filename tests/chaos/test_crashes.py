@@ -455,7 +455,7 @@ async def test_case_26_a_replica_frozen_past_its_lease_writes_nothing_when_it_wa
 
 
 @pytest.mark.case(26)
-async def test_case_26_a_frozen_replica_that_nobody_replaced_goes_on(
+async def test_case_26_a_frozen_replica_without_a_replacement_goes_on(
     start_pair: StartPair, inference: Inference
 ) -> None:
     """Case 26, alone: an owner whose attempt still stands just renews."""
@@ -490,7 +490,7 @@ async def test_case_26_a_frozen_replica_that_nobody_replaced_goes_on(
 async def test_case_26_both_frozen_and_woken_take_nothing_from_each_other(
     start_pair: StartPair, inference: Inference
 ) -> None:
-    """Case 26: a host that sleeps. Whoever wakes first has no unbroken contact to judge by."""
+    """Case 26: a host that sleeps. The first to wake has no unbroken contact to judge by."""
     pair = await start_pair()
     gate = Gate()
     inference.on("One", counted(6).wait(gate).count(6).done())

@@ -1,4 +1,4 @@
-"""Leaving in order: short answers end, long ones move, nobody is lost."""
+"""An orderly exit: short answers end, long ones are handed over, no client loses its answer."""
 
 import asyncio
 import time
@@ -48,7 +48,7 @@ async def test_case_29_a_drain_with_fifty_open_streams(
 
     sending = [asyncio.create_task(send(number)) for number in range(50)]
     await eventually(lambda: all(length(reader.text) == 3 for reader in readers))
-    # Whoever starts again from now on, gets on.
+    # Clients that start again from now on succeed.
     inference.on("Long", counted(8).done())
     pair.services[0].terminate()
     began = time.monotonic()
@@ -154,27 +154,17 @@ async def test_case_29_a_drain_with_two_workers(
         conversations: list[str] = []
         for number in range(12):
             client = clients(service, account)  # a connection of its own: either worker
-            conversation = (await client.create())["id"]
-            conversations.append(conversation)
+            conversations.append((await client.create())["id"])
             readers.append(Follower())
-
-            async def send(
-                client: Client = client,
-                conversation: str = conversation,
-                reader: Follower = readers[-1],
-                kind: str = "Long" if number % 2 else "Short",
-            ) -> None:
-                async with client.send(conversation, kind) as stream:
-                    await reader.read(stream)
-
-            sending.append(asyncio.create_task(send()))
+            sent = send(client, conversations[-1], "Long" if number % 2 else "Short", readers[-1])
+            sending.append(asyncio.create_task(sent))
         await eventually(lambda: all(length(reader.text) == 3 for reader in readers))
         inference.on("Long", counted(8).done())
         service.terminate()
         began = time.monotonic()
         if local:
             short.open()
-        await asyncio.gather(*sending[::2]) if local else None
+            await asyncio.gather(*sending[::2])
         assert await asyncio.to_thread(service.wait) == 0
         assert time.monotonic() - began < 5 + 6
         await asyncio.gather(*sending)
@@ -190,12 +180,17 @@ async def test_case_29_a_drain_with_two_workers(
                 await follow(reader, conversations[number], [client])
                 assert reader.kinds.count("reset") == 1
             assert length(reader.text) == (8 if number % 2 else 6)
-        assert (
-            await Database(env["DATABASE_URL"]).value("SELECT sum(crashes) FROM generations") == 0
-        )
+        crashes = await Database(env["DATABASE_URL"]).value("SELECT sum(crashes) FROM generations")
+        assert crashes == 0
         assert await asyncio.to_thread(service.stop) == 0
     finally:
         service.close()
+
+
+async def send(client: Client, conversation_id: str, content: str, reader: Follower) -> None:
+    """Send a message, and let `reader` read the response."""
+    async with client.send(conversation_id, content) as stream:
+        await reader.read(stream)
 
 
 def serves(process: psutil.Process) -> bool:
@@ -204,6 +199,7 @@ def serves(process: psutil.Process) -> bool:
 
 
 @pytest.mark.case(29)
+@pytest.mark.slow
 async def test_a_rolling_restart_under_load_loses_nothing(
     start_pair: StartPair, inference: Inference
 ) -> None:

@@ -1,4 +1,4 @@
-"""Subscriptions that take nothing, and readers in great numbers: nobody else suffers."""
+"""Subscriptions that take nothing, and readers in great numbers: other clients are unaffected."""
 
 import asyncio
 import contextlib
@@ -130,6 +130,7 @@ def draining(pair: Pair) -> bool:
 
 
 @pytest.mark.case(50)
+@pytest.mark.slow
 async def test_a_hundred_and_fifty_readers_of_a_long_answer_cost_little_memory(
     start_pair: StartPair, inference: Inference
 ) -> None:
@@ -192,6 +193,7 @@ async def health_seconds(service: Service) -> float:
 
 
 @pytest.mark.case(18)
+@pytest.mark.slow
 async def test_case_18_five_hundred_idle_streams_and_a_pool_of_five_connections(
     start_pair: StartPair, inference: Inference
 ) -> None:

@@ -1,4 +1,4 @@
-"""One answer at a time in a conversation, whoever asks, wherever."""
+"""One answer at a time in a conversation, on every replica."""
 
 import asyncio
 

@@ -120,7 +120,7 @@ async def test_case_12_a_stop_after_the_end_returns_the_answer_as_it_ended(
 
 @pytest.mark.case(12)
 async def test_case_12_a_stop_racing_the_end(pair: Pair, inference: Inference) -> None:
-    """Case 12: whoever wins, one terminal event, equal to the database and to the response."""
+    """Case 12: whichever wins, one terminal event, equal to the database and to the response."""
     statuses = set()
     for attempt in range(24):
         gate = Gate()
@@ -168,7 +168,7 @@ async def test_a_stopped_regeneration_leaves_the_old_answer_and_says_so(
         assert stream.done["kept_message_id"] == old["id"]
     assert (await pair.there.messages(conversation["id"]))[1:] == [old]
     assert await stop(at(pair, side), conversation["id"]) == old
-    # Its end can still be told to whoever was cut off.
+    # Its end can still be told to a client that was cut off.
     async with at(pair, side).join(conversation["id"], stream.events[1].id) as rest:
         assert await rest.rest() == stream.events[2:]
 

@@ -114,6 +114,7 @@ def test_settings_that_a_document_names_exist(document: Path) -> None:
         "CHAOS_SEED",
         "FLOOD_TOKENS",
         "FUZZ_SECONDS",
+        "POSTGRES_BIN",
         "SOAK_SECONDS",
     }  # of the tests
     for name in re.findall(r"`([A-Z]+_[A-Z_]+)(?:=[^`]*)?`", document.read_text()):

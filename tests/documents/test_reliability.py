@@ -18,7 +18,7 @@ def test_every_case_has_a_test_and_every_marker_a_case() -> None:
 
 def test_the_table_names_the_tests_that_are_marked() -> None:
     document = DOCUMENT.read_text()
-    assert document == filled(document, marked()), "write it anew: python tools/cases.py"
+    assert document == filled(document, marked()), "update it: python tools/cases.py"
 
 
 def test_cases_that_the_threat_model_names_exist() -> None:

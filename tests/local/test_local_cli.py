@@ -83,7 +83,7 @@ def test_serving_without_the_key_is_refused() -> None:
 def test_migrating_no_database_says_so(tmp_path: Path) -> None:
     done = run("migrate", DATABASE_URL=f"postgresql+asyncpg://postgres@/x?host={tmp_path}")
     assert done.returncode == 1
-    assert done.stderr.startswith("The database could not be migrated: ")
+    assert done.stderr.startswith("The database cannot be migrated now: ")
     assert "Traceback" not in done.stderr
 
 

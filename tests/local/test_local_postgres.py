@@ -52,7 +52,7 @@ def cluster(home: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a cluster that nobody uses, to copy."""
+    """A folder with a cluster that no server uses, to copy."""
     home = tmp_path_factory.mktemp("prepared") / "postgres"
     with EmbeddedPostgres(home, options=FAST):
         pass

@@ -4,7 +4,7 @@ token = auth.user("alice").token
 auth.validations(token)                # how often it was asked about this one
 with auth.failing(500): …              # everything answers 500
 with auth.held() as gate: …            # answers wait until the gate opens
-with auth.refusing(): …                # nobody listens
+with auth.refusing(): …                # connections are refused
 """
 
 import contextlib

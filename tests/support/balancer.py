@@ -92,6 +92,8 @@ class BadNetwork(Balancer):
                 if left is not None and left <= 0:
                     self.cut += 1
                     break
+                if left is not None and data.endswith(b"\r\n0\r\n\r\n"):
+                    left = None  # complete: another response follows on this connection
             writer.write_eof()
 
 

@@ -289,7 +289,7 @@ class Client:
     def regenerate(
         self, conversation_id: str, *, expect: int | None = 200, **fields: Any
     ) -> contextlib.AbstractAsyncContextManager[Stream]:
-        """Ask for the last answer anew, as a stream."""
+        """Regenerate the last answer, as a stream."""
         headers = fields.pop("headers", None)
         return self.stream(
             "POST",
@@ -318,7 +318,7 @@ class Client:
 
 
 class MakeClient(Protocol):
-    """Makes a client of this service; without an account it is nobody's."""
+    """Makes a client of this service; without an account it has no credentials."""
 
     def __call__(self, service: Service, account: Account | None = None) -> Client: ...
 

@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-KINDS = ("start", "token", "reset", "snapshot", "error", "done")
+KINDS = ("start", "token", "reasoning", "reset", "snapshot", "error", "done")
 
 
 class MalformedStreamError(AssertionError):

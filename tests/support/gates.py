@@ -44,12 +44,12 @@ class Gate:
             self._open = True
             waiters, self._waiters = self._waiters, []
         for loop, waiter in waiters:
-            # A loop that is closed by now has nobody waiting in it.
+            # A loop that is closed by now has no waiter in it.
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(_resolve, waiter)
 
     async def wait(self, timeout: float | None = 15) -> None:
-        """Wait until it is open; `timeout` in seconds, None for ever. Raises TimeoutError."""
+        """Wait until it is open; `timeout` in seconds, None without limit. Raises TimeoutError."""
         self.arrived.open()
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[None] = loop.create_future()

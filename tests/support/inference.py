@@ -219,7 +219,7 @@ class Script:
             await performance.wire.write(start)
             while True:
                 await performance.wire.write(more)
-                # A write that fits into the socket's buffer gives nobody else a turn.
+                # A write that fits into the socket's buffer gives no other task a turn.
                 await asyncio.sleep(0)
 
         return self._then(step)
@@ -260,7 +260,7 @@ class Script:
 
 
 def plain_answer() -> Script:
-    """What an inference that nobody scripted answers."""
+    """What an inference service without a script answers."""
     return Script().tokens(*PLAIN).done()
 
 

@@ -160,6 +160,8 @@ class Follower:
             self._next = length(self.text)
             if found := _TOKEN.match(self.text):
                 self._tag = found[1]
+        elif kind == "reasoning":
+            pass
         elif kind == "error":
             self.errors.append(event.data)
         else:

@@ -59,6 +59,8 @@ SCHEMAS = {
     + FAVORITED
     + version("004_add_favorited"),
     "003": USERS + CONVERSATIONS + MESSAGES + version("003_create_messages"),
+    "002": USERS + CONVERSATIONS + version("002_create_conversations"),
+    "001": USERS + version("001_create_users"),
     "no revision": USERS + CONVERSATIONS + MESSAGES + FAVORITED,
 }
 

@@ -2,7 +2,7 @@
 
     with Proxy(inference_server.port) as proxy, proxy.trouble(Trouble(after=700, end="reset")):
         …                                  # connections made now are cut after 700 bytes
-    proxy.freeze()                         # half-open: nothing passes, nobody is told
+    proxy.freeze()                         # half-open: nothing passes, neither side is told
     proxy.thaw()
 
 It runs in a thread of its own, since services are started by code that blocks. The server is a port

@@ -171,7 +171,7 @@ class Service:
         return []
 
     def _signal_all(self, number: int) -> None:
-        # The service is a session and process group of its own: nobody else is hit.
+        # The service is a session and process group of its own: no other process is hit.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, number)
 

@@ -146,7 +146,7 @@ class WireServer(ABC):
     name = "wire"
 
     def __init__(self) -> None:
-        # Bound but never listening: it keeps the port ours while nobody listens on it.
+        # Bound but never listening: it keeps the port ours while no server listens on it.
         self._claim = socket.socket()
         self._claim.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._claim.bind(("127.0.0.1", 0))
@@ -184,7 +184,7 @@ class WireServer(ABC):
 
     @contextlib.contextmanager
     def refusing(self) -> Iterator[None]:
-        """While this is open nobody listens: connections are refused, running ones are cut."""
+        """While this is open, connections are refused; running ones are cut."""
         self.run(self._close())
         try:
             yield

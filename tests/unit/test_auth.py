@@ -390,6 +390,7 @@ class Refuser:
 
 
 @pytest.mark.case(5)
+@pytest.mark.slow
 async def test_random_tokens_without_end_leave_nothing_behind() -> None:
     """The first tenth fills whatever is bounded; the rest must find no room to grow.
 
@@ -474,7 +475,7 @@ async def test_the_first_caller_s_going_away_fails_none_of_the_others(
 async def test_a_call_that_everybody_left_is_finished_quietly(
     auth: Auth, authenticator: Authenticator
 ) -> None:
-    """Its error is nobody's: no warning about an exception that was never retrieved."""
+    """No caller takes its error: no warning about an exception that was never retrieved."""
     auth.open.clear()
     auth.answer = lambda _: (500, b"")
     only = asyncio.create_task(authenticator.user("Bearer abc"))

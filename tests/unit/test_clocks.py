@@ -43,7 +43,8 @@ async def generation() -> AsyncIterator[RunningGeneration]:
     [
         (9.9, 0.0, 0, False),
         (10.1, 0.0, 0, True),  # no first token
-        (10.1, 10.0, 0, True),  # nor does an event without text count as one
+        (20.1, 10.2, 0, False),  # a sign of life: a comment, an event without text
+        (20.1, 10.0, 0, True),
         (50.0, 46.0, 1, False),
         (50.0, 44.9, 1, True),  # none after the last
         (100.0, 100.0, 1, False),

@@ -46,7 +46,14 @@ def assistant(content: str) -> dict[str, str]:
 def context_of(
     *history: Turn, prompt: str = "", most_messages: int = 50, most_chars: int = 6000
 ) -> list[dict[str, str]]:
-    return build_context(history, prompt=prompt, most_messages=most_messages, most_chars=most_chars)
+    return build_context(
+        history,
+        prompt=prompt,
+        most_messages=most_messages,
+        most_chars=most_chars,
+        message_chars=INFERENCE_MESSAGE_CHARS,
+        request_chars=INFERENCE_REQUEST_CHARS,
+    )
 
 
 def q(content: str) -> Turn:
@@ -70,7 +77,12 @@ def test_the_inference_service_takes_every_context(
     history: list[Turn], prompt: str, most_messages: int, most_chars: int
 ) -> None:
     context = build_context(
-        history, prompt=prompt, most_messages=most_messages, most_chars=most_chars
+        history,
+        prompt=prompt,
+        most_messages=most_messages,
+        most_chars=most_chars,
+        message_chars=INFERENCE_MESSAGE_CHARS,
+        request_chars=INFERENCE_REQUEST_CHARS,
     )
     newest = history[-1].content
     sizes = [len(message["content"]) for message in context]

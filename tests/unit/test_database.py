@@ -3,6 +3,7 @@
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
+from tempfile import TemporaryDirectory
 from uuid import uuid4
 
 import asyncpg
@@ -10,11 +11,20 @@ import pytest
 from tests.support.waiting import eventually
 from tests.unit.world import World, connected, opened
 
-from chat_api.db.database import UNAVAILABLE, Database, Refusals, StatementRefused, is_read
+from chat_api.db import housekeeping
+from chat_api.db.database import (
+    UNAVAILABLE,
+    Database,
+    Refusals,
+    StatementRefused,
+    is_read,
+    reason_of,
+)
 from chat_api.db.generations import Lease
 from chat_api.db.sends import Quotas
 from chat_api.db.shares import conversation_id_var
 from chat_api.errors import DatabaseBusy, DatabaseRefused, DatabaseUnavailable, NotFound
+from chat_api.local.postgres import EmbeddedPostgres
 from chat_api.telemetry import user_id_var
 
 
@@ -243,6 +253,59 @@ async def insert_conversation(pool: Database) -> None:
     await World(pool).conversation()
 
 
+@pytest.mark.case(62)
+async def test_a_host_that_is_silent_does_not_hold_up_the_next(
+    postgres: EmbeddedPostgres, database_url: str
+) -> None:
+    async def silent(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connected_to.append(writer)
+
+    connected_to: list[asyncio.StreamWriter] = []
+    with TemporaryDirectory(dir="/tmp") as folder:
+        server = await asyncio.start_unix_server(silent, f"{folder}/.s.PGSQL.5432")
+        name = database_url.partition("?")[0].rpartition("/")[2]
+        hosts = f"{folder},{postgres._sockets}"
+        async with server, opened(f"postgresql://postgres@/{name}?host={hosts}") as pool:
+            async with asyncio.timeout(4):  # a single host may take five seconds
+                assert await pool.fetchrow("SELECT 1")
+            assert connected_to
+            # The one that answered is tried first from now on.
+            async with pool.connection(), pool.connection():
+                assert len(connected_to) == 1
+            for writer in connected_to:
+                writer.close()
+
+
+async def test_a_pooler_that_takes_the_session_away_is_named(pool: Database) -> None:
+    with pytest.raises(DatabaseUnavailable) as caught:
+        await pool.fetch("EXECUTE lost_with_its_session")
+    assert "pgbouncer=true" in reason_of(caught.value)
+
+
+@pytest.mark.case(62)
+async def test_connections_to_a_server_that_refuses_writes_leave_the_pool(
+    fresh_database_url: str,
+) -> None:
+    """After a failover behind one address, the pool's connections lead to the old primary."""
+    async with opened(fresh_database_url) as pool, connected(fresh_database_url) as operator:
+        name = await operator.fetchval("SELECT current_database()")
+        setting = f"ALTER DATABASE {name} SET default_transaction_read_only = "
+        await operator.execute(setting + "on")
+        async with AsyncExitStack() as stack:
+            lent = [await stack.enter_async_context(pool.connection()) for _ in range(4)]
+            old = {await connection.fetchval("SELECT pg_backend_pid()") for connection in lent}
+        await operator.execute("SET default_transaction_read_only = off")
+        await operator.execute(setting + "off")
+        with pytest.raises(DatabaseUnavailable) as caught:
+            await housekeeping.try_to_write(pool)
+        assert reason_of(caught.value) == "read-only"
+        # From now on there are only new ones.
+        await housekeeping.try_to_write(pool)
+        async with AsyncExitStack() as stack:
+            lent = [await stack.enter_async_context(pool.connection()) for _ in range(4)]
+            assert not old & {await one.fetchval("SELECT pg_backend_pid()") for one in lent}
+
+
 async def test_a_read_only_database_is_unavailable(world: World) -> None:
     async def delete() -> None:
         async with world.pool.transaction() as connection:
@@ -268,7 +331,7 @@ async def test_a_connection_cut_in_mid_transaction_is_unavailable_and_then_forgo
 
 
 async def test_no_free_connection_in_time_is_unavailable(database_url: str) -> None:
-    pool = Database(database_url, size=1, timeout_seconds=0.05)
+    pool = Database(database_url, size=1, timeout_seconds=1)
     await pool.open()
     async with pool.connection():
         with pytest.raises(DatabaseUnavailable):
@@ -366,7 +429,7 @@ async def test_a_refused_write_is_known_to_whoever_shares_the_memory(database_ur
 
 
 def test_what_counts_as_unavailable_is_no_data_error() -> None:
-    """Retrying these would go on for ever."""
+    """Retrying these would never end."""
     for kind in (
         asyncpg.UniqueViolationError,
         asyncpg.NotNullViolationError,
@@ -392,3 +455,13 @@ async def test_what_the_server_refuses_of_an_address_is_named(
         with pytest.raises(DatabaseRefused) as refused:
             await pool.fetch("SELECT 1")
     assert refused.value.reason == f"DATABASE_URL: the parameter {named} is refused"
+
+
+@pytest.mark.case(54)
+async def test_a_host_of_the_environment_that_cannot_be_looked_up_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PGHOST", "a..b")
+    async with opened("postgresql:///samosachaat") as pool:
+        with pytest.raises(DatabaseRefused):
+            await pool.fetch("SELECT 1")

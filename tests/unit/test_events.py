@@ -101,7 +101,12 @@ def test_events_are_those_of_the_contract() -> None:
         "status": "complete",
         "token_count": 3,
         "inference_time_ms": 4,
+        "model_tag": "default",
+        "finish_reason": None,
+        "usage": None,
     }
+    assert json.loads(events.reasoning("x")) == {"reasoning": "x"}
+    assert json.loads(events.snapshot("x", "y")) == {"snapshot": {"content": "x", "reasoning": "y"}}
 
 
 def test_rows_are_read_from_the_place_on() -> None:
@@ -171,10 +176,10 @@ def test_options_come_back_as_they_were() -> None:
     assert Options.from_json(options.as_json()) == options
     assert Options.from_json("{}") == Options()
     assert Options.from_json('{"of_a_newer_replica":1,"top_k":3}') == Options(top_k=3)
-    assert options.for_inference() == {
+    assert options.for_engine() == {
         "temperature": 0.5,
         "max_tokens": 10,
         "top_k": 0,
         "force_web_search": False,
     }
-    assert Options().for_inference() == {}
+    assert Options().for_engine() == {}

@@ -1,15 +1,15 @@
 """The protocol of one request to an engine: bounded bytes, and bounded work in one turn."""
 
 import asyncio
-from collections.abc import Mapping
 
 import pytest
 
-from chat_api.engines.decoding import Event
+from chat_api.engines.engine import Event
 from chat_api.engines.exchange import Exchange
+from chat_api.engines.samosachaat import SamosachaatDecoder
 from chat_api.errors import EngineFailed, EngineIncomplete, EngineProtocol
 
-HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 END = b'data: {"done":true}\n\n'
 
 
@@ -40,7 +40,10 @@ class Call:
         self.events: list[Event] = []
         self.line = Line()
         self.exchange = Exchange(
-            b"", check_head=check_nothing, deliver=self.events.extend, max_event_bytes=1_000_000
+            b"",
+            decoder=SamosachaatDecoder(1_000_000),
+            deliver=self.events.extend,
+            max_idle_bytes=1_000_000,
         )
         self.exchange.connection_made(self.line)
 
@@ -56,10 +59,6 @@ class Call:
             except EngineFailed as error:
                 return type(error)
         return None
-
-
-def check_nothing(_status: int, _headers: Mapping[str, str]) -> None:
-    pass
 
 
 def chunk(data: bytes) -> bytes:

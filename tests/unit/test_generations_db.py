@@ -487,12 +487,54 @@ async def test_a_new_attempt_comes_from_its_start(world: World) -> None:
     await db_event_log.append(world.pool, world.process, [log_row(lease, 0, ["a"] * 5)])
     process = str(uuid4())
     next_one = await taken(world, lease, process)
-    nothing = Page(gone=False, attempt=2, ended=False, last_event=None, rows=())
-    assert await pages(world, (lease.message_id, 1, 4)) == {0: nothing}
+    # As long as it has logged nothing, it may still go on from the attempt before.
+    assert await pages(world, (lease.message_id, 1, 4)) == {}
     assert await pages(world, (lease.message_id, 2, -1)) == {}
     row = log_row(next_one, 0, ["b"])
     await db_event_log.append(world.pool, process, [row])
     assert (await pages(world, (lease.message_id, 1, 4)))[0].rows == (row,)
+
+
+async def continued(world: World, lease: Lease, last_event: int) -> Lease:
+    """The next attempt, which goes on from this one."""
+    next_one = await taken(world, lease)
+    assert await db_leases.continue_from(world.pool, next_one, last_event)
+    return next_one
+
+
+@pytest.mark.case(65)
+async def test_an_attempt_that_goes_on_has_the_log_of_the_one_before(world: World) -> None:
+    lease = await world.lease()
+    rows = [log_row(lease, 0, ["a"] * 5), log_row(lease, 5, ["b"]), log_row(lease, 7, ["lost"])]
+    await db_event_log.append(world.pool, world.process, rows)
+    second = await continued(world, lease, 5)
+    third = await continued(world, second, 5)
+    kept = [row for row in await db_event_log.read(world.pool, lease.message_id) if row.attempt > 1]
+    assert [(row.attempt, row.first_event, row.last_event) for row in kept] == [
+        (2, 0, 4),
+        (2, 5, 5),
+        (3, 0, 4),
+        (3, 5, 5),
+    ]
+    for attempt in (1, 2, 3):
+        for number, seen in ((-1, [0, 5]), (3, [0, 5]), (4, [5]), (5, [])):
+            found = await pages(world, (lease.message_id, attempt, number))
+            assert [row.first_event for row in found[0].rows] == seen if seen else found == {}
+    ahead = (await pages(world, (lease.message_id, 1, 6)))[0]
+    assert (ahead.attempt, ahead.seam, ahead.rows[0].first_event) == (3, 5, 0)
+    again = await db_leases.start_over(world.pool, third)
+    assert again is not None
+    assert again.attempt == 4
+    assert await db_leases.start_over(world.pool, third) is None
+    assert not await db_leases.continue_from(world.pool, third, 5)
+    await db_event_log.append(world.pool, world.process, [log_row(again, 0, ["c"])])
+    for attempt in (1, 2, 3):
+        page = (await pages(world, (lease.message_id, attempt, 3)))[0]
+        assert (page.attempt, page.seam, page.rows[0].events) == (4, None, '{"token":"c"}')
+    fifth = await continued(world, again, 0)
+    assert fifth.attempt == 5
+    assert await pages(world, (lease.message_id, 4, 0)) == {}
+    assert (await pages(world, (lease.message_id, 3, 0)))[0].seam is None
 
 
 async def test_an_ended_answer_and_one_that_is_gone_are_news(world: World) -> None:
@@ -747,7 +789,7 @@ async def test_another_end_of_the_same_attempt_is_not_ours(world: World) -> None
     lease = await world.lease()
     await world.end(lease, "abc", last_event=2)
     assert await world.end(lease, "abcd", last_event=3) is Outcome.FENCED
-    assert await generations.read_content(world.pool, lease.message_id) == "abc"
+    assert await generations.read_content(world.pool, lease.message_id) == ("abc", "")
 
 
 @pytest.mark.parametrize("ended", [False, True])
@@ -759,9 +801,8 @@ async def test_a_fenced_attempt_ends_nothing(ended: bool, world: World) -> None:
     tail = log_row(lease, 0, ["a", "b", "c"])
     assert await world.end(lease, "older", last_event=2, tail=tail) is Outcome.FENCED
     assert await db_event_log.read(world.pool, lease.message_id) == []
-    assert await generations.read_content(world.pool, lease.message_id) == (
-        "newer" if ended else ""
-    )
+    kept = await generations.read_content(world.pool, lease.message_id)
+    assert kept == ("newer" if ended else "", "")
 
 
 async def test_a_deleted_conversation_s_answer_is_gone(world: World) -> None:

@@ -300,7 +300,7 @@ async def test_a_server_that_goes_away_while_migrations_wait_is_waited_for(
             )
         )
         await connection.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE "
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE "
             "datname = current_database() AND application_name = 'samosachaat-chat-api'"
         )
         with pytest.raises(DatabaseUnavailable):

@@ -269,6 +269,7 @@ def test_an_ipv6_subscriber_counts_as_one_address(hosts: Sequence[str], networks
     assert all(len(network_of(host)) <= 64 for host in hosts)
 
 
+@pytest.mark.slow
 def test_a_million_addresses_take_no_more_memory_than_a_few() -> None:
     failures = Failures(3)
     for number in range(30_000):

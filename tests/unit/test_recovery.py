@@ -165,7 +165,7 @@ async def test_what_ran_out_since_the_scan_before_is_left_to_its_owner_once_more
 
 @pytest.mark.case(49)
 async def test_a_stall_that_outlasts_the_leases_counts_as_a_crash(desk: Desk) -> None:
-    """Also where nobody took the generation over meanwhile, and it is handed over afterwards."""
+    """Also without a takeover meanwhile: the generation is handed over afterwards."""
     lease = await desk.world.lease()
     running = desk.registry.add(lease)
     running.pump = asyncio.create_task(asyncio.sleep(60))

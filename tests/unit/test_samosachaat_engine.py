@@ -12,12 +12,14 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chat_api.engines import samosachaat as module
-from chat_api.engines.decoding import RESERVED, Event, decode_event
-from chat_api.engines.samosachaat import Reply, SamosachaatEngine, translate
+from chat_api.engines import http as module
+from chat_api.engines.engine import Event, Request
+from chat_api.engines.http import EngineHttp, translate
+from chat_api.engines.samosachaat import RESERVED, SamosachaatEngine, decode_event
 from chat_api.errors import (
     EngineFailed,
     EngineIncomplete,
+    EngineOverloaded,
     EngineProtocol,
     EngineRefused,
     EngineTimeout,
@@ -374,12 +376,16 @@ async def calling(
     connector = aiohttp.TCPConnector(limit=0, force_close=True)
     async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as http:
         yield SamosachaatEngine(
-            http,
-            url=engine.url,
-            internal_api_key="the-key",
-            connect_timeout_seconds=5,
+            EngineHttp(
+                http,
+                name="test",
+                url=engine.url,
+                headers=[("X-Internal-API-Key", "the-key")],
+                connect_timeout_seconds=5,
+                max_event_bytes=max_event_bytes,
+            ),
+            name="test",
             swap_timeout_seconds=5,
-            max_event_bytes=max_event_bytes,
         )
 
 
@@ -389,7 +395,8 @@ async def generated(engine: Engine) -> tuple[str, EngineFailed | None]:
     failure: EngineFailed | None = None
     async with calling(engine) as client:
         try:
-            await client.generate([{"role": "user", "content": "Hi"}], {}, "trace", arrived.extend)
+            request = Request("", [{"role": "user", "content": "Hi"}], "trace")
+            await client.generate(request, arrived.extend)
         except EngineFailed as error:
             failure = error
     return "".join(event.text for event in arrived), failure
@@ -445,7 +452,7 @@ async def test_nonsense_in_mid_answer_keeps_what_came(bad: bytes, engine: Engine
         (403, EngineRefused),
         (404, EngineRefused),
         (422, EngineRefused),
-        (429, EngineRefused),
+        (429, EngineOverloaded),
         (500, EngineFailed),
         (502, EngineFailed),
         (503, EngineUnavailable),
@@ -516,7 +523,8 @@ async def test_models_are_passed_on_as_they_are(engine: Engine) -> None:
     engine.headers = {"content-type": "application/json"}
     engine.pieces = [b'{"current_model" : "a", ', b'"models":[]}']
     async with calling(engine) as client:
-        assert await client.models("trace") == Reply(200, b'{"current_model" : "a", "models":[]}')
+        listing = await client.list_models("trace")
+        assert listing.raw == b'{"current_model" : "a", "models":[]}'
         assert (await client.swap("b", "trace")).status == 200
     assert engine.seen == [("/models", None), ("/models/swap", {"model_tag": "b"})]
 
@@ -526,7 +534,7 @@ async def test_models_that_are_no_json_break_the_protocol(body: bytes, engine: E
     engine.pieces = [body]
     async with calling(engine) as client:
         with pytest.raises(EngineProtocol):
-            await client.models("trace")
+            await client.list_models("trace")
 
 
 @pytest.mark.parametrize(
@@ -534,7 +542,7 @@ async def test_models_that_are_no_json_break_the_protocol(body: bytes, engine: E
     [
         (302, EngineProtocol),
         (403, EngineRefused),
-        (429, EngineRefused),
+        (429, EngineOverloaded),
         (500, EngineFailed),
         (503, EngineUnavailable),
         (504, EngineTimeout),

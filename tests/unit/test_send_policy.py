@@ -49,6 +49,7 @@ async def send(world: World, stops: Any, conversation_id: str) -> None:
         nothing,
         nothing,
         stops,
+        nothing,
         quotas=UNLIMITED,
         lease_seconds=LEASE_SECONDS,
         clock=Clock(),

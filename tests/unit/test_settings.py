@@ -65,7 +65,7 @@ def test_every_setting_is_read_from_its_variable(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What no setting takes is complained about under the variable's name."""
-    texts = {"system_prompt", "thinking_prompt"}
+    texts = {"system_prompt", "thinking_prompt", "title_model"}
     if name == "frontend_url":
         monkeypatch.setenv("FRONTEND_URL", "https://a.example/ , https://b.example,,")
         assert load_settings().origins == ["https://a.example", "https://b.example"]
@@ -257,16 +257,24 @@ def absurd(name: str) -> list[str]:
             ),
             *("http://a:65536", "http://[::1", "http://[10.0.0.1]", "http://münchen.example"),
             *("https://a.example,*", "javascript:alert(1)", "file:///etc/passwd", "http://-a"),
+            *("http://a\tb", "http://[fe80::1%25eth0]", "http://127.1", "http://0x7f.0.0.1"),
         ],
         "web_sign_in_url": ["/sign-in", "ftp://host", "http://", "http://u@h", "http://h?x#y"],
+        "inference_api_key": [" ", " k", "clé", "a\tb", "a\r\nX-Admin: 1"],
+        "engines_file": [" ", " x", "x ", "a\nb", "a\tb"],
+        "default_model": [" ", " x", "a\nb", "x" * 101],
         "trusted_proxies": ["*", "10.0.0.0/33", "10.0.0.1/8", "host", "10.0.0.0-10.0.0.9"],
         "system_prompt": ["x" * 4001, "x" * 10**6],
         "thinking_prompt": ["x" * 3901, "x" * 10**6],
+        "title_model": [" ", "a b", "ä", "x" * 101],
     }
     if name in special:
         return [*special[name], "\udcff"]
     if field.annotation is str:
-        return ["", " ", "host", "ftp://host", "http://", "http://u:p@h", "http://h/?q", "\udcff"]
+        return [
+            *("", " ", "host", "ftp://host", "http://", "http://u:p@h", "http://h/?q", "\udcff"),
+            *("http://a..b", f"http://{'h' * 64}.example"),
+        ]
     wrong = ["", " ", "x", "-1", "nan", "inf", "-inf", "1e999", "9" * 400, "1 2", "0x10", "\udcff"]
     if field.annotation is int:
         wrong += ["1.5", "1e1000000"]
@@ -307,6 +315,10 @@ def test_an_absurd_value_stops_the_start_with_a_sentence(
         ("https://a.example:443,http://a.example:80", ["https://a.example", "http://a.example"]),
         ("http://a.example:8080, http://A.example:8080", ["http://a.example:8080"]),
         ("http://127.0.0.1:3000,http://[::1]:3000", ["http://127.0.0.1:3000", "http://[::1]:3000"]),
+        (
+            "http://[0:0::0:1], http://[::FFFF:127.0.0.1]",
+            ["http://[::1]", "http://[::ffff:7f00:1]"],
+        ),
         ("https://xn--mnchen-3ya.example", ["https://xn--mnchen-3ya.example"]),
         ("http://chat_web:3000", ["http://chat_web:3000"]),
     ],

@@ -74,7 +74,7 @@ async def is_blocked(reading: Reading) -> Connection:
 
 
 async def nothing() -> Message:
-    raise AssertionError("nobody is to be listened to")
+    raise AssertionError("the protocol must not read here")
 
 
 async def never() -> Message:

@@ -480,6 +480,28 @@ async def begun_again(world: World, lease: Lease) -> Lease:
     return new
 
 
+RESET_TO_2 = "1.999999999"
+
+
+@pytest.mark.case(59)
+@pytest.mark.parametrize("attempt", [1, 2])
+async def test_a_reset_has_an_id_of_its_own_from_which_the_rest_follows(
+    attempt: int, world: World, desk: Desk
+) -> None:
+    """Attempt 1 has one too, for cursors of an attempt that never was."""
+    lease = await world.lease()
+    if attempt == 2:
+        lease = await begun_again(world, lease)
+    last = await saved(world, lease, "xy")
+    rest = [*tokens("xy", attempt=attempt), done(lease, last)]
+    whole = await desk.read(lease, attempt=attempt)
+    (place, reset), *after = await desk.read(lease, attempt=3 - attempt, number=1)
+    assert (reset, after) == ({"reset": {"attempt": attempt}}, rest)
+    assert place not in dict(whole)
+    of, number = map(int, place.split("."))
+    assert await desk.read(lease, attempt=of, number=number) == rest
+
+
 async def test_a_new_attempt_is_told_as_reset(world: World, desk: Desk) -> None:
     lease = await world.lease()
     await log(world, start_row(lease, "abc"))
@@ -487,9 +509,10 @@ async def test_a_new_attempt_is_told_as_reset(world: World, desk: Desk) -> None:
     await desk.follower.step()
     await client.settled()
     new = await begun_again(world, lease)
+    await log(world, start_row(new, ""))
     await desk.follower.step()
     await client.settled()
-    assert client.events[4:] == [("2.0", {"reset": {"attempt": 2}})]
+    assert client.events[4:] == [(RESET_TO_2, {"reset": {"attempt": 2}})]
     last = await saved(world, new, "xy")
     await desk.follower.step()
     found = await client.to_the_end()
@@ -503,10 +526,11 @@ async def test_a_new_attempt_in_this_process_is_read_from_memory(world: World, d
     new = await begun_again(world, lease)
     answer = desk.answer(new)
     write(answer, "xy")
+    await log(world, start_row(new, ""))
     client = await desk.client(lease, number=3).settled()
     await desk.follower.step()
     await client.settled()
-    assert client.events == [("2.0", {"reset": {"attempt": 2}}), *tokens("xy", attempt=2)]
+    assert client.events == [(RESET_TO_2, {"reset": {"attempt": 2}}), *tokens("xy", attempt=2)]
     finish(answer)
     await client.to_the_end()
 
@@ -529,7 +553,7 @@ async def test_a_cursor_of_an_earlier_attempt_gets_a_reset_and_all_of_the_later(
     new = await begun_again(world, lease)
     last = await saved(world, new, "xy")
     assert await desk.read(lease, attempt=1, number=77) == [
-        ("2.0", {"reset": {"attempt": 2}}),
+        (RESET_TO_2, {"reset": {"attempt": 2}}),
         *tokens("xy", attempt=2),
         done(new, last),
     ]
@@ -640,7 +664,7 @@ async def test_a_failed_answer_whose_log_is_gone_fails_again(
             "1.4",
             {
                 "error": "inference_timeout",
-                "detail": "The inference service was silent for too long.",
+                "detail": "The inference service sent nothing for too long.",
             },
         ),
         done(lease, last, "interrupted"),

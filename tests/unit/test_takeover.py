@@ -1,7 +1,7 @@
 """Taking over the database of the service that this one replaces."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -47,8 +47,10 @@ async def test_every_shape_of_it_is_recognised_and_becomes_ours(
 ) -> None:
     url = databases.empty()
     async with connected(url) as connection:
-        await connection.execute(predecessor.SCHEMAS[shape] + predecessor.ROWS)
+        rows_of_it = predecessor.ROWS if shape not in {"001", "002"} else ""
+        await connection.execute(predecessor.SCHEMAS[shape] + rows_of_it)
         assert (await inspect(connection)).schema is Schema.PREDECESSOR
+        assert (await rehearse(url))[-1] == "Nothing has been changed."
         users = await rows(url, "SELECT * FROM users ORDER BY id")
         version = "SELECT version_num FROM alembic_version"
         before = None if shape == "no revision" else await connection.fetchval(version)
@@ -127,7 +129,7 @@ async def test_the_service_works_on_it(old_url: str) -> None:
             (8, "assistant", "complete", "Here."),
         ]
         assert lease.replaces is None
-        # The last answer of a conversation that ends with a question is begun anew.
+        # The last answer of a conversation that ends with a question is started again.
         regeneration = await world.regeneration(FIRST)
         assert regeneration.replaces is not None
         await world.end(regeneration, "Fold them twice.")
@@ -213,15 +215,19 @@ async def test_a_takeover_that_is_cut_off_is_taken_up_again(
     class CutOff(Exception):
         pass
 
-    run, left = Steps.rows, [statements]
+    left = [statements]
 
-    def cut(self: Steps, statement: str, *arguments: Any) -> list[Any]:
-        left[0] -= 1
-        if left[0] < 0:
-            raise CutOff
-        return run(self, statement, *arguments)
+    def cut(run: Callable[..., Any]) -> Callable[..., Any]:
+        def or_run(*arguments: Any) -> Any:
+            left[0] -= 1
+            if left[0] < 0:
+                raise CutOff
+            return run(*arguments)
 
-    monkeypatch.setattr(Steps, "rows", cut)
+        return or_run
+
+    monkeypatch.setattr(Steps, "rows", cut(Steps.rows))
+    monkeypatch.setattr(Steps, "run", cut(Steps.run))
     try:
         await migrate(old_url)
     except CutOff:

@@ -1,19 +1,21 @@
 """Trace ids and log lines."""
 
 import asyncio
-import io
 import json
 import logging
+import os
 import re
 import sys
+import tempfile
 import traceback
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TextIO
 
 import pytest
 import structlog
 
 from chat_api.telemetry import (
+    LineHandler,
     configure_logging,
     log,
     trace_id_of,
@@ -86,16 +88,17 @@ def test_what_is_not_well_formed_gets_a_new_trace_id(
 class Lines:
     """What has been logged since the last look."""
 
-    def __init__(self, stdout: io.StringIO, capture: pytest.CaptureFixture[str]) -> None:
+    def __init__(self, stdout: TextIO, capture: pytest.CaptureFixture[str]) -> None:
         self._stdout = stdout
         self._capture = capture
 
     def text(self) -> str:
-        return self._stdout.getvalue()
+        self._stdout.seek(0)
+        return self._stdout.read()
 
     def __call__(self) -> list[dict[str, Any]]:
         assert self._capture.readouterr().err == "", "logging itself failed"
-        written = self._stdout.getvalue()
+        written = self.text()
         self._stdout.seek(0)
         self._stdout.truncate()
         assert written == "" or written.endswith("\n")
@@ -107,16 +110,16 @@ def lines(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -
     """Logging as the service has it, onto a stdout that the test reads."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
-    stdout = io.StringIO()
-    with monkeypatch.context() as patch:
-        patch.setattr(sys, "stdout", stdout)
-        configure_logging("INFO")
-    try:
-        yield Lines(stdout, capsys)
-    finally:
-        root.handlers = handlers
-        root.setLevel(level)
-        structlog.reset_defaults()
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as stdout:
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stdout", stdout)
+            configure_logging("INFO")
+        try:
+            yield Lines(stdout, capsys)
+        finally:
+            root.handlers = handlers
+            root.setLevel(level)
+            structlog.reset_defaults()
 
 
 def test_a_line_is_one_json_object(lines: Lines) -> None:
@@ -261,3 +264,22 @@ def test_values_that_json_cannot_hold_do_not_lose_the_line(value: object, lines:
     log.info("odd", value=value)
     (line,) = lines()
     assert line["event"] == "odd"
+
+
+@pytest.mark.case(68)
+def test_a_pipe_without_a_reader_loses_lines_and_holds_up_nothing() -> None:
+    reader, writer = os.pipe()
+    handler = LineHandler(writer)
+    line = logging.makeLogRecord({"msg": "x" * 10_000})
+    for _ in range(100):
+        handler.emit(line)
+    *whole, torn = os.read(reader, 1 << 20).split(b"\n")
+    assert set(map(len, whole)) == {10_000}
+    assert len(torn) < 10_000
+    handler.emit(logging.makeLogRecord({"msg": "again"}))
+    *_, lost, again = os.read(reader, 1 << 20).splitlines()
+    assert json.loads(lost)["lines"] == 100 - len(whole)
+    assert again == b"again"
+    os.close(reader)
+    handler.emit(line)  # it has no reader any more
+    os.close(writer)

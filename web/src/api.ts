@@ -9,6 +9,20 @@ export type Opened = components["schemas"]["ConversationWithMessages"];
 export type Page = components["schemas"]["ConversationPage"];
 export type Change = Partial<Pick<Conversation, "title" | "model_tag" | "is_favorited">>;
 
+/** A conversation that a search found, and where. `message` is null where its title was found. */
+export interface Found {
+  conversation: Conversation;
+  message: { id: string; role: string; created_at: string } | null;
+  snippet: string;
+  /** Start and end of each match in the snippet, in code points. */
+  matches: [number, number][];
+}
+
+export interface FoundPage {
+  items: Found[];
+  next_cursor: string | null;
+}
+
 /** What the inference service says of its models; the API passes it on as it is. */
 export interface Models {
   current_model: string | null;
@@ -23,14 +37,34 @@ const DEADLINE_MS = 20_000;
 export class Api {
   constructor(
     readonly url: string,
-    /** The token of now; "" where nobody is signed in. */
+    /** The current token; "" when signed out. */
     private readonly token: () => string,
     /** Told of every outcome, so that one place knows whether the service can be reached. */
     private readonly outcome: (error?: Unreachable | Refused) => void = () => undefined,
   ) {}
 
-  conversations(query: { limit: number; tz: string; cursor?: string | undefined }): Promise<Page> {
+  conversations(query: {
+    limit: number;
+    tz: string;
+    cursor?: string | undefined;
+    favorited?: true | undefined;
+  }): Promise<Page> {
     return this.json("GET", `/api/conversations?${search(query)}`);
+  }
+
+  search(query: { q: string; limit: number; cursor?: string | undefined }): Promise<FoundPage> {
+    return this.json("GET", `/api/search?${search(query)}`);
+  }
+
+  /** Whether the service accepts this token. Throws what else it says. */
+  async accepts(token: string): Promise<boolean> {
+    try {
+      await this.request("GET", "/api/conversations?limit=1", { token });
+      return true;
+    } catch (error) {
+      if (error instanceof Refused && error.status === 401) return false;
+      throw error;
+    }
   }
 
   create(body: { model_tag?: string } = {}): Promise<Conversation> {
@@ -74,16 +108,26 @@ export class Api {
 
   private async json<T>(method: string, path: string, body?: object): Promise<T> {
     const response = await this.request(method, path, body && { body });
-    return (await response.json()) as T;
+    return response.json().catch((error: unknown) => {
+      if (!(error instanceof SyntaxError)) throw this.unreachable();
+      const detail = "Something between this page and the service answered in its place.";
+      throw new Refused(502, "not_json", detail, 0);
+    }) as Promise<T>;
+  }
+
+  private unreachable(): Unreachable {
+    const error = new Unreachable("The service cannot be reached.");
+    this.outcome(error);
+    return error;
   }
 
   private async request(
     method: string,
     path: string,
-    options: { body?: object; keepalive?: boolean; deadline?: number } = {},
+    options: { body?: object; keepalive?: boolean; deadline?: number; token?: string } = {},
   ): Promise<Response> {
-    const { body, keepalive = false, deadline = DEADLINE_MS } = options;
-    const headers: Record<string, string> = { Authorization: `Bearer ${this.token()}` };
+    const { body, keepalive = false, deadline = DEADLINE_MS, token = this.token() } = options;
+    const headers: Record<string, string> = { Authorization: `Bearer ${token}` };
     if (body) headers["Content-Type"] = "application/json";
     let response: Response;
     try {
@@ -95,9 +139,7 @@ export class Api {
         signal: deadline ? AbortSignal.timeout(deadline) : null,
       });
     } catch {
-      const error = new Unreachable("The service cannot be reached.");
-      this.outcome(error);
-      throw error;
+      throw this.unreachable();
     }
     const refusal = response.ok ? undefined : await Refused.from(response);
     this.outcome(refusal);
@@ -106,7 +148,7 @@ export class Api {
   }
 }
 
-function search(query: Record<string, string | number | undefined>): URLSearchParams {
+function search(query: Record<string, string | number | boolean | undefined>): URLSearchParams {
   const given = Object.entries(query).filter(([, value]) => value !== undefined);
   return new URLSearchParams(given.map(([name, value]) => [name, String(value)]));
 }

@@ -1,3 +1,5 @@
+const DEADLINE_MS = 15_000;
+
 /** What the server tells the page about its surroundings, in /config.json. */
 export interface Config {
   /** The API's address; "" on the page's own origin. */
@@ -7,7 +9,10 @@ export interface Config {
 }
 
 export async function loadConfig(): Promise<Config> {
-  const response = await fetch("/config.json", { cache: "no-cache" });
+  const response = await fetch("/config.json", {
+    cache: "no-cache",
+    signal: AbortSignal.timeout(DEADLINE_MS),
+  });
   if (!response.ok) throw new Error(`/config.json: ${response.status}`);
   const { api, signIn } = (await response.json()) as Partial<Config>;
   return { api: (api ?? "").replace(/\/$/, ""), signIn: signIn ?? null };

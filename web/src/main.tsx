@@ -3,19 +3,45 @@ import { loadConfig } from "./config";
 import { followAddress } from "./state/chats";
 import { configure } from "./state/service";
 import { keepInStep } from "./state/sync";
+import { toast } from "./state/say";
 import { App } from "./ui/App";
+import { keepDrops } from "./ui/shell";
 import "./styles/index.css";
 
 const place = document.querySelector("#app")!;
 
-const config = await loadConfig().catch(() => undefined);
-place.replaceChildren();
-if (config) {
-  configure(config);
+// A part of the page that is loaded later may be gone after a deploy.
+addEventListener("vite:preloadError", () => {
+  toast("There is a newer version of this page.", {
+    ms: 60_000,
+    action: { label: "Reload", run: () => location.reload() },
+  });
+});
+
+async function start(): Promise<void> {
+  try {
+    configure(await loadConfig());
+  } catch {
+    render(<NotStarted />, place);
+    return;
+  }
+  render(null, place);
+  place.replaceChildren();
   keepInStep();
   followAddress();
   render(<App />, place);
-} else {
-  place.textContent =
-    "The page could not be set up: its server does not answer. Reload to try again.";
 }
+
+function NotStarted() {
+  return (
+    <p class="not-started" role="alert">
+      The page could not be set up, because its server does not answer.{" "}
+      <button type="button" class="small" onClick={() => void start()}>
+        Try again
+      </button>
+    </p>
+  );
+}
+
+keepDrops();
+await start();

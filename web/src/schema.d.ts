@@ -1,6 +1,29 @@
 // Written by `npm run types` from the service's OpenAPI description.
 
 export interface paths {
+    "/api/changes": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Follow Changes
+         * @description What changes in the user's conversations, on any replica and device, as it is committed.
+         *
+         *     Without a cursor it begins now. A cursor is good for a day: after that, the stream goes on with
+         *     `resync`, and the list is to be loaded again.
+         */
+        get: operations["follow_changes_api_changes_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/conversations": {
         parameters: {
             query?: never;
@@ -64,6 +87,28 @@ export interface paths {
          *     A placeholder such as "New chat" is no title. Null takes `instructions` and `options` away.
          */
         patch: operations["change_conversation_api_conversations__conversation_id__patch"];
+        trace?: never;
+    };
+    "/api/conversations/{conversation_id}/continue": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Continue Answer
+         * @description Let the last answer go on where it was stopped, interrupted or cut by its length.
+         *
+         *     The message stays the same; the stream has only what is new of it.
+         */
+        post: operations["continue_answer_api_conversations__conversation_id__continue_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
         trace?: never;
     };
     "/api/conversations/{conversation_id}/messages": {
@@ -246,7 +291,9 @@ export interface paths {
         };
         /**
          * List Models
-         * @description What the inference service says of its models, as it is.
+         * @description The models of all engines; one that does not answer is listed as not available.
+         *
+         *     What the inference service of samosaChaat says is passed on as it is, if it is the only engine.
          */
         get: operations["list_models_api_models_get"];
         put?: never;
@@ -344,10 +391,29 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /**
+         * AnswerEvent
+         * @description An answer that has begun or ended.
+         */
+        AnswerEvent: {
+            answer: components["schemas"]["ChangedAnswer"];
+        };
         /** Attempt */
         Attempt: {
             /** Attempt */
             attempt: number;
+        };
+        /** ChangedAnswer */
+        ChangedAnswer: {
+            /** Conversation Id */
+            conversation_id: string;
+            /** Message Id */
+            message_id: string;
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "generating" | "complete" | "stopped" | "interrupted" | "failed";
         };
         /**
          * Conversation
@@ -395,6 +461,7 @@ export interface components {
             user_id: string;
         };
         /**
+<<<<<<< HEAD
          * ConversationOptions
          * @description Defaults for the answers of one conversation.
          */
@@ -416,6 +483,13 @@ export interface components {
              * @example 40
              */
             top_k?: number | null;
+=======
+         * ConversationEvent
+         * @description A conversation that is new or has changed, in its newest state.
+         */
+        ConversationEvent: {
+            conversation: components["schemas"]["Conversation"];
+>>>>>>> feed
         };
         /**
          * ConversationPage
@@ -483,6 +557,7 @@ export interface components {
          *           "content": "Paris.",
          *           "conversation_id": "019aab5c-7d0e-7c39-9f6e-0a3a3e1fb0a1",
          *           "created_at": "2026-11-22T09:31:12.456789+00:00",
+         *           "finish_reason": "stop",
          *           "id": "019aab5d-1f00-7a01-8000-5f0e8d2b4c6a",
          *           "inference_time_ms": 312,
          *           "model_tag": "default",
@@ -490,6 +565,10 @@ export interface components {
          *           "role": "assistant",
          *           "status": "complete",
          *           "token_count": 2,
+         *           "usage": {
+         *             "input_tokens": 14,
+         *             "output_tokens": 2
+         *           },
          *           "version": 1,
          *           "versions": 1
          *         }
@@ -539,6 +618,25 @@ export interface components {
             updated_at: string;
             /** User Id */
             user_id: string;
+        };
+        /**
+         * CursorEvent
+         * @description Where the changes begin.
+         */
+        CursorEvent: {
+            /**
+             * Cursor
+             * @constant
+             */
+            cursor: true;
+        };
+        /** DeletedEvent */
+        DeletedEvent: {
+            /**
+             * Deleted
+             * @description the conversation's id
+             */
+            deleted: string;
         };
         /** DoneEvent */
         DoneEvent: {
@@ -590,7 +688,7 @@ export interface components {
                 number,
                 number
             ][];
-            /** @description null where the title is what was found */
+            /** @description null where the title matched */
             message: components["schemas"]["FoundMessage"] | null;
             /**
              * Snippet
@@ -688,13 +786,20 @@ export interface components {
          *       "content": "Paris.",
          *       "conversation_id": "019aab5c-7d0e-7c39-9f6e-0a3a3e1fb0a1",
          *       "created_at": "2026-11-22T09:31:12.456789+00:00",
+         *       "error": null,
+         *       "finish_reason": "stop",
          *       "id": "019aab5d-1f00-7a01-8000-5f0e8d2b4c6a",
          *       "inference_time_ms": 312,
          *       "model_tag": "default",
          *       "parent_id": "019aab5d-1f00-7a01-8000-5f0e8d2b4c69",
+         *       "reasoning": null,
          *       "role": "assistant",
          *       "status": "complete",
          *       "token_count": 2,
+         *       "usage": {
+         *         "input_tokens": 14,
+         *         "output_tokens": 2
+         *       },
          *       "version": 1,
          *       "versions": 1
          *     }
@@ -709,6 +814,13 @@ export interface components {
              * Format: date-time
              */
             created_at: string;
+            /**
+             * Error
+             * @description our name for what failed
+             */
+            error: string | null;
+            /** Finish Reason */
+            finish_reason: ("stop" | "length" | "content_filter") | null;
             /** Id */
             id: string;
             /** Inference Time Ms */
@@ -721,6 +833,11 @@ export interface components {
              */
             parent_id: string | null;
             /**
+             * Reasoning
+             * @description the model's thinking, where it tells it
+             */
+            reasoning: string | null;
+            /**
              * Role
              * @enum {string}
              */
@@ -732,6 +849,8 @@ export interface components {
             status: "generating" | "complete" | "stopped" | "interrupted" | "failed";
             /** Token Count */
             token_count: number;
+            /** @description what the engine counted */
+            usage: components["schemas"]["Usage"] | null;
             /**
              * Version
              * @description its number among those with the same parent, from 1
@@ -791,6 +910,17 @@ export interface components {
         ResetEvent: {
             reset: components["schemas"]["Attempt"];
         };
+        /**
+         * ResyncEvent
+         * @description The cursor is not known any more: load the list again.
+         */
+        ResyncEvent: {
+            /**
+             * Resync
+             * @constant
+             */
+            resync: true;
+        };
         /** SnapshotEvent */
         SnapshotEvent: {
             snapshot: components["schemas"]["TextSoFar"];
@@ -821,11 +951,25 @@ export interface components {
             token: string;
         };
         /**
+         * Usage
+         * @example {
+         *       "input_tokens": 14,
+         *       "output_tokens": 2
+         *     }
+         */
+        Usage: {
+            /** Input Tokens */
+            input_tokens: number;
+            /** Output Tokens */
+            output_tokens: number;
+        };
+        /**
          * Version
          * @example {
          *       "content": "Paris.",
          *       "conversation_id": "019aab5c-7d0e-7c39-9f6e-0a3a3e1fb0a1",
          *       "created_at": "2026-11-22T09:31:12.456789+00:00",
+         *       "finish_reason": "stop",
          *       "id": "019aab5d-1f00-7a01-8000-5f0e8d2b4c6a",
          *       "inference_time_ms": 312,
          *       "model_tag": "default",
@@ -834,6 +978,10 @@ export interface components {
          *       "shown": true,
          *       "status": "complete",
          *       "token_count": 2,
+         *       "usage": {
+         *         "input_tokens": 14,
+         *         "output_tokens": 2
+         *       },
          *       "version": 1,
          *       "versions": 1
          *     }
@@ -848,6 +996,13 @@ export interface components {
              * Format: date-time
              */
             created_at: string;
+            /**
+             * Error
+             * @description our name for what failed
+             */
+            error: string | null;
+            /** Finish Reason */
+            finish_reason: ("stop" | "length" | "content_filter") | null;
             /** Id */
             id: string;
             /** Inference Time Ms */
@@ -859,6 +1014,11 @@ export interface components {
              * @description the message before it; null for a first one
              */
             parent_id: string | null;
+            /**
+             * Reasoning
+             * @description the model's thinking, where it tells it
+             */
+            reasoning: string | null;
             /**
              * Role
              * @enum {string}
@@ -873,6 +1033,8 @@ export interface components {
             status: "generating" | "complete" | "stopped" | "interrupted" | "failed";
             /** Token Count */
             token_count: number;
+            /** @description what the engine counted */
+            usage: components["schemas"]["Usage"] | null;
             /**
              * Version
              * @description its number among those with the same parent, from 1
@@ -892,6 +1054,7 @@ export interface components {
          *           "content": "Paris.",
          *           "conversation_id": "019aab5c-7d0e-7c39-9f6e-0a3a3e1fb0a1",
          *           "created_at": "2026-11-22T09:31:12.456789+00:00",
+         *           "finish_reason": "stop",
          *           "id": "019aab5d-1f00-7a01-8000-5f0e8d2b4c6a",
          *           "inference_time_ms": 312,
          *           "model_tag": "default",
@@ -900,6 +1063,10 @@ export interface components {
          *           "shown": true,
          *           "status": "complete",
          *           "token_count": 2,
+         *           "usage": {
+         *             "input_tokens": 14,
+         *             "output_tokens": 2
+         *           },
          *           "version": 1,
          *           "versions": 1
          *         }
@@ -924,6 +1091,83 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
+    follow_changes_api_changes_get: {
+        parameters: {
+            query?: {
+                /** @description the same, where no header can be set */
+                after?: string;
+            };
+            header?: {
+                /** @description the id of the last event that was seen */
+                "last-event-id"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The changes as they are committed; the stream has no end of its own */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example retry: 1000
+                     *
+                     *     id: 1764087300000000
+                     *     data: {"cursor":true}
+                     *
+                     *     id: 1764087312345678
+                     *     data: {"conversation":{"id":"…","user_id":"…","title":"Paris", …}}
+                     *
+                     *     id: 1764087312345679
+                     *     data: {"answer":{"conversation_id":"…","message_id":"…","status":"generating"}}
+                     *
+                     *     id: 1764087399999999
+                     *     data: {"deleted":"…"}
+                     */
+                    "text/event-stream": unknown;
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     list_conversations_api_conversations_get: {
         parameters: {
             query?: {
@@ -1147,7 +1391,7 @@ export interface operations {
             query?: {
                 /** @description those before the message of this id */
                 before?: string;
-                /** @description at most so many, the newest ones, and 4 MB of JSON */
+                /** @description most messages of the page, the newest ones; it has at most 4 MB of JSON */
                 limit?: number;
             };
             header?: never;
@@ -1509,6 +1753,200 @@ export interface operations {
             };
         };
     };
+    continue_answer_api_conversations__conversation_id__continue_post: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same key and body again joins the first one's answer */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                conversation_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": {
+                    /** Force Web Search */
+                    force_web_search?: boolean | null;
+                    /**
+                     * If Busy
+                     * @description while an answer runs: 409, or stop it; without it, it is stopped where no client reads it
+                     */
+                    if_busy?: ("reject" | "stop") | null;
+                    /**
+                     * Max Tokens
+                     * @example 512
+                     */
+                    max_tokens?: number | null;
+                    /**
+                     * Model Tag
+                     * @description the model for this answer, instead of the conversation's
+                     */
+                    model_tag?: string | null;
+                    /**
+                     * Response Format
+                     * @description as in OpenAI's Chat Completions; engines that know none ignore it
+                     * @example {
+                     *       "type": "json_object"
+                     *     }
+                     */
+                    response_format?: {
+                        [key: string]: unknown;
+                    } | null;
+                    /**
+                     * Stop
+                     * @description texts at which the answer ends: 1 to 4 of 1 to 100 characters; one may come without a list
+                     * @example [
+                     *       "\n\n"
+                     *     ]
+                     */
+                    stop?: string[] | null;
+                    /**
+                     * Temperature
+                     * @example 0.7
+                     */
+                    temperature?: number | null;
+                    /** Thinking Mode */
+                    thinking_mode?: boolean | null;
+                    /**
+                     * Top K
+                     * @example 40
+                     */
+                    top_k?: number | null;
+                    /**
+                     * Top P
+                     * @example 0.9
+                     */
+                    top_p?: number | null;
+                };
+            };
+        };
+        responses: {
+            /** @description The answer as it is written; with `Accept: application/json`, when it has been written */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Message"];
+                    /**
+                     * @example retry: 1000
+                     *
+                     *     id: 0a3a3e1fb0a1.1.0
+                     *     data: {"start":{"conversation_id":"…","message_id":"…","user_message_id":"…","attempt":1}}
+                     *
+                     *     id: 0a3a3e1fb0a1.1.1
+                     *     data: {"token":"Paris","gpu":0}
+                     *
+                     *     id: 0a3a3e1fb0a1.1.2
+                     *     data: {"done":true,"message_id":"…","status":"complete","token_count":1,"inference_time_ms":312,"model_tag":"default","finish_reason":"stop","usage":{"input_tokens":14,"output_tokens":1}}
+                     */
+                    "text/event-stream": unknown;
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            502: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     send_message_api_conversations__conversation_id__messages_post: {
         parameters: {
             query?: never;
@@ -1533,7 +1971,7 @@ export interface operations {
                     force_web_search?: boolean | null;
                     /**
                      * If Busy
-                     * @description while an answer runs: 409, or stop it; without it, it is stopped where nobody reads it
+                     * @description while an answer runs: 409, or stop it; without it, it is stopped where no client reads it
                      */
                     if_busy?: ("reject" | "stop") | null;
                     /**
@@ -1542,10 +1980,33 @@ export interface operations {
                      */
                     max_tokens?: number | null;
                     /**
+                     * Model Tag
+                     * @description the model for this answer, instead of the conversation's
+                     */
+                    model_tag?: string | null;
+                    /**
                      * Parent Id
                      * @description the message to add it after; the last one shown without it, null for a new first message
                      */
                     parent_id?: string | null;
+                    /**
+                     * Response Format
+                     * @description as in OpenAI's Chat Completions; engines that know none ignore it
+                     * @example {
+                     *       "type": "json_object"
+                     *     }
+                     */
+                    response_format?: {
+                        [key: string]: unknown;
+                    } | null;
+                    /**
+                     * Stop
+                     * @description texts at which the answer ends: 1 to 4 of 1 to 100 characters; one may come without a list
+                     * @example [
+                     *       "\n\n"
+                     *     ]
+                     */
+                    stop?: string[] | null;
                     /**
                      * Temperature
                      * @example 0.7
@@ -1558,6 +2019,11 @@ export interface operations {
                      * @example 40
                      */
                     top_k?: number | null;
+                    /**
+                     * Top P
+                     * @example 0.9
+                     */
+                    top_p?: number | null;
                 };
             };
         };
@@ -1579,7 +2045,7 @@ export interface operations {
                      *     data: {"token":"Paris","gpu":0}
                      *
                      *     id: 0a3a3e1fb0a1.1.2
-                     *     data: {"done":true,"message_id":"…","status":"complete","token_count":1,"inference_time_ms":312}
+                     *     data: {"done":true,"message_id":"…","status":"complete","token_count":1,"inference_time_ms":312,"model_tag":"default","finish_reason":"stop","usage":{"input_tokens":14,"output_tokens":1}}
                      */
                     "text/event-stream": unknown;
                 };
@@ -1956,7 +2422,7 @@ export interface operations {
                     force_web_search?: boolean | null;
                     /**
                      * If Busy
-                     * @description while an answer runs: 409, or stop it; without it, it is stopped where nobody reads it
+                     * @description while an answer runs: 409, or stop it; without it, it is stopped where no client reads it
                      */
                     if_busy?: ("reject" | "stop") | null;
                     /**
@@ -1970,6 +2436,29 @@ export interface operations {
                      */
                     message_id?: string | null;
                     /**
+                     * Model Tag
+                     * @description the model for this answer, instead of the conversation's
+                     */
+                    model_tag?: string | null;
+                    /**
+                     * Response Format
+                     * @description as in OpenAI's Chat Completions; engines that know none ignore it
+                     * @example {
+                     *       "type": "json_object"
+                     *     }
+                     */
+                    response_format?: {
+                        [key: string]: unknown;
+                    } | null;
+                    /**
+                     * Stop
+                     * @description texts at which the answer ends: 1 to 4 of 1 to 100 characters; one may come without a list
+                     * @example [
+                     *       "\n\n"
+                     *     ]
+                     */
+                    stop?: string[] | null;
+                    /**
                      * Temperature
                      * @example 0.7
                      */
@@ -1981,6 +2470,11 @@ export interface operations {
                      * @example 40
                      */
                     top_k?: number | null;
+                    /**
+                     * Top P
+                     * @example 0.9
+                     */
+                    top_p?: number | null;
                 };
             };
         };
@@ -2002,7 +2496,7 @@ export interface operations {
                      *     data: {"token":"Paris","gpu":0}
                      *
                      *     id: 0a3a3e1fb0a1.1.2
-                     *     data: {"done":true,"message_id":"…","status":"complete","token_count":1,"inference_time_ms":312}
+                     *     data: {"done":true,"message_id":"…","status":"complete","token_count":1,"inference_time_ms":312,"model_tag":"default","finish_reason":"stop","usage":{"input_tokens":14,"output_tokens":1}}
                      */
                     "text/event-stream": unknown;
                 };
@@ -2199,12 +2693,12 @@ export interface operations {
                      *     data: {"token":"Paris","gpu":0}
                      *
                      *     id: 0a3a3e1fb0a1.1.2
-                     *     data: {"done":true,"message_id":"…","status":"complete","token_count":1,"inference_time_ms":312}
+                     *     data: {"done":true,"message_id":"…","status":"complete","token_count":1,"inference_time_ms":312,"model_tag":"default","finish_reason":"stop","usage":{"input_tokens":14,"output_tokens":1}}
                      */
                     "text/event-stream": unknown;
                 };
             };
-            /** @description Nothing runs, and there is no rest to give */
+            /** @description No answer is running, and no events are left to send */
             204: {
                 headers: {
                     [name: string]: unknown;

@@ -1,25 +1,27 @@
-// Reads answers of the chat API: no token twice and none missed, whatever the network does.
+// A client of the chat API's streams, for browsers and Node.js 20 or newer: it shows no token twice
+// and misses none. The chat page uses this file, and examples/client.ts is a copy of it.
 //
-//   const source = { url: "http://localhost:8002", token, conversationId };
+//   const source = { url: "http://localhost:8002", token: () => token, conversationId };
 //   const question = { path: "messages", body: { content: "Hello" }, key: crypto.randomUUID() };
 //   for await (const answer of readAnswer(source, question)) show(answer.text);
 //
-// It sends the question, or without one joins the answer that is being written, and when the
-// connection breaks it comes back with the id of the last event that it saw. Nothing here knows of
-// the page; the protocol is in docs/streaming.md. fetch, not EventSource: that one can neither POST
-// nor send a token.
+// With a question it sends that question; without one it joins the running answer. When the
+// connection breaks it reconnects with the id of the last event. The file imports nothing; the
+// protocol is in docs/streaming.md. It uses fetch because EventSource can neither POST nor send a
+// token.
 
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 10_000;
-// A heartbeat comes every 15 seconds; so much silence means that the connection is dead.
+// A heartbeat comes every 15 seconds; a longer silence means that the connection is dead.
 const SILENCE_MS = 40_000;
-// Told to come back later than that, a person decides.
-const PATIENCE_MS = 60_000;
+// A longer Retry-After is not waited for: it is thrown, and a person decides.
+const LONGEST_RETRY_AFTER_MS = 60_000;
 
 export interface Source {
   /** Where the API is; "" on the page's own origin. */
   url: string;
-  token: string;
+  /** The access token, or a function that is asked for it before each request. */
+  token: string | (() => string | Promise<string>);
   conversationId: string;
 }
 
@@ -63,18 +65,18 @@ export interface Answer {
   /** The id of the last event that is in `text`. */
   cursor?: string;
   start?: Start;
-  /** It is being written anew from its beginning, because whoever wrote it has gone. */
+  /** It is written again from its beginning, because its writer has died. */
   again?: boolean;
   error?: { code: string; detail: string };
   /** The last event. Saved: nothing follows. */
   done?: Done;
-  /** There is nothing (more) to read: open the conversation to see its state. */
+  /** There is nothing more to read: open the conversation to see its state. */
   over?: boolean;
   /** Set while there is no connection. */
   waiting?: { failures: number; until: number; refusal?: Refused };
 }
 
-/** The API said no: a problem document (RFC 9457). */
+/** The API, or a proxy before it, refused a request. The message is a sentence for a person. */
 export class Refused extends Error {
   constructor(
     readonly status: number,
@@ -87,42 +89,95 @@ export class Refused extends Error {
     super(detail);
   }
 
-  /** Whether the same request may succeed in a while, without anybody correcting it. */
+  /** Whether the same request may succeed in a while without a correction. */
   get passing(): boolean {
-    return (this.status >= 500 || this.status === 429) && this.retryAfterMs <= PATIENCE_MS;
+    const temporary = this.status >= 500 || [408, 425, 429].includes(this.status);
+    return temporary && this.retryAfterMs <= LONGEST_RETRY_AFTER_MS;
   }
 
+  /** The refusal in a response: of its problem document, or of its status where it has none. */
   static async from(response: Response): Promise<Refused> {
-    const problem = await response.json().catch(() => ({}));
-    const code =
-      String(problem.type ?? "")
-        .split(":")
-        .at(-1) || `http_${response.status}`;
-    const seconds = Number(response.headers.get("Retry-After") ?? 0);
+    const body: unknown = await response.json().catch(() => undefined);
+    const problem = isObject(body) ? body : {};
+    const type = typeof problem["type"] === "string" ? problem["type"].split(":").at(-1) : "";
+    const detail = typeof problem["detail"] === "string" ? problem["detail"].trim() : "";
+    const retryAfterMs = waitOf(response.headers.get("Retry-After"));
     return new Refused(
       response.status,
-      code,
-      problem.detail ?? response.statusText,
-      seconds * 1000 || 0,
+      type || `http_${response.status}`,
+      detail || sentenceFor(response.status, retryAfterMs),
+      retryAfterMs,
     );
   }
 }
 
+/** The stream has an event that is not part of the protocol. Reading it again would not help. */
+export class Unreadable extends Error {}
+
+/** The connection broke, or could not be made. */
+class Lost extends Error {}
+
+const lost = (error: unknown): never => {
+  throw new Lost("The connection was lost.", { cause: error });
+};
+
+const SENTENCES: Record<number, string> = {
+  400: "The service could not understand the request.",
+  401: "The service did not accept the sign-in.",
+  403: "The service, or a proxy before it, does not allow this.",
+  404: "The service does not know this address.",
+  408: "The request took too long.",
+  413: "The message is too large for the service.",
+  415: "The service does not accept this kind of content.",
+  422: "The service does not accept these values.",
+  429: "There were too many requests.",
+  431: "The request has too many or too large headers.",
+  500: "The service failed.",
+  502: "The service is not available.",
+  503: "The service is not available.",
+  504: "The service took too long to answer.",
+};
+
+/** What a status means, for a response that does not say. */
+function sentenceFor(status: number, retryAfterMs: number): string {
+  const sentence =
+    SENTENCES[status] ??
+    (status >= 500 ? "The service failed." : "The service did not accept the request.");
+  const minutes = Math.ceil(retryAfterMs / 60_000);
+  const wait = minutes > 1 ? `in ${minutes} minutes` : "in a minute";
+  return `${sentence} (Status ${status}.)${retryAfterMs > 0 ? ` Try again ${wait}.` : ""}`;
+}
+
+/** Milliseconds of a Retry-After header, which is a number of seconds or a date. */
+function waitOf(header: string | null): number {
+  if (header === null) return 0;
+  const ms = /^\s*\d+\s*$/.test(header) ? Number(header) * 1000 : Date.parse(header) - Date.now();
+  return Math.max(0, ms) || 0;
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
 /**
  * The answer each time that it has changed, until it is saved, `over`, or `signal` is aborted.
- * Leaving the loop leaves the answer running. Throws Refused where waiting would not help.
+ * Leaving the loop leaves the answer running. `from` is an answer of an earlier reading, whose rest
+ * is wanted. Throws Refused where waiting would not help, Unreadable for an event that is not part
+ * of the protocol, and what `source.token` throws.
  */
 export async function* readAnswer(
   source: Source,
   question?: Question,
   signal: AbortSignal = new AbortController().signal,
+  from: Answer = { text: "" },
 ): AsyncGenerator<Answer, void, undefined> {
-  let answer: Answer = { text: "" };
+  const { waiting: _, ...known } = from;
+  let answer: Answer = known;
   let failures = 0;
   while (!signal.aborted) {
     const connection = new AbortController();
     const cut = () => connection.abort();
-    // Back on the net: whatever connection there was is dead, though nobody may have said so.
+    // When the network is back, the connection of before is dead, although nothing may say so.
     globalThis.addEventListener?.("online", cut);
     signal.addEventListener("abort", cut);
     let silence = setTimeout(cut, SILENCE_MS);
@@ -134,7 +189,7 @@ export async function* readAnswer(
         return;
       }
       if (!response.ok) throw await Refused.from(response);
-      for await (const events of batches(response.body!)) {
+      for await (const events of batches(bodyOf(response))) {
         clearTimeout(silence);
         silence = setTimeout(cut, SILENCE_MS);
         if (events.length > 0) failures = 0;
@@ -143,9 +198,8 @@ export async function* readAnswer(
         if (answer.done) return;
       }
     } catch (error) {
-      if (error instanceof Refused && !error.passing) throw error;
-      if (error instanceof Refused) refusal = error;
-      // Else the connection broke, or could not be made.
+      if (error instanceof Refused && error.passing) refusal = error;
+      else if (!(error instanceof Lost) && !signal.aborted) throw error;
     } finally {
       clearTimeout(silence);
       globalThis.removeEventListener?.("online", cut);
@@ -162,7 +216,7 @@ export async function* readAnswer(
   }
 }
 
-/** The answer after one more event. What is not known is passed over, but moves the cursor. */
+/** The answer after one more event. An unknown event only moves the cursor. */
 export function apply(answer: Answer, [id, event]: [string, StreamEvent]): Answer {
   const next: Answer = { ...answer, cursor: id };
   if ("start" in event) return { text: "", cursor: id, start: event.start };
@@ -174,12 +228,12 @@ export function apply(answer: Answer, [id, event]: [string, StreamEvent]): Answe
   return next;
 }
 
-/** How long to wait after so many failures in a row; random, so that not all come back at once. */
+/** How long to wait after so many failures in a row; random, so that clients do not synchronise. */
 export function backoff(failures: number): number {
   return Math.min(FIRST_WAIT_MS * 2 ** failures, LONGEST_WAIT_MS) * (0.5 + Math.random() / 2);
 }
 
-/** Resolves after so long, and at once where the network is back or `signal` is aborted. */
+/** Resolves after this time, or at once when the network is back or `signal` is aborted. */
 export function pause(milliseconds: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     const end = () => {
@@ -195,28 +249,35 @@ export function pause(milliseconds: number, signal: AbortSignal): Promise<void> 
   });
 }
 
-/** Goes on after the last event seen; before the first one, asks (again). */
-function connect(
+/** Asks for what follows the last event; before the first event, sends the question (again). */
+async function connect(
   source: Source,
   answer: Answer,
   question: Question | undefined,
   signal: AbortSignal,
 ): Promise<Response> {
   const path = `${source.url}/api/conversations/${source.conversationId}`;
-  const headers = { Authorization: `Bearer ${source.token}`, Accept: "text/event-stream" };
+  const token = typeof source.token === "string" ? source.token : await source.token();
+  const headers = { Authorization: `Bearer ${token}`, Accept: "text/event-stream" };
   if (answer.cursor !== undefined) {
-    return fetch(`${path}/stream`, {
-      headers: { ...headers, "Last-Event-ID": answer.cursor },
-      signal,
-    });
+    const resumed = { ...headers, "Last-Event-ID": answer.cursor };
+    return fetch(`${path}/stream`, { headers: resumed, signal }).catch(lost);
   }
-  if (question === undefined) return fetch(`${path}/stream`, { headers, signal });
+  if (question === undefined) return fetch(`${path}/stream`, { headers, signal }).catch(lost);
   return fetch(`${path}/${question.path}`, {
     method: "POST",
     headers: { ...headers, "Content-Type": "application/json", "Idempotency-Key": question.key },
     body: JSON.stringify(question.body),
     signal,
-  });
+  }).catch(lost);
+}
+
+/** The body of a stream; a sign-in page of a network, for example, is none. */
+function bodyOf(response: Response): ReadableStream<Uint8Array<ArrayBuffer>> {
+  const type = response.headers.get("Content-Type") ?? "";
+  if (response.body && type.startsWith("text/event-stream")) return response.body;
+  const detail = "Something between this client and the service answered in its place.";
+  throw new Refused(502, "not_a_stream", detail, 0);
 }
 
 /** The events of a response as they arrive: those of one chunk together, none for a heartbeat. */
@@ -227,15 +288,35 @@ async function* batches(
   let id = "";
   let rest = "";
   for (;;) {
-    const { done, value } = await reader.read();
+    const { done, value } = await reader.read().catch(lost);
     if (done) return;
-    const lines = (rest + value).split("\n");
+    // Only the new chunk is searched, so that a long line costs no more than its length.
+    const lines = value.split("\n");
+    lines[0] = rest + (lines[0] ?? "");
     rest = lines.pop() ?? "";
     const events: [string, StreamEvent][] = [];
     for (const line of lines) {
-      if (line.startsWith("id: ")) id = line.slice(4);
-      else if (line.startsWith("data: ")) events.push([id, JSON.parse(line.slice(6))]);
+      if (line.startsWith("id:")) id = line.slice(3).trim();
+      else if (line.startsWith("data:")) events.push([id, eventOf(line.slice(5))]);
     }
     yield events;
   }
+}
+
+/** One event. Throws Unreadable for what is not JSON, or lacks what `apply` relies on. */
+function eventOf(data: string): StreamEvent {
+  let event: unknown;
+  try {
+    event = JSON.parse(data);
+  } catch {
+    event = undefined;
+  }
+  const sound =
+    isObject(event) &&
+    (!("start" in event) || isObject(event["start"])) &&
+    (!("token" in event) || typeof event["token"] === "string") &&
+    (!("snapshot" in event) ||
+      (isObject(event["snapshot"]) && typeof event["snapshot"]["content"] === "string"));
+  if (!sound) throw new Unreadable("The service sent something that this client cannot read.");
+  return event as StreamEvent;
 }

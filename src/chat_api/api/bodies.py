@@ -60,7 +60,7 @@ async def _read(request: HttpRequest, limit: int) -> bytes:
             if len(body) > limit:
                 raise PayloadTooLarge(f"The request's body is larger than {limit} bytes.")
     except ClientDisconnect:
-        raise BadRequest("The request's body broke off.") from None
+        raise BadRequest("The request's body is incomplete.") from None
     return bytes(body)
 
 

@@ -172,7 +172,9 @@ async def open_conversation(
     limit: Annotated[
         int,
         Query(
-            ge=1, le=MOST_LISTED, description="at most so many, the newest ones, and 4 MB of JSON"
+            ge=1,
+            le=MOST_LISTED,
+            description="most messages of the page, the newest ones; it has at most 4 MB of JSON",
         ),
     ] = MOST_LISTED,
     before: Annotated[

@@ -35,10 +35,19 @@ from chat_api.conversations.titles import title_of
 from chat_api.db import queries
 from chat_api.db.queries import MOST_LISTED
 from chat_api.db.sends import IdempotencyKey
-from chat_api.errors import BadRequest, NotAuthenticated, NotFound, Superseded, inference_failure
+from chat_api.errors import (
+    BadRequest,
+    Invalid,
+    NotAuthenticated,
+    NotFound,
+    Superseded,
+    inference_failure,
+)
 from chat_api.generation.events import Cursor
 from chat_api.generation.options import Options
 from chat_api.generation.sink import Discard
+from chat_api.generation.subscription import Subscription
+from chat_api.telemetry import trace_id_var
 
 router = APIRouter(prefix="/api/conversations/{conversation_id}", tags=["messages"])
 
@@ -57,7 +66,8 @@ _EXAMPLE = (
     '"user_message_id":"…","attempt":1}}\n\n'
     'id: 0a3a3e1fb0a1.1.1\ndata: {"token":"Paris","gpu":0}\n\n'
     'id: 0a3a3e1fb0a1.1.2\ndata: {"done":true,"message_id":"…","status":"complete",'
-    '"token_count":1,"inference_time_ms":312}\n\n'
+    '"token_count":1,"inference_time_ms":312,"model_tag":"default","finish_reason":"stop",'
+    '"usage":{"input_tokens":14,"output_tokens":1}}\n\n'
 )
 _ANSWER: dict[int | str, dict[str, Any]] = {
     200: {
@@ -158,6 +168,41 @@ async def regenerate(
     )
 
 
+@router.post(
+    "/continue",
+    response_class=Response,
+    responses=_ANSWER,
+    openapi_extra=request_body(AnswerOptions, required=False),
+)
+async def continue_answer(
+    request: Request,
+    services: ServicesOf,
+    user: CurrentUser,
+    conversation_id: ConversationId,
+    stream: UserStream,
+    body: Annotated[AnswerOptions, Depends(json_body(AnswerOptions, empty=True))],
+    idempotency_key: IdempotencyHeader = None,
+) -> Response:
+    """Let the last answer go on where it was stopped, interrupted or cut by its length.
+
+    The message stays the same; the stream has only what is new of it.
+    """
+    await _check_model(services, body.model_tag)
+    only_result = _wants_json(request.headers.get("accept", ""))
+    subscription = await services.sends.resume(
+        user.id,
+        conversation_id,
+        options=_options(body),
+        model_tag=body.model_tag,
+        idempotency=_idempotency(request, idempotency_key, body),
+        sink=Discard() if only_result else connection_of(request),
+        one_attempt=not only_result,
+    )
+    return await _streamed(
+        request, services, user, conversation_id, stream, subscription, only_result=only_result
+    )
+
+
 async def _answer(
     request: Request,
     services: Services,
@@ -170,31 +215,62 @@ async def _answer(
     content: str | None,
     at: str | None,
 ) -> Response:
+    await _check_model(services, body.model_tag)
     only_result = _wants_json(request.headers.get("accept", ""))
     subscription = await services.sends.send(
         user.id,
         conversation_id,
         content=content,
         title=None if content is None else title_of(content),
-        options=Options(
-            temperature=body.temperature,
-            max_tokens=body.max_tokens,
-            top_k=body.top_k,
-            thinking_mode=body.thinking_mode,
-            force_web_search=body.force_web_search,
-        ),
+        options=_options(body),
+        model_tag=body.model_tag,
         idempotency=_idempotency(request, idempotency_key, body),
         sink=Discard() if only_result else connection_of(request),
         one_attempt=not only_result,
         at=at,
         if_busy=body.if_busy,
     )
+    return await _streamed(
+        request, services, user, conversation_id, stream, subscription, only_result=only_result
+    )
+
+
+async def _check_model(services: Services, model_tag: str | None) -> None:
+    """Raise Invalid for a model that no engine has."""
+    if model_tag is not None and not await services.engines.knows(model_tag, trace_id_var.get()):
+        raise Invalid([("model_tag", "is no model of this service's engines")])
+
+
+def _options(body: AnswerOptions) -> Options:
+    return Options(
+        temperature=body.temperature,
+        max_tokens=body.max_tokens,
+        top_k=body.top_k,
+        thinking_mode=body.thinking_mode,
+        force_web_search=body.force_web_search,
+        top_p=body.top_p,
+        stop=body.stop,
+        response_format=body.response_format,
+    )
+
+
+async def _streamed(
+    request: Request,
+    services: Services,
+    user: User,
+    conversation_id: str,
+    stream: OpenStream,
+    subscription: Subscription,
+    *,
+    only_result: bool,
+) -> Response:
+    """Return the answer as it is written or, with `only_result`, once it has been saved."""
     stream.follow(subscription)
     if not only_result:
         return EventStream(subscription, stream)
     await run_to_end(subscription, stream, request.receive)
     if stream.refused:
-        raise NotAuthenticated("The access token is not valid any more.", invalid_token=True)
+        raise NotAuthenticated("The access token is no longer valid.", invalid_token=True)
     return await _result(services, user, conversation_id, subscription.message_id)
 
 
@@ -244,7 +320,7 @@ async def _result(
             "description": "The rest of the answer",
             "content": {"text/event-stream": event_stream(_EXAMPLE)},
         },
-        204: {"description": "Nothing runs, and there is no rest to give"},
+        204: {"description": "No answer is running, and no events are left to send"},
         **problems(400, 404),
     },
 )

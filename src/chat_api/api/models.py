@@ -10,7 +10,7 @@ from chat_api.api.responses import problems, written_json
 from chat_api.api.schemas import Swap, request_body
 from chat_api.api.services import CurrentUser, ServicesOf, current_user
 from chat_api.auth import User
-from chat_api.errors import Draining, EngineRefused, Forbidden, ModelRefused
+from chat_api.errors import Draining, Forbidden
 from chat_api.telemetry import log, trace_id_var
 
 router = APIRouter(prefix="/api/models", tags=["models"])
@@ -43,11 +43,11 @@ async def administrator(user: Annotated[User, Depends(current_user)]) -> User:
 
 @router.get("", response_class=Response, responses=_described(_MODELS) | problems(502, 504))
 async def list_models(services: ServicesOf, _user: CurrentUser) -> Response:
-    """What the inference service says of its models, as it is."""
-    reply = await services.engine.models(trace_id_var.get())
-    if reply.status != 200:
-        raise EngineRefused
-    return written_json(reply.body)
+    """The models of all engines; one that does not answer is listed as not available.
+
+    What the inference service of samosaChaat says is passed on as it is, if it is the only engine.
+    """
+    return written_json(await services.engines.list_models(trace_id_var.get()))
 
 
 @router.post(
@@ -65,7 +65,5 @@ async def swap_model(
     if services.registry.is_draining:
         raise Draining
     log.info("model_swap", user_id=user.id)
-    reply = await services.engine.swap(body.model_tag, trace_id_var.get())
-    if reply.status >= 400:
-        raise ModelRefused(reply.status)
-    return written_json(reply.body, reply.status)
+    status, answer = await services.engines.swap(body.model_tag, trace_id_var.get())
+    return written_json(answer, status)

@@ -6,10 +6,10 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from chat_api.api.schemas import EVENTS, Message, Problem
+from chat_api.api.schemas import CHANGES, EVENTS, Message, Problem
 
 # What routes only name.
-_MODELS: tuple[type[BaseModel], ...] = (Message, Problem, *EVENTS)
+_MODELS: tuple[type[BaseModel], ...] = (Message, Problem, *EVENTS, *CHANGES)
 
 
 def describe(app: FastAPI) -> None:

@@ -5,9 +5,11 @@ them against the models.
 """
 
 import re
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
+import orjson
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from chat_api.text import BLANK_CLASS, is_blank
@@ -47,6 +49,31 @@ ModelTag = Annotated[
 def _whole(value: object) -> object:
     """JSON has one kind of number, and JSON Schema counts 40.0 among the integers."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _listed(value: object) -> object:
+    """One text is as good as a list of one."""
+    return [value] if isinstance(value, str) else value
+
+
+def _few(value: list[str] | None) -> list[str] | None:
+    if value is not None and not (
+        1 <= len(value) <= 4 and all(1 <= len(is_storable(text)) <= 100 for text in value)
+    ):
+        raise ValueError("is 1 to 4 texts of 1 to 100 characters")
+    return value
+
+
+def _is_format(value: dict[str, Any] | None) -> dict[str, Any] | None:
+    if value is not None and value.get("type") not in {"text", "json_object", "json_schema"}:
+        raise ValueError("has a type: text, json_object or json_schema")
+    try:
+        written = orjson.dumps(value)
+    except TypeError:  # lone surrogates, huge integers, too many levels
+        raise ValueError("holds what cannot be stored") from None
+    if b"\\u0000" in written:
+        raise ValueError("holds what cannot be stored")
+    return value
 
 
 MaxTokens = Annotated[int, Field(ge=1, le=4096), BeforeValidator(_whole)]
@@ -131,11 +158,34 @@ class AnswerOptions(Request):
     top_k: Annotated[TopK | None, Field(examples=[40])] = None
     thinking_mode: bool | None = None
     force_web_search: bool | None = None
+    top_p: Annotated[float | None, Field(gt=0, le=1, allow_inf_nan=False, examples=[0.9])] = None
+    stop: Annotated[
+        list[str] | None,
+        BeforeValidator(_listed),
+        AfterValidator(_few),
+        Field(
+            examples=[["\n\n"]],
+            description="texts at which the answer ends: 1 to 4 of 1 to 100 characters; one may "
+            "come without a list",
+        ),
+    ] = None
+    response_format: Annotated[
+        dict[str, Any] | None,
+        Field(
+            examples=[{"type": "json_object"}],
+            description="as in OpenAI's Chat Completions; engines that know none ignore it",
+        ),
+        AfterValidator(_is_format),
+    ] = None
+    model_tag: Annotated[
+        ModelTag | None,
+        Field(description="the model for this answer, instead of the conversation's"),
+    ] = None
     if_busy: Annotated[
         Literal["reject", "stop"] | None,
         Field(
             description="while an answer runs: 409, or stop it; without it, it is stopped where "
-            "nobody reads it"
+            "no client reads it"
         ),
     ] = None
 
@@ -196,6 +246,10 @@ _MESSAGE = {
     "model_tag": "default",
     "inference_time_ms": 312,
     "created_at": "2026-11-22T09:31:12.456789+00:00",
+    "reasoning": None,
+    "finish_reason": "stop",
+    "usage": {"input_tokens": 14, "output_tokens": 2},
+    "error": None,
     "parent_id": "019aab5d-1f00-7a01-8000-5f0e8d2b4c69",
     "version": 1,
     "versions": 1,
@@ -225,6 +279,13 @@ class Conversation(BaseModel):
     metadata: dict[str, str]
 
 
+class Usage(BaseModel):
+    model_config = _example({"input_tokens": 14, "output_tokens": 2})
+
+    input_tokens: int
+    output_tokens: int
+
+
 class Message(BaseModel):
     model_config = _example(_MESSAGE)
 
@@ -237,6 +298,10 @@ class Message(BaseModel):
     model_tag: str
     inference_time_ms: int
     created_at: datetime
+    reasoning: str | None = Field(description="the model's thinking, where it tells it")
+    finish_reason: Literal["stop", "length", "content_filter"] | None
+    usage: Usage | None = Field(description="what the engine counted")
+    error: str | None = Field(description="our name for what failed")
     parent_id: str | None = Field(description="the message before it; null for a first one")
     version: int = Field(description="its number among those with the same parent, from 1")
     versions: int = Field(description="how many those are")
@@ -290,7 +355,7 @@ class FoundMessage(BaseModel):
 
 class FoundItem(BaseModel):
     conversation: Conversation
-    message: FoundMessage | None = Field(description="null where the title is what was found")
+    message: FoundMessage | None = Field(description="null where the title matched")
     snippet: str = Field(description="one line of the text around the first match")
     matches: list[tuple[int, int]] = Field(
         description="from–to, in code points (not UTF-16 units or bytes) of the snippet"
@@ -377,6 +442,49 @@ EVENTS: tuple[type[_Event], ...] = (
 )
 
 
+class CursorEvent(_Event):
+    """Where the changes begin."""
+
+    cursor: Literal[True]
+
+
+class ConversationEvent(_Event):
+    """A conversation that is new or has changed, in its newest state."""
+
+    conversation: Conversation
+
+
+class DeletedEvent(_Event):
+    deleted: str = Field(description="the conversation's id")
+
+
+class ChangedAnswer(BaseModel):
+    conversation_id: str
+    message_id: str
+    status: Status
+
+
+class AnswerEvent(_Event):
+    """An answer that has begun or ended."""
+
+    answer: ChangedAnswer
+
+
+class ResyncEvent(_Event):
+    """The cursor is not known any more: load the list again."""
+
+    resync: Literal[True]
+
+
+CHANGES: tuple[type[_Event], ...] = (
+    CursorEvent,
+    ConversationEvent,
+    DeletedEvent,
+    AnswerEvent,
+    ResyncEvent,
+)
+
+
 class Health(BaseModel):
     model_config = _example({"status": "ok", "ready": True, "service": "chat-api"})
 
@@ -411,23 +519,36 @@ class Problem(BaseModel):
 
 
 def event_stream(example: str) -> dict[str, Any]:
-    """The OpenAPI description of a stream: of each of its events (`itemSchema` of OpenAPI 3.2)."""
-    ours = [{"$ref": f"#/components/schemas/{event.__name__}"} for event in EVENTS]
+    """The OpenAPI description of a generation's stream."""
     names = [next(iter(event.model_fields)) for event in EVENTS]
     other = {
-        "description": "anything else that the inference service says",
+        "description": "any other field of the inference service's response",
         "type": "object",
         "not": {"anyOf": [{"required": [name]} for name in names]},
     }
+    return _stream([*_references(EVENTS), other], "event-id", example)
+
+
+def change_stream(example: str) -> dict[str, Any]:
+    """The OpenAPI description of the change feed's stream."""
+    return _stream(_references(CHANGES), "change-id", example)
+
+
+def _references(events: Iterable[type[_Event]]) -> list[dict[str, Any]]:
+    return [{"$ref": f"#/components/schemas/{event.__name__}"} for event in events]
+
+
+def _stream(events: list[dict[str, Any]], id_format: str, example: str) -> dict[str, Any]:
+    """Return the description of each event of a stream (`itemSchema` of OpenAPI 3.2)."""
     event = {
         "type": "object",
         "required": ["id", "data"],
         "properties": {
-            "id": {"type": "string", "format": "event-id"},
+            "id": {"type": "string", "format": id_format},
             "data": {
                 "type": "string",
                 "contentMediaType": "application/json",
-                "contentSchema": {"anyOf": [*ours, other]},
+                "contentSchema": {"anyOf": events},
             },
         },
     }

@@ -10,11 +10,12 @@ from fastapi.security import HTTPBearer
 from chat_api.api.limits import Failures
 from chat_api.api.streaming.accounting import OpenStreams
 from chat_api.auth import Authenticator, User
+from chat_api.changes import ChangeFeed
 from chat_api.conversations.search import Search
 from chat_api.conversations.tree import Trees
 from chat_api.db.database import Database
 from chat_api.db.shares import conversation_id_var
-from chat_api.engines.samosachaat import SamosachaatEngine
+from chat_api.engines.engines import Engines
 from chat_api.errors import NotAuthenticated, NotFound
 from chat_api.generation.deletion import Deletions
 from chat_api.generation.joining import Joins
@@ -32,7 +33,7 @@ class Services:
     settings: Settings
     db: Database
     authenticator: Authenticator
-    engine: SamosachaatEngine
+    engines: Engines
     registry: Registry
     sends: SendPolicy
     joins: Joins
@@ -40,6 +41,7 @@ class Services:
     deletions: Deletions
     trees: Trees
     search: Search
+    changes: ChangeFeed
     failures: Failures
     open_streams: OpenStreams
 

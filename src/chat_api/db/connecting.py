@@ -25,7 +25,7 @@ _MOST_CONNECT_SECONDS = 5.0
 # PostgreSQL looks for deadlocks after a second; a shorter limit would hide them.
 _LOCK_SECONDS = 2.0
 _IDLE_IN_TRANSACTION_SECONDS = 3.0
-_TRANSACTION_TIMEOUT_SINCE = 17
+_TRANSACTION_TIMEOUT, _TRANSACTION_TIMEOUT_SINCE = "transaction_timeout", 17
 
 _ALWAYS = {
     "default_transaction_isolation": "read committed",
@@ -47,8 +47,10 @@ def session_settings(timeout_seconds: float) -> dict[str, str]:
         **_ALWAYS,
         "statement_timeout": _milliseconds(timeout_seconds),
         "lock_timeout": _milliseconds(min(_LOCK_SECONDS, timeout_seconds / 2)),
-        # A process frozen inside a transaction must not hold its locks for longer.
+        # A process frozen inside a transaction must not hold its locks for longer; the second is
+        # for one frozen after the driver has had a statement parsed, which counts as active.
         "idle_in_transaction_session_timeout": _milliseconds(_IDLE_IN_TRANSACTION_SECONDS),
+        _TRANSACTION_TIMEOUT: _milliseconds(2 * timeout_seconds),
     }
 
 
@@ -58,8 +60,8 @@ def _milliseconds(seconds: float) -> str:
 
 def setting_statement(settings: Mapping[str, str], *, version: int, local: bool) -> str:
     """Return one SELECT that sets these, for the transaction at hand (`local`) or the session."""
-    if version >= _TRANSACTION_TIMEOUT_SINCE:
-        settings = {**settings, "transaction_timeout": "0"}
+    if version < _TRANSACTION_TIMEOUT_SINCE:
+        settings = {name: value for name, value in settings.items() if name != _TRANSACTION_TIMEOUT}
     scope = "true" if local else "false"
     calls = [f"set_config('{name}', '{value}', {scope})" for name, value in settings.items()]
     # The durability of an acknowledged message is not a matter of the server's defaults; levels

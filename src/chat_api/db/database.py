@@ -48,9 +48,16 @@ UNAVAILABLE: tuple[type[BaseException], ...] = (
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,  # the database does not exist (yet)
     asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.TransactionTimeoutError,
+    asyncpg.InvalidSQLStatementNameError,  # a pooler has changed the session
+    asyncpg.DuplicatePreparedStatementError,
     asyncpg.InvalidCachedStatementError,  # the schema has just changed
 )
-_OF_THE_DRIVER: tuple[type[BaseException], ...] = (asyncpg.PostgresError, *UNAVAILABLE)
+_OF_THE_DRIVER: tuple[type[BaseException], ...] = (
+    asyncpg.PostgresError,
+    *UNAVAILABLE,
+    UnicodeError,  # a host that cannot be looked up, as PGHOST may have it
+)
 # Until the schema has been found complete: a migration is still to come.
 _NOT_THERE_YET: tuple[type[BaseException], ...] = (
     asyncpg.UndefinedTableError,
@@ -65,10 +72,12 @@ _LOST: tuple[type[BaseException], ...] = (
     ConnectionError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # the server's farewell, read as the answer to the statement
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.IdleSessionTimeoutError,
 )
+_POOLED = "its pooler works by transaction: add pgbouncer=true to DATABASE_URL"
 # What to tell an operator; the first that fits.
 _REASONS: tuple[tuple[type[BaseException], str], ...] = (
     (asyncpg.TargetServerAttributeNotMatched, "none of its hosts takes writes"),
@@ -76,7 +85,11 @@ _REASONS: tuple[tuple[type[BaseException], str], ...] = (
     (asyncpg.InsufficientPrivilegeError, "refuses the role"),
     (asyncpg.InvalidCatalogNameError, "does not exist"),
     (asyncpg.TooManyConnectionsError, "has no connection left"),
+    (asyncpg.ProtocolViolationError, "its pooler refuses the session"),
+    (asyncpg.InvalidSQLStatementNameError, _POOLED),
+    (asyncpg.DuplicatePreparedStatementError, _POOLED),
     (asyncpg.CannotConnectNowError, "is starting or stopping"),
+    (asyncpg.LockNotAvailableError, "its tables are locked by somebody"),
     (asyncpg.DiskFullError, "its disk is full"),
     (asyncpg.ReadOnlySQLTransactionError, "read-only"),
     (ssl.SSLCertVerificationError, "its certificate is not trusted"),
@@ -230,8 +243,8 @@ class Database:
         """A connection; each statement is a transaction of its own.
 
         Raises DatabaseUnavailable where the database, not the statement, is what failed:
-        DatabaseBusy where somebody else changes the same rows, DatabaseRefused where no later try
-        can succeed. Raises StatementRefused where it is the statement's values.
+        DatabaseBusy where another transaction changes the same rows, DatabaseRefused where no
+        later try can succeed. Raises StatementRefused where it is the statement's values.
         """
         lent = False
         is_defect = False

@@ -131,13 +131,16 @@ async def find_ends(db: Database, generations: Sequence[tuple[str, int]]) -> dic
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What the log holds for one reader. Without rows the attempt, or the end, is the news."""
+    """What the log holds for one reader. Without rows the end is the news."""
 
     gone: bool
     attempt: int
     ended: bool
     last_event: int | None
     rows: tuple[LogRow, ...]
+    seam: int | None = None
+    """The last event that a later attempt than the reader's shares with it, if it goes on from it.
+    """
     more: bool = False
     """Whether further rows may follow at once."""
     size: int = field(default=0, compare=False)
@@ -149,7 +152,7 @@ class Page:
 _READ_PAGES = """
 SELECT * FROM (
     SELECT r.place, g.message_id IS NULL AS gone, g.attempt,
-        g.ended_at IS NOT NULL AS ended, g.last_event AS end_event,
+        g.ended_at IS NOT NULL AS ended, g.last_event AS end_event, seen.seam,
         l.first_event, l.last_event, l.events, l.is_snapshot, l.available,
         coalesce(l.size, 0) AS size,
         coalesce(sum(l.size) OVER (ORDER BY r.place, l.last_event), 0)
@@ -158,7 +161,13 @@ SELECT * FROM (
         AS r (place, message_id, attempt, event)
     LEFT JOIN generations g ON g.message_id = r.message_id
     CROSS JOIN LATERAL (
-        SELECT CASE WHEN g.attempt = r.attempt THEN r.event ELSE -1 END AS event) seen
+        -- Attempts that go on from each other share their events up to the seam. An attempt that
+        -- began again has none.
+        SELECT shared.seam,
+            CASE WHEN g.attempt = r.attempt OR r.event <= shared.seam THEN r.event ELSE -1 END
+                AS event
+        FROM (SELECT CASE WHEN count(s) = g.attempt - r.attempt THEN min(s) END AS seam
+            FROM unnest(g.seams[r.attempt:g.attempt - 1]) AS s) AS shared) seen
     LEFT JOIN LATERAL (
         SELECT w.* FROM (
             SELECT b.*, octet_length(b.events) AS size,
@@ -177,8 +186,8 @@ SELECT * FROM (
                 ORDER BY a.last_event LIMIT $5) b) w
         WHERE w.before = 0 OR w.before + w.size <= $6
     ) l ON true
-    WHERE g.message_id IS NULL OR g.attempt <> r.attempt OR g.ended_at IS NOT NULL
-        OR l.events IS NOT NULL) p
+    -- A later attempt is none as long as it has logged nothing: it may still go on from this one.
+    WHERE g.message_id IS NULL OR g.ended_at IS NOT NULL OR l.events IS NOT NULL) p
 WHERE p.before < $7
 ORDER BY p.place, p.last_event
 """
@@ -239,6 +248,7 @@ def _page(message_id: str, rows: Sequence[Record], rows_each: int, *, is_cut: bo
             for row in rows
             if row["events"] is not None
         ),
+        seam=rows[0]["seam"],
         more=is_cut or available > len(rows) or available >= rows_each,
         size=sum(row["size"] for row in rows),
     )

@@ -29,22 +29,35 @@ class Lease:
     trace_id: str
     replaces: str | None
     """The old answer, of a regeneration."""
+    model_tag: str = "default"
+    """The model that was asked for, or that has begun to write."""
     stop_requested: bool = False
+    resumed_after: int | None = None
+    """The snapshot from which a user had the message continued."""
     instructions: str | None = None
     """Of the conversation, in place of `SYSTEM_PROMPT`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One message of the history, as the model will see it."""
+    """One message of the history, as the model will see it.
+
+    Of an answer whose engine counted: the tokens of its whole request and its own, among which are
+    those of its reasoning, of which the size is given in bytes.
+    """
 
     role: str
     content: str
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    reasoning_bytes: int = 0
 
 
 # Read the newest messages up to a question that are not blank, and the end of longer ones.
 _READ_HISTORY = """
-SELECT role, right(content, $4) AS content FROM messages
+SELECT role, right(content, $4) AS content, input_tokens, output_tokens,
+    coalesce(octet_length(reasoning), 0) AS reasoning_bytes
+FROM messages
 WHERE conversation_id = $1 AND replaces IS NULL AND content ~ '[^[:space:]]'
     AND position <= (SELECT position FROM messages WHERE id = $2)
 ORDER BY position DESC LIMIT $3
@@ -59,7 +72,7 @@ async def read_history(
     Blank ones are left out; of a longer one, its last `chars` characters are read.
     """
     rows = await connection.fetch(_READ_HISTORY, conversation_id, question_id, limit, chars)
-    return [Turn(row["role"], row["content"]) for row in reversed(rows)]
+    return [Turn(**dict(row)) for row in reversed(rows)]
 
 
 # --- the end -------------------------------------------------------------------------------------
@@ -74,6 +87,11 @@ class Ending:
     token_count: int
     inference_time_ms: int
     error: str | None
+    model_tag: str
+    reasoning: str | None
+    finish_reason: str | None
+    input_tokens: int | None
+    output_tokens: int | None
     undone: bool  # a regeneration that leaves the old message in place
     done: str  # the final event's JSON
     last_event: int
@@ -141,6 +159,12 @@ async def end(connection: Connection, lease: Lease, ending: Ending, tail: LogRow
         ending.content,
         ending.token_count,
         ending.inference_time_ms,
+        ending.model_tag,
+        ending.reasoning,
+        ending.finish_reason,
+        ending.input_tokens,
+        ending.output_tokens,
+        ending.error,
     )
     return Outcome.SAVED
 
@@ -174,7 +198,8 @@ _DELETE_MESSAGE = "DELETE FROM messages WHERE id = $1"
 # Give the message its text; from here on a regeneration is shown.
 _END_MESSAGE = """
 UPDATE messages SET status = $2, content = $3, token_count = $4, inference_time_ms = $5,
-    replaces = NULL
+    replaces = NULL, model_tag = $6, reasoning = $7, finish_reason = $8, input_tokens = $9,
+    output_tokens = $10, error = $11
 WHERE id = $1
 """
 
@@ -192,6 +217,7 @@ class Generation:
     attempt: int
     ended: bool
     undone: bool
+    resumed_after: int | None = None
     last_event: int | None = None
     status: str | None = None
     error: str | None = None
@@ -205,7 +231,7 @@ _GENERATION_COLUMNS = """
     g.message_id::text AS message_id, g.conversation_id::text AS conversation_id,
     g.question_id::text AS question_id, g.attempt, g.ended_at IS NOT NULL AS ended,
     coalesce(g.undone, g.done LIKE '%"kept_message_id":%', false) AS undone,
-    g.last_event, g.status, g.error, g.done, g.before_done"""
+    g.resumed_after, g.last_event, g.status, g.error, g.done, g.before_done"""
 
 
 def _generation(row: Record) -> Generation:
@@ -269,7 +295,10 @@ async def message_stands(db: Database, message_id: str) -> bool:
     return row is not None
 
 
-async def read_content(db: Database, message_id: str) -> str | None:
-    """Return a message's text as saved; None where there is no such message."""
-    row = await db.fetchrow("SELECT content FROM messages WHERE id = $1", message_id)
-    return None if row is None else str(row["content"])
+async def read_content(db: Database, message_id: str) -> tuple[str, str] | None:
+    """Return a message's text and reasoning as saved; None where there is no such message."""
+    row = await db.fetchrow(
+        "SELECT content, coalesce(reasoning, '') AS reasoning FROM messages WHERE id = $1",
+        message_id,
+    )
+    return None if row is None else (str(row["content"]), str(row["reasoning"]))

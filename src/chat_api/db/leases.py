@@ -70,7 +70,9 @@ async def unsubscribe(db: Database, process: str, message_ids: Sequence[str]) ->
 
 _LEASE_COLUMNS = """g.message_id::text AS message_id, g.conversation_id::text AS conversation_id,
     g.question_id::text AS question_id, g.attempt, g.crashes, g.options, g.trace_id,
-    g.stop_requested,
+    g.stop_requested, g.resumed_after,
+    coalesce(
+        (SELECT m.model_tag FROM messages m WHERE m.id = g.message_id), 'default') AS model_tag,
     (SELECT c.instructions FROM conversations c WHERE c.id = g.conversation_id) AS instructions,
     (SELECT coalesce((
         -- The regeneration of an earlier answer has the conversation's id.
@@ -162,6 +164,48 @@ async def count_stall(
         process,
     )
     return {row["id"]: row["crashes"] for row in rows}
+
+
+# Make the log of the attempt before, up to an event, the beginning of this attempt's.
+_CONTINUE = """
+WITH held AS (
+    UPDATE generations SET seams[attempt - 1] = $3
+    WHERE message_id = $1 AND attempt = $2 AND ended_at IS NULL
+    RETURNING message_id),
+copied AS (
+    INSERT INTO event_log (message_id, attempt, first_event, last_event, events, is_snapshot)
+    SELECT l.message_id, $2, l.first_event, l.last_event, l.events, l.is_snapshot
+    FROM event_log l JOIN held USING (message_id)
+    WHERE l.attempt = $2 - 1 AND l.last_event <= $3
+    ON CONFLICT DO NOTHING)
+SELECT message_id FROM held
+"""
+
+
+async def continue_from(db: Database, lease: Lease, last_event: int) -> bool:
+    """Let the attempt go on from the attempt before, up to whose `last_event` both are the same.
+
+    Return whether the attempt still holds the generation.
+    """
+    row = await db.fetchrow(_CONTINUE, lease.message_id, lease.attempt, last_event)
+    return row is not None
+
+
+async def start_over(db: Database, lease: Lease) -> Lease | None:
+    """Return this process's lease of a further attempt, which shares nothing with this one.
+
+    None where the attempt does not hold the generation any more.
+    """
+    row = await db.fetchrow(
+        f"""
+        UPDATE generations g SET attempt = g.attempt + 1
+        WHERE g.message_id = $1 AND g.attempt = $2 AND g.ended_at IS NULL
+        RETURNING {_LEASE_COLUMNS}
+        """,  # noqa: S608  # the inserted text is ours
+        lease.message_id,
+        lease.attempt,
+    )
+    return None if row is None else _lease(row)
 
 
 async def request_stop(db: Database, message_id: str) -> None:

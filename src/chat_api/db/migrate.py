@@ -9,8 +9,10 @@ import functools
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import asyncpg
 
@@ -40,8 +42,8 @@ ADVISORY_LOCK = 0x73616D6F7361
 _TURN_SECONDS = 0.2
 # An index over many rows takes its time.
 _STATEMENT_SECONDS = 6 * 3600.0
-# A step that waits for a table's lock is short by itself (see steps); the others block nobody.
-_SETTINGS = {"lock_timeout": "0"}
+# A step that waits for a table's lock is short by itself (see steps); the others block no one else.
+_SETTINGS = {"lock_timeout": "0", "transaction_timeout": "0"}
 _PATIENCE_SECONDS = 600.0
 _PASSING = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)
 _OF_THE_DRIVER: tuple[type[BaseException], ...] = (asyncpg.PostgresError, *UNAVAILABLE)
@@ -236,6 +238,8 @@ async def _run(
     connector: Connector, work: "Callable[[AlchemyConnection], None]", *, autocommit: bool = False
 ) -> None:
     """Run `work` on a connection of SQLAlchemy's; again, where it did not get a lock in time."""
+    # It takes half a second, for which the process must not stand still.
+    await asyncio.to_thread(import_module, "alembic.command")
     from sqlalchemy.ext.asyncio import create_async_engine
     from sqlalchemy.pool import NullPool
 
@@ -247,6 +251,11 @@ async def _run(
         async_creator=connect,
         poolclass=NullPool,
         isolation_level="AUTOCOMMIT" if autocommit else "READ COMMITTED",
+        # Names that nobody else has given in a session that a pooler hands on.
+        connect_args={
+            "prepared_statement_cache_size": 0,
+            "prepared_statement_name_func": lambda: f"samosachaat_{uuid4().hex}",
+        },
     )
     deadline = time.monotonic() + _PATIENCE_SECONDS
     try:

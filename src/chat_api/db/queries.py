@@ -29,7 +29,12 @@ _FIELDS = """'{"id" : "', m.id, '", "conversation_id" : "', m.conversation_id,
     ', "inference_time_ms" : ', m.inference_time_ms, ', "created_at" : ', to_json(m.created_at),
     ', "parent_id" : ', CASE WHEN m.parent = m.conversation_id THEN 'null'
         ELSE concat('"', m.parent, '"') END,
-    ', "version" : ', earlier + 1, ', "versions" : ', others + 1"""
+    ', "version" : ', earlier + 1, ', "versions" : ', others + 1,
+    ', "reasoning" : ', coalesce(to_json(m.reasoning), 'null'),
+    ', "finish_reason" : ', coalesce(to_json(m.finish_reason), 'null'),
+    ', "usage" : ', CASE WHEN m.input_tokens IS NULL THEN 'null' ELSE concat(
+        '{"input_tokens" : ', m.input_tokens, ', "output_tokens" : ', m.output_tokens, '}') END,
+    ', "error" : ', coalesce(to_json(m.error), 'null')"""
 _MESSAGE = f"concat({_FIELDS}, '}}')"
 _VERSION = (
     f"concat({_FIELDS}, ', \"shown\" : ', "
@@ -276,12 +281,11 @@ async def _open_conversation(
         page AS (
             SELECT *, (SELECT hidden FROM beside) -> parent::text AS hidden FROM (
                 -- The size of a text is known without reading it.
-                SELECT *, octet_length(content) + {_FIELD_BYTES} AS bytes,
-                    sum(octet_length(content) + {_FIELD_BYTES}) OVER (ORDER BY position DESC)
-                    AS bytes_so_far,
+                SELECT *, sum(bytes) OVER (ORDER BY position DESC) AS bytes_so_far,
                     coalesce(parent_id, lead(id) OVER (ORDER BY position DESC), conversation_id)
                     AS parent
-                FROM messages
+                FROM (SELECT *, octet_length(content) + coalesce(octet_length(reasoning), 0)
+                    + {_FIELD_BYTES} AS bytes FROM messages) AS messages
                 WHERE conversation_id = $2 AND replaces IS NULL
                     AND position < (SELECT position FROM place)
                 ORDER BY position DESC LIMIT $3) AS newest

@@ -13,7 +13,7 @@ from chat_api.db.connecting import Connection, Record
 from chat_api.db.predecessor import is_predecessor
 
 # Every revision of this code, oldest first; a test compares it with the migrations' folder.
-REVISIONS = ("0001", "0002", "0003", "0007")
+REVISIONS = ("0001", "0002", "0003", "0006", "0007", "0008")
 
 VERSION_TABLE = "samosachaat_schema_version"
 # Stands there while the database of the service before is being taken over.
@@ -29,12 +29,14 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     ),
     "messages": (
         *("id", "conversation_id", "position", "role", "content", "status", "token_count"),
-        *("model_tag", "inference_time_ms", "replaces", "created_at", "parent_id", "version"),
+        *("model_tag", "inference_time_ms", "replaces", "created_at", "reasoning"),
+        *("finish_reason", "input_tokens", "output_tokens", "error", "parent_id", "version"),
     ),
     "generations": (
         *("message_id", "conversation_id", "question_id", "options", "trace_id", "attempt"),
         *("crashes", "owner", "lease_until", "stop_requested", "started_at", "ended_at"),
-        *("status", "error", "last_event", "done", "logged", "user_id", "undone", "before_done"),
+        *("status", "error", "last_event", "done", "before_done", "logged", "user_id"),
+        *("undone", "seams", "resumed_after"),
     ),
     "event_log": (
         *("message_id", "attempt", "first_event", "last_event", "events", "written_at"),
@@ -45,6 +47,8 @@ TABLES: Mapping[str, tuple[str, ...]] = {
         *("user_id", "key", "fingerprint", "conversation_id", "message_id", "created_at"),
     ),
     "message_quotas": ("user_id", "began", "sent"),
+    "change_counters": ("user_id", "last"),
+    "changes": ("user_id", "number", "conversation_id", "message_id", "status", "deleted"),
 }
 # Without these the database would not hold what the service promises.
 INDEXES = ("messages_in_order", "messages_one_generating")
@@ -127,27 +131,22 @@ async def inspect(connection: Connection) -> Found:
     }
     if look["schema"] is None:
         return Found(Schema.DAMAGED, fault="The search_path names no schema.", **known)
-    unreadable = set(look["forbidden"]) & {VERSION_TABLE}
-    revisions: list[str] = []
-    is_former = False
-    if VERSION_TABLE in look["tables"] and not unreadable:
-        revisions = await _revisions(connection, VERSION_TABLE)
-    if not revisions and FORMER_VERSION_TABLE in look["tables"]:
-        is_former = (
-            FORMER_VERSION_TABLE not in look["forbidden"] and "generations" in look["tables"]
-        )
-        former = await _revisions(connection, FORMER_VERSION_TABLE) if is_former else []
-        revisions = [revision for revision in former if revision in FORMER_REVISIONS]
-        is_former = bool(revisions)
-    if unreadable:
+    if VERSION_TABLE in look["forbidden"]:
         return Found(Schema.DAMAGED, fault=_forbidden(look), **known)
-    found = _judged(look, revisions, is_former, known)
-    if found.schema is Schema.FOREIGN and await is_predecessor(connection):
+    revisions = await _revisions(connection, look, VERSION_TABLE)
+    former = [] if revisions else await _revisions(connection, look, FORMER_VERSION_TABLE)
+    is_former = "generations" in look["tables"] and bool(former) and former[0] in FORMER_REVISIONS
+    found = _judged(look, former if is_former else revisions, is_former, known)
+    may_be_before = found.schema in {Schema.BEHIND, Schema.FOREIGN} and found.revision is None
+    if may_be_before and await is_predecessor(connection, former[0] if former else None):
         return replace(found, schema=Schema.PREDECESSOR, fault=_PREDECESSOR)
     return found
 
 
-async def _revisions(connection: Connection, table: str) -> list[str]:
+async def _revisions(connection: Connection, look: Record, table: str) -> list[str]:
+    """What stands in a table of revisions; [] where it is not there, or may not be read."""
+    if table not in look["tables"] or table in look["forbidden"]:
+        return []
     rows = await connection.fetch(f"SELECT version_num FROM {table}")  # noqa: S608  # ours
     return [row["version_num"] for row in rows]
 

@@ -69,12 +69,14 @@ async def read_fold(connection: Connection) -> str:
 async def begin_search(connection: Connection) -> None:
     """Prepare a transaction: it sees one state of the database, and its statements end in time.
 
-    On one core: a search must not take those of other users.
+    On one core: a search must not take those of other users. Waiting for a lock is part of that
+    time; a shorter limit of its own would now and then be told as another error.
     """
     await connection.execute(
         f"""
         SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;
         SET LOCAL statement_timeout = {int(STATEMENT_SECONDS * 1000)};
+        SET LOCAL lock_timeout = 0;
         SET LOCAL max_parallel_workers_per_gather = 0;
         """
     )
@@ -125,15 +127,14 @@ async def search_conversations(
     return Batch(hits, None if last is None else (last[0].replace(tzinfo=UTC), last[1]))
 
 
-def _statement(fold: str, forms: int) -> str:
-    """The statement of `search_conversations` for so many forms of the words."""
-    firsts = [f"(SELECT first FROM needle_{form})" for form in range(forms)]  # noqa: S608  # ours
+def _needles(fold: str, firsts: list[str]) -> tuple[str, str]:
+    """Return the subqueries with the forms of the words, and what is true of a text with them."""
     # Folded once and not for each text: a subquery without references is evaluated beforehand.
     needles = ",\n".join(
         f"needle_{form} AS MATERIALIZED (SELECT {_folded(fold, f'${9 + 2 * form}::text')} AS first,"  # noqa: S608  # ours
         f" ARRAY(SELECT {_folded(fold, 'word')} FROM unnest(${10 + 2 * form}::text[]) AS o (word))"
         " AS others)"
-        for form in range(forms)
+        for form in range(len(firsts))
     )
     # The first word is the most selective; the others are looked for where that is found.
     contains = " OR ".join(
@@ -142,6 +143,13 @@ def _statement(fold: str, forms: int) -> str:
         " WHERE strpos(folded, word) = 0))"
         for form, first in enumerate(firsts)
     )
+    return needles, contains
+
+
+def _statement(fold: str, forms: int) -> str:
+    """Return the statement of `search_conversations` for this many forms of the words."""
+    firsts = [f"(SELECT first FROM needle_{form})" for form in range(forms)]  # noqa: S608  # ours
+    needles, contains = _needles(fold, firsts)
     first_match = ", ".join(f"nullif(strpos(folded, {first}), 0)" for first in firsts)
     return f"""
         WITH {needles},

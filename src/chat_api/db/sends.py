@@ -20,7 +20,7 @@ from chat_api.errors import (
 )
 
 # When to retry after too many running generations: the time at which one of them ends is unknown.
-_GENERATION_RETRY_SECONDS = 5
+GENERATION_RETRY_SECONDS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,7 @@ class Draft:
     options: str  # JSON; null where the conversation's default is wanted
     trace_id: str
     idempotency: IdempotencyKey | None = None
+    model_tag: str | None = None  # None is the conversation's
     at: str | None = None
     """The message to answer after, or the answer to regenerate; None for the last one shown. The
     conversation's own id stands for the parent of a first message."""
@@ -102,30 +103,31 @@ async def begin(
     changed; None where the user has no such conversation. Raise NotFound where it has no message
     `draft.at`, NothingToAnswer, IdempotencyKeyReused, TooManyMessages or TooManyGenerations.
     """
-    conversation = await connection.fetchrow(_LOCK_CONVERSATION, user_id, conversation_id)
+    conversation = await connection.fetchrow(LOCK_CONVERSATION, user_id, conversation_id)
     if conversation is None:
         return None
     if draft.idempotency is not None:
-        repeat = await _find_repeat(connection, user_id, draft.idempotency)
+        repeat = await find_repeat(connection, user_id, draft.idempotency)
         if repeat is not None:
             return repeat
     node = await _find_place(connection, conversation_id, draft)
     if busy := await find_busy(connection, conversation_id):
         # Before the caller stops that generation for a message that would then be refused.
-        await _check_quotas(connection, user_id, quotas)
+        await check_quotas(connection, user_id, quotas)
         return busy
     version = 1  # nothing is below the last message that is shown
     if draft.at is not None:
         version = await _show_place(connection, conversation_id, draft, node)
-    last = await _count_message(connection, user_id, conversation_id, quotas, draft)
+    last = await count_message(connection, user_id, conversation_id, quotas, draft)
     place = _place(last, draft, conversation_id)
-    options = _with_defaults(draft.options, conversation["options"])
+    options = with_defaults(draft.options, conversation["options"])
+    model_tag = draft.model_tag or conversation["model_tag"]
     is_within_quota = await connection.fetchval(
         _INSERT,
         draft.message_id,
         conversation_id,
         place.position,
-        conversation["model_tag"],
+        model_tag,
         place.stands_for,
         place.question_id,
         options,
@@ -140,9 +142,9 @@ async def begin(
         version,
     )
     if not is_within_quota:
-        raise TooManyGenerations(quotas.running_generations, _GENERATION_RETRY_SECONDS)
+        raise TooManyGenerations(quotas.running_generations, GENERATION_RETRY_SECONDS)
     if draft.idempotency is not None:
-        await _keep_key(connection, user_id, conversation_id, draft.message_id, draft.idempotency)
+        await keep_key(connection, user_id, conversation_id, draft.message_id, draft.idempotency)
     return Lease(
         message_id=draft.message_id,
         conversation_id=conversation_id,
@@ -152,6 +154,7 @@ async def begin(
         options=options,
         trace_id=draft.trace_id,
         replaces=place.replaces,
+        model_tag=model_tag,
         instructions=conversation["instructions"],
     )
 
@@ -190,7 +193,7 @@ async def _show_place(
     )
 
 
-def _with_defaults(options: str, defaults: str | None) -> str:
+def with_defaults(options: str, defaults: str | None) -> str:
     """Return the options, with the conversation's own where none is given."""
     if defaults is None:
         return options
@@ -199,7 +202,7 @@ def _with_defaults(options: str, defaults: str | None) -> str:
 
 
 # Lock the conversation: sends to one conversation take turns from here on.
-_LOCK_CONVERSATION = """
+LOCK_CONVERSATION = """
 SELECT title_given, model_tag, instructions, options FROM conversations
 WHERE user_id = $1 AND id = $2 FOR NO KEY UPDATE
 """
@@ -209,7 +212,8 @@ WHERE user_id = $1 AND id = $2 FOR NO KEY UPDATE
 # Nothing is inserted where the user has as many running generations as allowed.
 _INSERT = """
 WITH within_quota AS MATERIALIZED (
-    SELECT 1 WHERE $13 = 0 OR $13 > (
+    SELECT set_config('samosachaat.told_with_generation', $2::uuid::text, true)  -- migration 0008
+    WHERE $13 = 0 OR $13 > (
         SELECT count(*) FROM generations WHERE user_id = $12 AND ended_at IS NULL)),
 question AS (
     INSERT INTO messages (id, conversation_id, position, role, content, status, model_tag,
@@ -308,7 +312,7 @@ FROM (SELECT 1) AS always LEFT JOIN message_quotas q
 """
 
 
-async def _count_message(
+async def count_message(
     connection: Connection, user_id: str, conversation_id: str, quotas: Quotas, draft: Draft
 ) -> Record:
     """Count the message, and return the last message of the conversation and its last question.
@@ -326,12 +330,12 @@ async def _count_message(
     )
     assert last is not None  # noqa: S101  # the statement always gives one row
     if quotas and not last["is_counted"]:
-        await _check_quotas(connection, user_id, quotas)
+        await check_quotas(connection, user_id, quotas)
         raise TooManyMessages(quotas.messages_per_minute, 1)  # the minute has just ended
     return last
 
 
-async def _check_quotas(connection: Connection, user_id: str, quotas: Quotas) -> None:
+async def check_quotas(connection: Connection, user_id: str, quotas: Quotas) -> None:
     """Raise the refusal that a message would get if it took the running generation's place."""
     if not quotas:
         return
@@ -340,7 +344,7 @@ async def _check_quotas(connection: Connection, user_id: str, quotas: Quotas) ->
     if 0 < quotas.messages_per_minute <= used["sent"]:
         raise TooManyMessages(quotas.messages_per_minute, max(1, used["seconds"]))
     if 0 < quotas.running_generations < used["running"]:
-        raise TooManyGenerations(quotas.running_generations, _GENERATION_RETRY_SECONDS)
+        raise TooManyGenerations(quotas.running_generations, GENERATION_RETRY_SECONDS)
 
 
 # --- the busy rule --------------------------------------------------------------------------------
@@ -382,7 +386,7 @@ RETURNING 1
 """  # noqa: S608  # the inserted text is a constant
 
 
-async def _find_repeat(
+async def find_repeat(
     connection: Connection, user_id: str, idempotency: IdempotencyKey
 ) -> Repeat | None:
     """Return what the key stands for, None for a new key. Raise IdempotencyKeyReused."""
@@ -394,7 +398,7 @@ async def _find_repeat(
     return Repeat(row["id"])
 
 
-async def _keep_key(
+async def keep_key(
     connection: Connection,
     user_id: str,
     conversation_id: str,

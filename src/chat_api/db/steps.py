@@ -19,8 +19,10 @@ import asyncpg
 if TYPE_CHECKING:
     from sqlalchemy import Connection as AlchemyConnection
 
-# A send waits at most so long behind a step that waits for a lock.
-LOCK_MILLISECONDS = 300
+# A send waits at most so long behind a step that waits for a lock (twice that, for two tables).
+LOCK_MILLISECONDS = 150
+# So that no lock is held while the disk is waited for: what a crash takes away is done again.
+NOT_DURABLE = "PERFORM set_config('synchronous_commit', 'off', true);\n"
 # Time for a batch: rows that it changes are locked until its end.
 _BATCH_SECONDS = 0.1
 _PAUSE_SECONDS = (0.05, 0.5)
@@ -43,23 +45,40 @@ class Steps:
         self._bind = bind
 
     def rows(self, statement: str, *arguments: Any) -> list[Any]:
-        """The rows of one statement."""
-        result = self._bind.exec_driver_sql(statement, arguments)
-        return list(result.fetchall()) if result.returns_rows else []
+        """The rows of one statement, in a transaction of its own."""
+        from sqlalchemy.util import await_only
+
+        driver = self._driver()
+
+        async def fetch() -> list[Any]:
+            # Inside a transaction a pooler does not change the session under a statement.
+            async with driver.transaction():
+                return list(await driver.fetch(statement, *arguments))
+
+        return await_only(fetch())
+
+    def run(self, statement: str) -> None:
+        """Run a statement that may not be in a transaction block, or is a whole one (DO)."""
+        from sqlalchemy.util import await_only
+
+        await_only(self._driver().execute(statement))
+
+    def _driver(self) -> Any:
+        return self._bind.connection.driver_connection
 
     def briefly(self, *statements: str) -> None:
         """Run statements as one transaction; where it has to wait for a lock, try again later."""
         body = "".join(f"{statement.strip().rstrip(';')};\n" for statement in statements)
         self._until_unlocked(
             f"DO $steps$ BEGIN\nPERFORM set_config('lock_timeout', '{LOCK_MILLISECONDS}', true);\n"
-            f"{body}END $steps$"
+            f"{NOT_DURABLE}{body}END $steps$"
         )
 
     def _until_unlocked(self, statement: str) -> None:
         deadline = time.monotonic() + _PATIENCE_SECONDS
         while True:
             try:
-                self.rows(statement)
+                self.run(statement)
             except Exception as error:
                 if cause_of(error, _PASSING) is None or time.monotonic() > deadline:
                     raise
@@ -101,11 +120,11 @@ class Steps:
             return
         if found:
             self.drop_index(name)
-        self.rows(f"CREATE {unique}INDEX CONCURRENTLY {name} {definition}")
+        self.run(f"CREATE {unique}INDEX CONCURRENTLY {name} {definition}")
 
     def drop_index(self, name: str) -> None:
         """Drop an index, if it is there, without blocking anybody."""
-        self.rows(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
+        self.run(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
 
     def check(self, table: str, name: str, condition: str) -> None:
         """Add a constraint and look at the rows that are there, without blocking writes."""

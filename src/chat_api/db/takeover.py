@@ -16,15 +16,16 @@ import re
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from chat_api.db.predecessor import TABLES
 from chat_api.db.schema import TAKING_OVER, VERSION_TABLE
-from chat_api.db.steps import Steps
+from chat_api.db.steps import NOT_DURABLE, Steps
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection as AlchemyConnection
 
 REVISION = "0002"
 
-# Titles that clients send although nobody has chosen one.
+# Titles that clients send although the user has chosen none.
 _PLACEHOLDERS = "'new chat', 'new conversation', 'untitled', ''"
 _TITLE_GIVEN = f"lower(btrim(coalesce({{row}}.title, ''))) NOT IN ({_PLACEHOLDERS})"
 _TITLE = "CASE WHEN btrim(coalesce(title, '')) = '' THEN 'New conversation' ELSE title END"
@@ -105,8 +106,8 @@ CREATE TRIGGER samosachaat_take_conversation BEFORE INSERT OR UPDATE OF user_id 
     FOR EACH ROW EXECUTE FUNCTION samosachaat_take_conversation();
 """
 
-# One batch. Rows that somebody else has locked are left for a later round, so that it waits for
-# nobody; messages are read after their conversation is locked, in a later snapshot.
+# One batch. Rows that another session has locked are left for a later round, so that it waits for
+# none; messages are read after their conversation is locked, in a later snapshot.
 _BATCH = f"""
 CREATE OR REPLACE FUNCTION samosachaat_take_over(after uuid, most integer) RETURNS uuid
 LANGUAGE plpgsql AS $body$
@@ -114,6 +115,7 @@ DECLARE
     listed uuid[];
     taken uuid[];
 BEGIN
+    {NOT_DURABLE}
     listed := ARRAY(SELECT id FROM conversations WHERE after IS NULL OR id > after
         ORDER BY id LIMIT most);
     taken := ARRAY(SELECT id FROM conversations
@@ -206,6 +208,7 @@ def take_over(bind: "AlchemyConnection") -> None:
         "ON CONFLICT DO NOTHING",
     )
     if not _is_switched(steps):
+        steps.briefly(TABLES)
         steps.briefly(_COLUMNS)
         steps.briefly(_PLACE_MESSAGE, _MESSAGE_TRIGGER, _CONVERSATION_BEFORE, _CONVERSATION_TRIGGER)
         _take_rows(steps)

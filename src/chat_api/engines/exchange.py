@@ -6,50 +6,46 @@ handed on in the same call, without a task to wake. Everything else talks throug
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping
 from http import HTTPStatus
 
 import httptools
 
-from chat_api import sse
-from chat_api.engines.decoding import NOTHING, Event, decode_event
-from chat_api.errors import (
-    EngineFailed,
-    EngineIncomplete,
-    EngineProtocol,
-    EngineUnavailable,
-)
+from chat_api.engines.engine import Decoder, Deliver, Event
+from chat_api.errors import EngineFailed, EngineProtocol, EngineUnavailable
 
 # How much may arrive between two pieces of the body: the head, trailers, what surrounds chunks.
 _MOST_BYTES_WITHOUT_BODY = 65_536
 # How much is handled in one turn of the event loop. A packet may hold 256 KB, which is more than
 # 10,000 events: enough to keep everything else waiting.
 _BYTES_PER_TURN = 16_384
-
-Deliver = Callable[[list[Event]], None]
-CheckHead = Callable[[int, Mapping[str, str]], None]
+# How long the rest of a response that is complete may take: usage, the end of the stream.
+_REST_SECONDS = 2.0
 
 
 class Exchange(asyncio.Protocol):
     """Sends `request`, and hands the response's events to `deliver`, those of a packet together.
 
-    `check_head` is given the status and the headers (lower-case names) and may raise
-    EngineFailed. `ended` has the result: none after the service's `done`, else what went wrong:
-    an EngineFailed, or what `deliver` raised. Whoever waits for it closes the transport.
+    `decoder` knows the dialect. `ended` has the result: none after the answer's end, else what went
+    wrong: an EngineFailed, or what `deliver` raised. The caller that awaits it closes the
+    transport.
+    Comments and empty events are signs of life, but not for ever: `max_idle_bytes` is how much of
+    them there may be between two events.
     """
 
     def __init__(
-        self, request: bytes, *, check_head: CheckHead, deliver: Deliver, max_event_bytes: int
+        self, request: bytes, *, decoder: Decoder, deliver: Deliver, max_idle_bytes: int
     ) -> None:
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._request = request
-        self._check_head = check_head
+        self._decoder = decoder
         self._deliver = deliver
+        self._max_idle_bytes = max_idle_bytes
+        self._idle_bytes = 0  # since the last event
         self._http = httptools.HttpResponseParser(self)
-        self._events = sse.Parser(max_event_bytes)
         self._headers: dict[str, str] = {}
         self._bytes_without_body = 0
-        self._streaming = False
+        self._has_begun = False
+        self._is_rest = False
         self._transport: asyncio.Transport | None = None
         self._waiting: deque[bytes] = deque()  # received, and left for later turns of the loop
         self._is_lost = False
@@ -87,7 +83,7 @@ class Exchange(asyncio.Protocol):
         if self._waiting:
             asyncio.get_running_loop().call_soon(self._feed_waiting)
         elif self._is_lost:
-            self._fail(self._cut_off())
+            self._end(EngineUnavailable())
         elif self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
 
@@ -101,18 +97,33 @@ class Exchange(asyncio.Protocol):
             # What a callback below raised; anything but an EngineFailed is a defect.
             self._fail(error.__context__ or error)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            self._fail(self._cut_off() if self._streaming else EngineProtocol())
+            self._end(EngineProtocol())
         if self._bytes_without_body > _MOST_BYTES_WITHOUT_BODY:
             self._fail(EngineProtocol())
 
     def connection_lost(self, _error: Exception | None) -> None:
         self._is_lost = True
         if not self._waiting:
-            self._fail(self._cut_off())
+            self._end(EngineUnavailable())
 
-    def _cut_off(self) -> EngineFailed:
-        """Of an answer that had begun, what came is worth keeping."""
-        return EngineIncomplete() if self._streaming else EngineUnavailable()
+    def _end(self, without_head: EngineFailed) -> None:
+        """No more bytes come. Of an answer that had begun, what came is worth keeping."""
+        if self.ended.done():
+            return
+        if not self._has_begun:
+            self._fail(without_head)
+            return
+        arrived: list[Event] = []
+        try:
+            try:
+                self._decoder.end(arrived)
+            finally:
+                if arrived:
+                    self._deliver(arrived)
+        except Exception as error:  # noqa: BLE001  # who waits must hear of a defect too
+            self._fail(error)
+        else:
+            self.ended.set_result(None)
 
     def _fail(self, error: BaseException) -> None:
         if not self.ended.done():
@@ -127,32 +138,31 @@ class Exchange(asyncio.Protocol):
         status = self._http.get_status_code()
         headers, self._headers = self._headers, {}
         if status >= HTTPStatus.OK:  # else more is to come
-            self._check_head(status, headers)
-            self._streaming = True
+            self._decoder.begin(status, headers)
+            self._has_begun = True
 
     def on_body(self, body: bytes) -> None:
         self._bytes_without_body = 0
         if self.ended.done():
             return
-        events: list[Event] = []
+        arrived: list[Event] = []
         is_over = False
         try:
-            for data in self._events.feed(body):
-                event = decode_event(data)
-                if event is None:
-                    is_over = True
-                    break
-                if event.data != NOTHING:
-                    events.append(event)
-        except sse.TooLong:
-            raise EngineProtocol from None
+            is_over = self._decoder.feed(body, arrived)
         finally:
-            # What stands before the end, or before nonsense, counts.
-            if events:
-                self._deliver(events)
+            # What stands before the end, or before nonsense, counts; any line is a sign of life.
+            if arrived or b"\n" in body:
+                self._deliver(arrived)
         if is_over:
             self.ended.set_result(None)
+            return
+        self._idle_bytes = 0 if arrived else self._idle_bytes + len(body)
+        if self._idle_bytes > self._max_idle_bytes:
+            raise EngineProtocol
+        if self._decoder.is_complete and not self._is_rest:
+            self._is_rest = True
+            asyncio.get_running_loop().call_later(_REST_SECONDS, self._end, EngineProtocol())
 
     def on_message_complete(self) -> None:
-        if self._streaming:
-            self._fail(EngineIncomplete())
+        if self._has_begun:
+            self._end(EngineProtocol())

@@ -1,223 +1,194 @@
-"""Calls to the inference service, and the translation of everything that may come back.
+"""The engine that samosaChaat itself runs: `POST /generate`, `GET /models`, `POST /models/swap`.
 
-Answers come through a protocol of our own (`exchange`), everything else through aiohttp
-(docs/decisions/0003 and 0008). Nothing that the service sends is trusted: sizes are bounded,
-compression is refused, and of events only what may be passed on comes out (`events`).
+Its events are `{"token": "Hel", "gpu": 0}` …, then `{"done": true}`. What else is in an event is
+passed on to clients as it is, but for text that PostgreSQL cannot store and for fields that our own
+events use.
 """
 
-import asyncio
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
-from urllib.parse import urlsplit
 
 import aiohttp
 import orjson
 
-from chat_api.engines.exchange import Deliver, Exchange
-from chat_api.errors import (
-    EngineFailed,
-    EngineProtocol,
-    EngineRefused,
-    EngineTimeout,
-    EngineUnavailable,
+from chat_api import sse
+from chat_api.engines.configuration import Configured
+from chat_api.engines.engine import (
+    Deliver,
+    Engine,
+    Event,
+    Limits,
+    Listing,
+    ModelInfo,
+    Reply,
+    Request,
 )
+from chat_api.engines.http import TRANSIENT_STATUSES, EngineHttp, failure_of, retry_after_of
+from chat_api.engines.untrusted import read_leniently, storable
+from chat_api.errors import EngineFailed, EngineIncomplete, EngineProtocol, EngineRefused
+from chat_api.settings import INFERENCE_MESSAGE_CHARS, INFERENCE_REQUEST_CHARS, Settings
 from chat_api.telemetry import log
 
-MOST_JSON_BYTES = 1_000_000
 _SHORT_TIMEOUT = aiohttp.ClientTimeout(total=10)
-
-# What aiohttp raises, and our name for it; the first that fits. A test walks aiohttp's own tree.
-TRANSLATION: tuple[tuple[type[BaseException], type[EngineFailed]], ...] = (
-    (aiohttp.ConnectionTimeoutError, EngineUnavailable),
-    (aiohttp.ServerTimeoutError, EngineTimeout),
-    (TimeoutError, EngineTimeout),
-    (aiohttp.ClientConnectorError, EngineUnavailable),
-    (aiohttp.ServerDisconnectedError, EngineUnavailable),
-    (aiohttp.ClientOSError, EngineUnavailable),
-    (aiohttp.ClientConnectionError, EngineUnavailable),
-    (aiohttp.ClientResponseError, EngineProtocol),
-    (aiohttp.ClientPayloadError, EngineProtocol),
-    (aiohttp.InvalidURL, EngineUnavailable),
-    (aiohttp.ClientError, EngineFailed),
-    (OSError, EngineUnavailable),
-)
+_OPTIONS = ("temperature", "max_tokens", "top_k", "force_web_search")
+# Fields by which our stream speaks of itself: an upstream event must not be able to imitate them.
+RESERVED = frozenset({"start", "reset", "snapshot", "error", "done", "message_id", "status"})
+_NOTHING = b"{}"
 
 
-def translate(error: BaseException) -> EngineFailed:
-    """Our error for one that the HTTP client raised."""
-    for kind, ours in TRANSLATION:
-        if isinstance(error, kind):
-            return ours()
-    raise TypeError(f"not an error of the HTTP client: {type(error).__name__}") from error
+def decode_event(data: bytes) -> Event | None:
+    """One upstream event as we pass it on; None for the final one.
+
+    The bytes are kept where nothing in them has to change. Raises EngineProtocol for what is
+    no JSON object, and EngineFailed for the service's own `error` event.
+    """
+    as_it_is = b"\\u" not in data and b"\n" not in data
+    try:
+        document = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        document = read_leniently(data)
+        as_it_is = False
+    if not isinstance(document, dict):
+        raise EngineProtocol
+    as_it_is = as_it_is and RESERVED.isdisjoint(document)
+    token = document.get("token")
+    if as_it_is and type(token) is str:
+        return Event(data, token)  # the usual case
+    if token is not None and not isinstance(token, str):
+        raise EngineProtocol
+    if token is None:
+        if document.get("error"):
+            raise EngineFailed
+        if document.get("done") is True:
+            return None
+    if as_it_is:
+        return Event(data, "")
+    try:
+        clean = storable({key: value for key, value in document.items() if key not in RESERVED})
+        return Event(orjson.dumps(clean), clean.get("token") or "")
+    except (TypeError, RecursionError):  # nested too deeply
+        raise EngineProtocol from None
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What the inference service answered to a plain request, as it is."""
+class SamosachaatDecoder:
+    """One response of `/generate`; see Decoder."""
 
-    status: int
-    body: bytes
+    def __init__(self, max_event_bytes: int) -> None:
+        self.is_complete = False
+        self.finish_reason: str | None = None
+        self._events = sse.Parser(max_event_bytes)
 
-
-class SamosachaatEngine:
-    """The inference service. Every method raises EngineFailed or one of its kinds."""
-
-    def __init__(
-        self,
-        http: aiohttp.ClientSession,
-        *,
-        url: str,
-        internal_api_key: str,
-        connect_timeout_seconds: float,
-        swap_timeout_seconds: float,
-        max_event_bytes: int,
-    ) -> None:
-        self._http = http
-        self._url = url
-        self._address = urlsplit(url)
-        self._key = internal_api_key
-        # How long an answer may be silent is its owner's business, not the connection's.
-        self._connect_timeout = connect_timeout_seconds
-        self._swap_timeout = aiohttp.ClientTimeout(total=swap_timeout_seconds)
-        self._max_event_bytes = max_event_bytes
-
-    def _headers(self, trace_id: str) -> dict[str, str]:
-        return {
-            "X-Internal-API-Key": self._key,
-            "x-trace-id": trace_id,
-            "Accept-Encoding": "identity",
-        }
-
-    async def generate(
-        self,
-        messages: Sequence[Mapping[str, str]],
-        options: Mapping[str, Any],
-        trace_id: str,
-        deliver: Deliver,
-    ) -> None:
-        """Have an answer written; `deliver` is called with its events, those that came together.
-
-        Returns after the service's `done`. Cancelling it closes the request. Raises
-        EngineIncomplete where the stream ends without `done`, after what came before it.
-        """
-        exchange = Exchange(
-            self._request({"messages": list(messages), **options}, trace_id),
-            check_head=_check_stream,
-            deliver=deliver,
-            max_event_bytes=self._max_event_bytes,
-        )
-        del messages  # they may be long, and the answer takes its time
-        transport: asyncio.Transport | None = None
-        try:
-            transport = await self._connect(exchange)
-            await exchange.ended
-        except EngineFailed as failure:
-            log.warning("inference_failed", code=failure.code)
-            raise
-        finally:
-            exchange.ended.cancel()
-            if transport is not None:
-                transport.abort()
-
-    async def _connect(self, exchange: Exchange) -> asyncio.Transport:
-        """A connection of its own: none is lost on one that the service is just closing."""
-        try:
-            address = self._address
-            secure = address.scheme == "https"
-            async with asyncio.timeout(self._connect_timeout):
-                transport, _ = await asyncio.get_running_loop().create_connection(
-                    lambda: exchange,
-                    str(address.hostname),
-                    address.port or (443 if secure else 80),
-                    ssl=secure or None,
-                )
-        except (OSError, TimeoutError, ValueError) as error:
-            log.warning("inference_unreachable", error=type(error).__name__)
-            raise EngineUnavailable from None
-        return transport
-
-    def _request(self, body: Mapping[str, Any], trace_id: str) -> bytes:
-        address = self._address
-        content = orjson.dumps(body)
-        head = [f"POST {address.path}/generate HTTP/1.1", f"Host: {address.netloc}"]
-        head += [f"{name}: {value}" for name, value in self._headers(trace_id).items()]
-        head += [
-            "Accept: text/event-stream",
-            "Content-Type: application/json",
-            f"Content-Length: {len(content)}",
-            "Connection: close",
-        ]
-        return "\r\n".join([*head, "", ""]).encode("latin-1") + content
-
-    async def models(self, trace_id: str) -> Reply:
-        """The service's `GET /models`, as it is."""
-        return await self._json("GET", "/models", None, trace_id, _SHORT_TIMEOUT)
-
-    async def swap(self, model_tag: str, trace_id: str) -> Reply:
-        """The service's answer to `POST /models/swap`: a success, or a refusal (4xx)."""
-        body = {"model_tag": model_tag}
-        return await self._json("POST", "/models/swap", body, trace_id, self._swap_timeout)
-
-    async def _json(
-        self,
-        method: str,
-        path: str,
-        body: Mapping[str, str] | None,
-        trace_id: str,
-        timeout: aiohttp.ClientTimeout,
-    ) -> Reply:
-        try:
-            async with self._http.request(
-                method,
-                self._url + path,
-                json=body,
-                headers=self._headers(trace_id),
-                timeout=timeout,
-                allow_redirects=False,
-            ) as response:
-                if failure := _failure_of(response.status):
-                    raise failure()
-                content = bytearray()
-                while chunk := await response.content.read(MOST_JSON_BYTES + 1 - len(content)):
-                    content += chunk
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            failed = translate(error)
-            log.warning("inference_unreachable", error=type(error).__name__)
-            raise failed from None
-        try:
-            orjson.loads(content)
-        except orjson.JSONDecodeError:
-            raise EngineProtocol from None
-        return Reply(response.status, bytes(content))
-
-
-def _failure_of(status: int) -> type[EngineFailed] | None:
-    """What a status means for a plain request; None for a success and a refusal to pass on."""
-    if 200 <= status < 300 or status in {400, 404, 409, 422}:
-        return None
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
-        return EngineUnavailable
-    if status == HTTPStatus.GATEWAY_TIMEOUT:
-        return EngineTimeout
-    if 400 <= status < 500:
-        return EngineRefused
-    return EngineFailed if status >= 500 else EngineProtocol
-
-
-def _check_stream(status: int, headers: Mapping[str, str]) -> None:
-    """Raises EngineFailed for a response that is no event stream."""
-    failure: type[EngineFailed] | None = None
-    if status != HTTPStatus.OK:
-        failure = _failure_of(status) or (EngineRefused if status >= 400 else EngineProtocol)
-    elif (
-        headers.get("content-type", "").partition(";")[0].strip().lower() != "text/event-stream"
-        or headers.get("content-encoding", "identity").strip().lower() != "identity"
-    ):
-        failure = EngineProtocol
-    if failure is not None:
+    def begin(self, status: int, headers: Mapping[str, str]) -> None:
+        """See Decoder. Whatever is no event stream is refused."""
+        failure: type[EngineFailed] | None = None
+        if status != HTTPStatus.OK:
+            failure = failure_of(status) or (EngineRefused if status >= 400 else EngineProtocol)
+        elif (
+            headers.get("content-type", "").partition(";")[0].strip().lower() != "text/event-stream"
+            or headers.get("content-encoding", "identity").strip().lower() != "identity"
+        ):
+            failure = EngineProtocol
+        if failure is None:
+            return
         log.warning("inference_refused", status=status, code=failure.code)
         if status == HTTPStatus.FORBIDDEN:
             log.critical("inference_refused_our_key", hint="INTERNAL_API_KEY differs")
-        raise failure(f"{failure.detail} (status {status})" if status != 200 else None)
+        error = failure(f"{failure.detail} (status {status})" if status != 200 else None)
+        error.transient = status in TRANSIENT_STATUSES
+        error.retry_after = retry_after_of(headers)
+        raise error
+
+    def feed(self, body: bytes, arrived: list[Event]) -> bool:
+        """See Decoder."""
+        try:
+            for data in self._events.feed(body):
+                event = decode_event(data)
+                if event is None:
+                    return True
+                if event.data != _NOTHING:
+                    arrived.append(event)
+        except sse.TooLong:
+            raise EngineProtocol from None
+        return False
+
+    def end(self, _arrived: list[Event]) -> None:
+        """Raises EngineIncomplete: a whole answer ends with its `done`."""
+        raise EngineIncomplete
+
+
+class SamosachaatEngine:
+    """A client of the service; see Engine. It answers with whichever model it has loaded."""
+
+    limits = Limits(INFERENCE_MESSAGE_CHARS, INFERENCE_REQUEST_CHARS, takes_system=False)
+
+    def __init__(self, http: EngineHttp, *, name: str, swap_timeout_seconds: float) -> None:
+        self.name = name
+        self._http = http
+        self._swap_timeout = aiohttp.ClientTimeout(total=swap_timeout_seconds)
+
+    async def generate(self, request: Request, deliver: Deliver) -> str | None:
+        """See Engine. There is no finish reason."""
+        chosen = {name: request.options.get(name) for name in _OPTIONS}
+        body = {name: value for name, value in chosen.items() if value is not None}
+        body["messages"] = list(request.messages)
+        decoder = SamosachaatDecoder(self._http.max_event_bytes)
+        await self._http.stream("/generate", body, request.trace_id, decoder, deliver)
+        return None
+
+    async def can_continue(self, _request: Request) -> bool:
+        """No: the newest message has to be the user's."""
+        return False
+
+    async def list_models(self, trace_id: str) -> Listing:
+        """See Engine. The service's own words may be passed on."""
+        reply = await self._http.json(
+            "GET", self._http.url + "/models", None, trace_id, _SHORT_TIMEOUT
+        )
+        if reply.status != HTTPStatus.OK:
+            raise EngineRefused
+        document = orjson.loads(reply.body)
+        listed = document.get("models") if isinstance(document, dict) else None
+        models = [_model_of(item) for item in listed] if isinstance(listed, list) else []
+        return Listing(tuple(model for model in models if model is not None), reply.body)
+
+    async def swap(self, model: str, trace_id: str) -> Reply:
+        """The service's answer to `POST /models/swap`: a success, or a refusal (4xx)."""
+        return await self._http.json(
+            "POST",
+            self._http.url + "/models/swap",
+            {"model_tag": model},
+            trace_id,
+            self._swap_timeout,
+        )
+
+
+def _model_of(item: object) -> ModelInfo | None:
+    if not isinstance(item, dict) or not isinstance(name := item.get("model_tag"), str):
+        return None
+    source, path = item.get("source"), item.get("path")
+    return ModelInfo(
+        name,
+        name,
+        source=source if isinstance(source, str) else "",
+        path=path if isinstance(path, str) else "",
+        available=item.get("available") is not False,
+        loaded=item.get("loaded") is True,
+    )
+
+
+def make_engine(
+    session: aiohttp.ClientSession, configured: Configured, settings: Settings
+) -> Engine:
+    """The client of a configured engine; see catalogue.DIALECTS."""
+    return SamosachaatEngine(
+        EngineHttp(
+            session,
+            name=configured.settings.name,
+            url=configured.settings.url,
+            headers=[("X-Internal-API-Key", configured.key.get_secret_value())],
+            connect_timeout_seconds=settings.connect_timeout_seconds,
+            max_event_bytes=settings.max_event_bytes,
+        ),
+        name=configured.settings.name,
+        swap_timeout_seconds=settings.swap_timeout_seconds,
+    )

@@ -46,6 +46,5 @@ class Clocks:
     def _is_late(self, generation: RunningGeneration, now: float) -> bool:
         if now - generation.began > self._generation_seconds:
             return True
-        if generation.token_count:
-            return now - generation.heard > self._token_seconds
-        return now - generation.began > self._first_token_seconds
+        silence = self._token_seconds if generation.has_begun else self._first_token_seconds
+        return now - generation.heard > silence

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import Protocol
 
 from chat_api.db import leases as db_leases
 from chat_api.db.database import Database
@@ -24,6 +25,13 @@ _POLL_SECONDS = 0.05
 _STOP_SECONDS = 1.0
 
 
+class Readers(Protocol):
+    """Clients that read something other than generations."""
+
+    def send_away(self) -> None:
+        """End every subscription, and begin none."""
+
+
 class Drain:
     """Lets running generations end within `drain_seconds`, then hands over what is left."""
 
@@ -34,6 +42,7 @@ class Drain:
         log_writer: LogWriter,
         subscriptions: Subscriptions,
         stalls: Stalls,
+        readers: Readers,
         *,
         drain_seconds: float,
         clock: Callable[[], float] = time.monotonic,
@@ -43,6 +52,7 @@ class Drain:
         self._log_writer = log_writer
         self._subscriptions = subscriptions
         self._stalls = stalls
+        self._readers = readers
         self._drain_seconds = drain_seconds
         self._clock = clock
 
@@ -55,6 +65,7 @@ class Drain:
             subscriptions=len(self._subscriptions),
         )
         self._subscriptions.send_away_followers()
+        self._readers.send_away()
         await self._until_idle()
         await self._hand_over()
         self._subscriptions.send_away()
@@ -63,13 +74,14 @@ class Drain:
     async def stop(self, background: Sequence[Background]) -> None:
         """End every task and subscription, and hand over what still runs."""
         self._registry.is_draining = True
+        self._readers.send_away()
         await asyncio.gather(*(task.stop(_STOP_SECONDS) for task in background))
         await self._hand_over()
         self._subscriptions.send_away()
         await self._registry.cancel_tasks(_STOP_SECONDS)
 
     async def _until_idle(self) -> None:
-        """Return once nothing runs and nobody reads, but not at once, and not too late."""
+        """Return once nothing runs and no client reads, but not at once, and not too late."""
         began = self._clock()
         earliest = began + min(_NOTICE_SECONDS, self._drain_seconds / 10)
         latest = began + max(0.0, self._drain_seconds - HANDOVER_SECONDS)

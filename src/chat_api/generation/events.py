@@ -8,16 +8,19 @@ which are random), so that a cursor of another message is recognised as such.
 import asyncio
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import orjson
 
 from chat_api import sse
 from chat_api.db.event_log import LogRow
+from chat_api.engines.engine import Usage
 from chat_api.errors import BadRequest
 
 _CURSOR = re.compile(r"([0-9a-f]{12})\.([1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})")
 _SNAPSHOT = b'{"snapshot":'
+_NEVER_REACHED = 999_999_999  # the largest number that a cursor may have
+_ENDINGS = (b'{"error":', b'{"done":')
 
 
 def tag_of(message_id: str) -> str:
@@ -33,6 +36,15 @@ def event_id_prefix(message_id: str, attempt: int) -> str:
 def event_id(message_id: str, attempt: int, number: int) -> str:
     """Return an event's id on the wire."""
     return f"{event_id_prefix(message_id, attempt)}{number}"
+
+
+def place_of_reset(attempt: int) -> tuple[int, int]:
+    """Return the attempt and the number that the id of the `reset` to `attempt` has.
+
+    No event has it: number 0 of the attempt is its `start`. As a cursor it is one of an earlier
+    attempt (or, before the first, of one that never was), so that every version understands it.
+    """
+    return (attempt - 1 or _NEVER_REACHED), _NEVER_REACHED
 
 
 def frame(message_id: str, attempt: int, number: int, data: bytes) -> bytes:
@@ -76,14 +88,19 @@ def reset(attempt: int) -> bytes:
     return orjson.dumps({"reset": {"attempt": attempt}})
 
 
-def snapshot(content: str) -> bytes:
-    """Return the event that holds the whole text so far."""
-    return orjson.dumps({"snapshot": {"content": content}})
+def snapshot(content: str, reasoning: str = "") -> bytes:
+    """The text so far, and the reasoning if there is any."""
+    document = {"content": content, "reasoning": reasoning} if reasoning else {"content": content}
+    return orjson.dumps({"snapshot": document})
 
 
 def token(text: str) -> bytes:
     """Return the event of a piece of text."""
     return orjson.dumps({"token": text})
+
+
+def reasoning(text: str) -> bytes:
+    return orjson.dumps({"reasoning": text})
 
 
 def error(code: str, detail: str) -> bytes:
@@ -97,6 +114,10 @@ def done(
     token_count: int,
     inference_time_ms: int,
     kept_message_id: str | None = None,
+    *,
+    model_tag: str = "default",
+    finish_reason: str | None = None,
+    usage: Usage | None = None,
 ) -> bytes:
     """Return the last event. An undone regeneration leaves the message `kept_message_id`."""
     event: dict[str, object] = {
@@ -105,6 +126,9 @@ def done(
         "status": status,
         "token_count": token_count,
         "inference_time_ms": inference_time_ms,
+        "model_tag": model_tag,
+        "finish_reason": finish_reason,
+        "usage": None if usage is None else asdict(usage),
     }
     if kept_message_id is not None:
         event["kept_message_id"] = kept_message_id
@@ -116,6 +140,10 @@ def snapshot_content(data: bytes) -> str | None:
     if not data.startswith(_SNAPSHOT):
         return None
     return str(orjson.loads(data)["snapshot"]["content"])
+
+
+def _snapshot_reasoning(data: bytes) -> str:
+    return str(orjson.loads(data)["snapshot"].get("reasoning", ""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,40 +182,52 @@ class Written:
 
     text: str
     token_count: int
+    reasoning: str = ""
 
 
 class Collector:
     """Adds up the rows of one attempt."""
 
     def __init__(self) -> None:
+        self.last_event = -1
+        """Up to which event there is no hole; the end does not count."""
         self._pieces: list[str] = []
+        self._thoughts: list[str] = []
         self._count = 0
-        self._after = -1
 
     def add(self, row: LogRow) -> None:
-        """Add the events of the next row."""
-        for event in unpack((row,), self._after):
-            self._after = event.number
+        """Add the events of the attempt's next row, but those of its end."""
+        for event in unpack((row,), self.last_event):
+            if event.data.startswith(_ENDINGS):
+                return
+            self.last_event = event.number
             document = orjson.loads(event.data)
             if isinstance(piece := document.get("token"), str):
                 self._pieces.append(piece)
                 self._count += bool(piece)
+            elif isinstance(thought := document.get("reasoning"), str):
+                self._thoughts.append(thought)
             elif (content := snapshot_content(event.data)) is not None:
-                self._pieces = [content]
+                self._pieces, self._thoughts = [content], [_snapshot_reasoning(event.data)]
                 self._count = max(self._count, event.number)  # it stands for those before it
 
     @property
     def written(self) -> Written:
-        """The text so far."""
-        return Written("".join(self._pieces), self._count)
+        """The text and reasoning so far."""
+        return Written("".join(self._pieces), self._count, "".join(self._thoughts))
+
+
+def collected(rows: Iterable[LogRow]) -> Collector:
+    """Return one attempt's rows added up."""
+    collector = Collector()
+    for row in rows:
+        collector.add(row)
+    return collector
 
 
 def written(rows: Iterable[LogRow]) -> Written:
     """Return what one attempt's rows add up to."""
-    collector = Collector()
-    for row in rows:
-        collector.add(row)
-    return collector.written
+    return collected(rows).written
 
 
 async def written_by_attempt(rows: Iterable[LogRow]) -> dict[int, Written]:

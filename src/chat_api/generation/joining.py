@@ -3,7 +3,7 @@
 from chat_api.db import event_log as db_event_log
 from chat_api.db import generations as db_generations
 from chat_api.db.database import Database
-from chat_api.db.generations import Generation
+from chat_api.db.generations import Generation, Lease
 from chat_api.errors import AnswerGone, Draining, NotFound
 from chat_api.generation import events
 from chat_api.generation.events import Cursor, Written
@@ -11,6 +11,18 @@ from chat_api.generation.registry import Registry
 from chat_api.generation.sink import Sink
 from chat_api.generation.subscription import Subscription
 from chat_api.generation.subscriptions import Subscriptions
+
+
+def resumed_start(generation: Generation | Lease) -> bytes:
+    """Return the frame with which the response to a request to continue begins."""
+    start = events.start(
+        generation.conversation_id,
+        generation.message_id,
+        generation.question_id,
+        generation.attempt,
+    )
+    number = (generation.resumed_after or 1) - 1
+    return events.frame(generation.message_id, generation.attempt, number, start)
 
 
 class Joins:
@@ -50,7 +62,9 @@ class Joins:
             )
         return None
 
-    async def repeat(self, message_id: str, sink: Sink, *, one_attempt: bool) -> Subscription:
+    async def repeat(
+        self, message_id: str, sink: Sink, *, one_attempt: bool, resumed: bool = False
+    ) -> Subscription:
         """Subscribe from the start to what an earlier request with the same key began.
 
         Raise AnswerGone where it was deleted or replaced.
@@ -58,6 +72,15 @@ class Joins:
         generation = await db_generations.read_generation(self._db, message_id)
         if generation is None or await self._is_gone(generation):
             raise AnswerGone
+        if resumed and (after := generation.resumed_after) is not None:
+            return await self._subscriptions.subscribe(
+                message_id,
+                generation.attempt,
+                after,
+                sink=sink,
+                one_attempt=one_attempt,
+                preface=resumed_start(generation),
+            )
         # A later attempt may have kept an earlier one's text in a `snapshot`, which the response to
         # a POST never contains: the text is sent as it was saved.
         only_stored = one_attempt and generation.ended and generation.attempt > 1

@@ -62,11 +62,23 @@ def _read(page: Page, place: Place, *, one_attempt: bool) -> Reading:
     if page.gone:
         return Reading(b"", attempt, number, Then.END)
     frames: list[bytes] = []
-    if page.attempt != attempt:
+    if page.attempt != attempt and page.seam is not None and number <= page.seam:
+        attempt = page.attempt  # which goes on from this place
+    elif page.attempt != attempt:
         if one_attempt:
             return Reading(b"", attempt, number, Then.END)
-        attempt, number = page.attempt, 0
-        frames.append(events.frame(message_id, attempt, 0, events.reset(attempt)))
+        seen, told = (attempt, number), events.place_of_reset(page.attempt)
+        attempt = page.attempt
+        if page.seam is not None and page.rows:
+            # It goes on from an earlier place: what was seen after that died with the process.
+            so_far = events.collected(page.rows)
+            number = so_far.last_event
+            snapshot = events.snapshot(so_far.written.text, so_far.written.reasoning)
+            frames.append(events.frame(message_id, attempt, number, snapshot))
+        else:
+            number = 0
+            if seen != told:
+                frames.append(events.frame(message_id, *told, events.reset(attempt)))
     for event in events.unpack(page.rows, number):
         if page.last_event is not None and event.number > page.last_event:
             break

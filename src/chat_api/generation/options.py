@@ -15,6 +15,9 @@ class Options:
     top_k: int | None = None
     force_web_search: bool | None = None
     thinking_mode: bool | None = None
+    top_p: float | None = None
+    stop: list[str] | None = None
+    response_format: dict[str, Any] | None = None
 
     def as_json(self) -> str:
         """Return the options as JSON."""
@@ -26,8 +29,8 @@ class Options:
         document = orjson.loads(text)
         return cls(**{name: document[name] for name in cls.__slots__ if name in document})
 
-    def for_inference(self) -> dict[str, Any]:
-        """Return the fields of the engine's request."""
+    def for_engine(self) -> dict[str, Any]:
+        """Return the fields of the engine's request; an engine takes those that it knows."""
         named = asdict(self)
         del named["thinking_mode"]
         return {name: value for name, value in named.items() if value is not None}

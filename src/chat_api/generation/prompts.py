@@ -2,48 +2,55 @@
 
 from collections.abc import Sequence
 
-from chat_api.context import build_context
+from chat_api.context import Context
 from chat_api.db import generations as db_generations
 from chat_api.db.database import Connection
-from chat_api.db.generations import Lease, Turn
+from chat_api.db.generations import Turn
 from chat_api.generation.options import Options
-from chat_api.settings import INFERENCE_MESSAGE_CHARS
 
 
 class Prompts:
     """Reads the messages that a generation answers, and builds what the model sees."""
 
     def __init__(
-        self, *, system_prompt: str, thinking_prompt: str, max_messages: int, max_chars: int
+        self,
+        *,
+        system_prompt: str,
+        thinking_prompt: str,
+        max_messages: int,
+        max_chars: int,
+        max_message_chars: int,
     ) -> None:
         self._system_prompt = system_prompt
         self._thinking_prompt = thinking_prompt
         self._max_messages = max_messages
         self._max_chars = max_chars
+        self._max_message_chars = max_message_chars
 
-    async def read_history(self, connection: Connection, lease: Lease) -> list[Turn]:
+    async def read_history(
+        self, connection: Connection, conversation_id: str, question_id: str
+    ) -> list[Turn]:
         """Return the newest messages up to the generation's question, oldest first."""
         return await db_generations.read_history(
             connection,
-            lease.conversation_id,
-            lease.question_id,
+            conversation_id,
+            question_id,
             limit=self._max_messages,
-            chars=INFERENCE_MESSAGE_CHARS,
+            chars=self._max_message_chars,
         )
 
-    def build(
-        self, history: Sequence[Turn], options: Options, instructions: str | None
-    ) -> list[dict[str, str]]:
-        """Return the messages of the engine's request.
+    def build(self, history: Sequence[Turn], options: Options, instructions: str | None) -> Context:
+        """Return what the messages of the engine's request are made of.
 
         The conversation's instructions, if it has any, stand in place of the system prompt.
         """
         prompts = [self._system_prompt if instructions is None else instructions]
         if options.thinking_mode:
             prompts.append(self._thinking_prompt)
-        return build_context(
+        return Context(
             history,
             prompt="\n\n".join(prompt for prompt in prompts if prompt),
             most_messages=self._max_messages,
             most_chars=self._max_chars,
+            max_tokens=options.max_tokens,
         )

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from chat_api.db.generations import Lease
 from chat_api.errors import ApiError
-from chat_api.generation.running import RunningGeneration, StopReason
+from chat_api.generation.running import Beginning, RunningGeneration, StopReason
 from chat_api.telemetry import RUNNING_GENERATIONS, log
 
 _T = TypeVar("_T")
@@ -41,14 +41,14 @@ class Registry:
         """The running generations by message id."""
         return self._running
 
-    def add(self, lease: Lease) -> RunningGeneration:
+    def add(self, lease: Lease, beginning: Beginning | None = None) -> RunningGeneration:
         """Return the running generation of a lease, known to everybody from now on.
 
         An earlier attempt of this process at the same generation is stopped.
         """
         if (earlier := self._running.get(lease.message_id)) is not None:
             earlier.stop_writing(StopReason.NOT_OURS)
-        generation = RunningGeneration(lease, clock=self._clock)
+        generation = RunningGeneration(lease, beginning, clock=self._clock)
         self._running[lease.message_id] = generation
         self._is_busy.set()
         RUNNING_GENERATIONS.set(len(self._running))

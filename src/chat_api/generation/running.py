@@ -13,6 +13,7 @@ from typing import Protocol
 from chat_api import sse
 from chat_api.db.event_log import LogRow
 from chat_api.db.generations import Lease
+from chat_api.engines.engine import Usage
 from chat_api.generation import events
 from chat_api.generation.events import Written
 
@@ -51,6 +52,17 @@ class Subscriber(Protocol):
         """Look again for something to send."""
 
 
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """What this attempt goes on from: a text, and the number of the last event that led to it."""
+
+    written: Written
+    last_event: int
+    usage: Usage | None = None
+    """What the beginning cost, where its end was saved."""
+    took_ms: int = 0
+
+
 @dataclass(slots=True)
 class _Batch:
     """Events that the log has confirmed: their JSON in one piece, a line each."""
@@ -63,13 +75,19 @@ class _Batch:
 
 
 class RunningGeneration:
-    """The events of one attempt, numbered from 0.
+    """The events of one attempt, numbered from 0, or on from its beginning.
 
     Every subscription has a position of its own and shares these events. The newest events are
     kept, older ones are in the log. Showing events never waits for a slow subscription.
     """
 
-    def __init__(self, lease: Lease, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        lease: Lease,
+        beginning: Beginning | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._clock = clock
         self.lease = lease
         self.message_id = lease.message_id
@@ -79,6 +97,10 @@ class RunningGeneration:
         self.token_count = 0
         self.chars = 0
         self.bytes = 0  # of events that the engine has sent
+        self.reasoning_chars = 0
+        self.model_tag = lease.model_tag  # of the model that writes, once that is settled
+        self.finish_reason: str | None = None
+        self.usage: Usage | None = None
         self.last_event = -1
         self.logged = -1  # the last event that the log has confirmed
         self.ending = False  # its end is being saved: what the log says does not matter any more
@@ -96,10 +118,30 @@ class RunningGeneration:
         self._chunks: dict[int, tuple[bytes, int]] = {}  # the last ones made, by place
         self._joined: list[str] = []
         self._pieces: list[str] = []
+        self._thoughts: list[str] = []
         self.saved = False
+        self.beginning = beginning
+        if beginning is not None:
+            self._go_on_from(beginning)
+            return
         self.publish(
             events.start(lease.conversation_id, lease.message_id, lease.question_id, lease.attempt)
         )
+
+    def _go_on_from(self, beginning: Beginning) -> None:
+        """Take what the log has already."""
+        written = beginning.written
+        self.last_event = self.logged = self._shown = beginning.last_event
+        self.token_count = written.token_count
+        self.chars = len(written.text)
+        self.bytes = len(written.text.encode())
+        self._joined = [written.text]
+        self._thoughts = [written.reasoning]
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the engine has sent anything."""
+        return self.last_event > (0 if self.beginning is None else self.beginning.last_event)
 
     @property
     def written(self) -> Written:
@@ -107,7 +149,9 @@ class RunningGeneration:
         text = "".join((*self._joined, *self._pieces))
         self._joined = [text]
         self._pieces.clear()
-        return Written(text, self.token_count)
+        reasoning = "".join(self._thoughts)
+        self._thoughts = [reasoning] if reasoning else []
+        return Written(text, self.token_count, reasoning)
 
     def replace_text(self, written: Written) -> None:
         """Go on with the text of an earlier attempt; a `snapshot` of it is to be published."""
@@ -116,6 +160,8 @@ class RunningGeneration:
         self.chars = len(written.text)
         self._joined = [written.text]
         self._pieces.clear()
+        self.reasoning_chars = len(written.reasoning)
+        self._thoughts = [written.reasoning]
         # Not every subscription may be shown the snapshot: each looks for itself.
         for subscriber in self.subscribers:
             subscriber.wake()
@@ -127,6 +173,7 @@ class RunningGeneration:
         self.chars = len(written.text)
         self._joined = [written.text]
         self._pieces.clear()
+        self._thoughts = [written.reasoning]
         self._batches.clear()
         self._unconfirmed.clear()
         self._chunks.clear()
@@ -147,6 +194,14 @@ class RunningGeneration:
             if len(self._pieces) == _PIECES:
                 self._joined.append("".join(self._pieces))
                 self._pieces.clear()
+
+    def add_reasoning(self, data: bytes, reasoning: str) -> None:
+        """Number an event with a piece of reasoning, which is not text."""
+        self.add(data)
+        self.reasoning_chars += len(reasoning)
+        self._thoughts.append(reasoning)
+        if len(self._thoughts) > _PIECES * 8:
+            self._thoughts = ["".join(self._thoughts)]
 
     def show(self) -> None:
         """Show the subscribers what was added; those that are up to date send it at once."""
@@ -241,7 +296,8 @@ class RunningGeneration:
         lines = self._lines_from(first)
         if lines is None:
             # A snapshot's row cannot hold another event.
-            text = events.snapshot(self.written.text).decode()
+            written = self.written
+            text = events.snapshot(written.text, written.reasoning).decode()
             return LogRow(self.message_id, self.attempt, first, last, text, is_snapshot=True)
         if final is not None:
             lines = [*lines, final]

@@ -8,15 +8,29 @@ from typing import Literal
 
 from uuid_utils.compat import uuid7
 
+from chat_api.context import Context
+from chat_api.db import queries
+from chat_api.db import resuming as db_resuming
 from chat_api.db import sends as db_sends
 from chat_api.db.database import Database
 from chat_api.db.generations import Lease
 from chat_api.db.sends import Busy, Draft, IdempotencyKey, Quotas, Repeat
-from chat_api.errors import ConversationBusy, Draining, NotFound
-from chat_api.generation.joining import Joins
+from chat_api.engines.engine import Usage
+from chat_api.errors import (
+    ConversationBusy,
+    Draining,
+    EngineCannotContinue,
+    NotFound,
+    NothingToContinue,
+)
+from chat_api.generation import events
+from chat_api.generation.continuing import Continuing
+from chat_api.generation.events import Written
+from chat_api.generation.joining import Joins, resumed_start
 from chat_api.generation.options import Options
 from chat_api.generation.prompts import Prompts
 from chat_api.generation.registry import Registry
+from chat_api.generation.running import Beginning
 from chat_api.generation.sink import Sink
 from chat_api.generation.stopping import Stops
 from chat_api.generation.subscription import Subscription
@@ -36,6 +50,8 @@ class _Send:
     draft: Draft
     sink: Sink
     one_attempt: bool
+    if_busy: Literal["reject", "stop"] | None = None
+    resumes: bool = False
 
 
 class SendPolicy:
@@ -50,6 +66,7 @@ class SendPolicy:
         subscriptions: Subscriptions,
         joins: Joins,
         stops: Stops,
+        continuing: Continuing,
         *,
         quotas: Quotas,
         lease_seconds: float,
@@ -62,6 +79,7 @@ class SendPolicy:
         self._subscriptions = subscriptions
         self._joins = joins
         self._stops = stops
+        self._continuing = continuing
         self._quotas = quotas
         self._lease_seconds = lease_seconds
         self._clock = clock
@@ -74,6 +92,7 @@ class SendPolicy:
         content: str | None,
         title: str | None,
         options: Options,
+        model_tag: str | None = None,
         idempotency: IdempotencyKey | None,
         sink: Sink,
         one_attempt: bool,
@@ -85,7 +104,7 @@ class SendPolicy:
         `at` is the message to send it after, or the answer to regenerate; None for the last one.
         The conversation's id stands for the parent of a first message. With the key of an earlier
         request, subscribe to the generation that it began. A generation that runs in the
-        conversation is stopped if nobody is subscribed to it; with `if_busy`, always or never.
+        conversation is stopped if it has no subscriber; with `if_busy`, always or never.
         Raise NotFound, NothingToAnswer, ConversationBusy, IdempotencyKeyReused, AnswerGone,
         TooManyMessages, TooManyGenerations, Draining or DatabaseUnavailable.
         """
@@ -97,9 +116,44 @@ class SendPolicy:
             options=options.as_json(),
             trace_id=trace_id_var.get(),
             idempotency=idempotency,
+            model_tag=model_tag,
             at=at,
         )
-        send = _Send(user_id, conversation_id, draft, sink, one_attempt)
+        return await self._begun(
+            _Send(user_id, conversation_id, draft, sink, one_attempt, if_busy=if_busy)
+        )
+
+    async def resume(
+        self,
+        user_id: str,
+        conversation_id: str,
+        *,
+        options: Options,
+        model_tag: str | None,
+        idempotency: IdempotencyKey | None,
+        sink: Sink,
+        one_attempt: bool,
+    ) -> Subscription:
+        """Let the last answer go on where it ended, and subscribe to what is new of it.
+
+        Raise NothingToContinue or EngineCannotContinue, and what `send` raises.
+        """
+        draft = Draft(
+            message_id="",
+            question_id="",
+            content="",
+            title=None,
+            options=options.as_json(),
+            trace_id=trace_id_var.get(),
+            idempotency=idempotency,
+            model_tag=model_tag,
+        )
+        return await self._begun(
+            _Send(user_id, conversation_id, draft, sink, one_attempt, resumes=True)
+        )
+
+    async def _begun(self, send: _Send) -> Subscription:
+        """Subscribe to the generation that the send begins, or has begun before."""
         deadline = self._clock() + PATIENCE_SECONDS
         first_found: str | None = None
         while True:
@@ -107,20 +161,26 @@ class SendPolicy:
             if isinstance(accepted, Subscription):
                 return accepted
             if isinstance(accepted, Repeat):
-                return await self._joins.repeat(accepted.message_id, sink, one_attempt=one_attempt)
-            if if_busy == "reject" or first_found not in (None, accepted.message_id):
+                return await self._joins.repeat(
+                    accepted.message_id,
+                    send.sink,
+                    one_attempt=send.one_attempt,
+                    resumed=send.resumes,
+                )
+            if send.if_busy == "reject" or first_found not in (None, accepted.message_id):
                 # Another send was faster: its generation is not the one to be stopped.
                 raise ConversationBusy(accepted.message_id)
             first_found = accepted.message_id
-            if accepted.has_subscribers and if_busy != "stop":
-                await self._until_unsubscribed(conversation_id, first_found, deadline)
+            if accepted.has_subscribers and send.if_busy != "stop":
+                await self._until_unsubscribed(send.conversation_id, first_found, deadline)
             await self._stops.halt(first_found)
 
     async def _accept(self, send: _Send) -> Subscription | Busy | Repeat:
         """Begin the generation in a task that outlives the request: a COMMIT is not cancelled."""
         if self._registry.is_draining:
             raise Draining
-        accepting = self._registry.own_send(self._begin(send))
+        begin = self._resume if send.resumes else self._begin
+        accepting = self._registry.own_send(begin(send))
         try:
             return await asyncio.shield(accepting)
         except asyncio.CancelledError:
@@ -142,7 +202,9 @@ class SendPolicy:
                 raise NotFound
             if not isinstance(begun, Lease):
                 return begun
-            history = await self._prompts.read_history(connection, begun)
+            history = await self._prompts.read_history(
+                connection, begun.conversation_id, begun.question_id
+            )
         # Nothing is awaited between the commit and the task's start: a lease of ours without a
         # task would have to expire.
         options = Options.from_json(begun.options)
@@ -152,10 +214,68 @@ class SendPolicy:
             begun.message_id, begun.attempt, sink=send.sink, one_attempt=send.one_attempt
         )
 
+    async def _resume(self, send: _Send) -> Subscription | Busy | Repeat:
+        ended = await db_resuming.read_last(self._db, send.user_id, send.conversation_id)
+        if ended is None:
+            if await queries.read_conversation(self._db, send.user_id, send.conversation_id):
+                raise NothingToContinue
+            raise NotFound
+        written = Written(ended.content, ended.token_count, ended.reasoning)
+        options = Options.from_json(db_sends.with_defaults(send.draft.options, ended.defaults))
+        context: Context | None = None
+        if ended.is_resumable:
+            async with self._db.connection() as connection:
+                history = await self._prompts.read_history(
+                    connection, send.conversation_id, str(ended.question_id)
+                )
+            context = self._prompts.build(history, options, ended.instructions)
+            tag = send.draft.model_tag or ended.model_tag
+            if not await self._continuing.is_possible(written, tag, context, options):
+                raise EngineCannotContinue
+        # A repeat, or a generation that runs, is found out about in the transaction.
+        async with self._db.transaction() as connection:
+            begun = await db_resuming.resume(
+                connection,
+                send.user_id,
+                send.conversation_id,
+                ended,
+                send.draft,
+                process=self._registry.process,
+                lease_seconds=self._lease_seconds,
+                quotas=self._quotas,
+            )
+            if isinstance(begun, Lease):
+                start = events.start(
+                    begun.conversation_id, begun.message_id, begun.question_id, begun.attempt
+                )
+                snapshot = events.snapshot(ended.content)
+                await db_resuming.log_beginning(
+                    connection, begun, start.decode(), snapshot.decode()
+                )
+        if begun is None:
+            raise NotFound
+        if not isinstance(begun, Lease):
+            return begun
+        assert context is not None  # noqa: S101  # only what is resumable is resumed
+        assert begun.resumed_after is not None  # noqa: S101  # as it has been
+        usage = None
+        if ended.input_tokens is not None and ended.output_tokens is not None:
+            usage = Usage(ended.input_tokens, ended.output_tokens)
+        beginning = Beginning(written, begun.resumed_after, usage, ended.inference_time_ms)
+        self._writer.start(begun, context, options, beginning)
+        return self._subscriptions.open(
+            begun.message_id,
+            begun.attempt,
+            begun.resumed_after,
+            sink=send.sink,
+            one_attempt=send.one_attempt,
+            preface=resumed_start(begun),
+        )
+
     async def _until_unsubscribed(
         self, conversation_id: str, message_id: str, deadline: float
     ) -> None:
-        """Wait, without a connection, until nobody is subscribed. Raise ConversationBusy."""
+        """Wait, without a connection, until there is no subscriber. Raise ConversationBusy."""
         while self._clock() < deadline:
             await asyncio.sleep(_POLL_SECONDS)
             async with self._db.connection() as connection:

@@ -20,7 +20,7 @@ async def stored_frames(
     generation = await db_generations.read_generation(db, message_id)
     if generation is None or generation.last_event is None or generation.done is None:
         return None
-    content = await db_generations.read_content(db, message_id)
+    content, reasoning = await db_generations.read_content(db, message_id) or (None, "")
     if content is None and not generation.undone:
         return None  # just replaced, and its log swept: there is no text to end with
     final = ((generation.before_done or "") + generation.done).encode().split(b"\n")
@@ -35,6 +35,8 @@ async def stored_frames(
             return None
         if content:
             frames.insert(0, frame(generation.last_event + 1, events.token(content)))
+        if reasoning:
+            frames.insert(0, frame(generation.last_event + 2, events.reasoning(reasoning)))
         if number < 0:
             start = events.start(
                 generation.conversation_id,
@@ -47,5 +49,5 @@ async def stored_frames(
         # Among the final events, an empty line is where the snapshot was.
         place = final.index(b"") if b"" in final else 0
         at = numbered[place][0] if b"" in final else numbered[0][0] - 1
-        frames.insert(place, frame(at, events.snapshot(content)))
+        frames.insert(place, frame(at, events.snapshot(content, reasoning)))
     return b"".join(frames)

@@ -25,7 +25,8 @@ class Subscription:
     Events come from the memory of the process that runs the generation where this is it and they
     are still there, else from the log. With `one_attempt` (the response to a POST) the subscription
     ends without `done` where a later attempt begins; otherwise the client is sent `reset`. With
-    `only_stored` a generation that has ended is sent as it was saved, whatever the log has.
+    `only_stored` a generation that has ended is sent as it was saved, whatever the log has. The
+    frames of `preface` come first.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Subscription:
         number: int = -1,
         one_attempt: bool,
         only_stored: bool = False,
+        preface: bytes = b"",
         on_close: Callable[["Subscription"], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -52,6 +54,7 @@ class Subscription:
         self._number = number
         self._one_attempt = one_attempt
         self._only_stored = only_stored
+        self._preface = preface
         self._on_close = on_close
         self._clock = clock
         self._running: RunningGeneration | None = None
@@ -143,7 +146,7 @@ class Subscription:
         self._on_close(self)
 
     async def _chunks(self) -> AsyncGenerator[bytes]:
-        yield sse.RETRY
+        yield sse.RETRY + self._preface
         if self._only_stored:
             async for piece in self._stored():
                 yield piece

@@ -60,6 +60,7 @@ class Subscriptions:
         sink: Sink,
         one_attempt: bool,
         only_stored: bool = False,
+        preface: bytes = b"",
     ) -> Subscription:
         """Return a subscription whose row in the database the caller has written already."""
         subscription = Subscription(
@@ -72,6 +73,7 @@ class Subscriptions:
             number=number,
             one_attempt=one_attempt,
             only_stored=only_stored,
+            preface=preface,
             on_close=self._closed,
             clock=self._clock,
         )
@@ -88,6 +90,7 @@ class Subscriptions:
         sink: Sink,
         one_attempt: bool = False,
         only_stored: bool = False,
+        preface: bytes = b"",
     ) -> Subscription:
         """Return a subscription that the other processes know of. Raise DatabaseUnavailable."""
         subscription = self.open(
@@ -97,6 +100,7 @@ class Subscriptions:
             sink=sink,
             one_attempt=one_attempt,
             only_stored=only_stored,
+            preface=preface,
         )
         try:
             await db_leases.subscribe(

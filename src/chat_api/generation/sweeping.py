@@ -1,6 +1,6 @@
 """Removing what is no longer needed; several processes share the work."""
 
-from chat_api.db import housekeeping
+from chat_api.db import changes, housekeeping
 from chat_api.db.database import Database
 from chat_api.generation.background import Background
 
@@ -26,6 +26,8 @@ class Sweeping:
 
     async def _sweep(self) -> None:
         await housekeeping.sweep(self._db, self._log_retention_seconds)
+        await changes.sweep(self._db)
 
     async def _sweep_orphans(self) -> None:
         await housekeeping.sweep_orphans(self._db)
+        await changes.sweep_counters(self._db)

@@ -3,6 +3,7 @@
 from chat_api.db import leases as db_leases
 from chat_api.db.database import Database
 from chat_api.db.generations import Lease, Turn
+from chat_api.generation.continuing import Continuing
 from chat_api.generation.options import Options
 from chat_api.generation.prompts import Prompts
 from chat_api.generation.registry import Registry
@@ -14,7 +15,10 @@ MOST_CRASHES = 3
 
 
 class Takeover:
-    """Runs claimed generations again, or ends them with what the log holds."""
+    """Goes on with claimed generations where they were, runs them again, or ends them.
+
+    Going on needs an engine that can; what is ended keeps what the log holds.
+    """
 
     def __init__(
         self,
@@ -23,6 +27,7 @@ class Takeover:
         registry: Registry,
         prompts: Prompts,
         writer: GenerationWriter,
+        continuing: Continuing,
         *,
         interrupts: bool,
     ) -> None:
@@ -32,6 +37,7 @@ class Takeover:
         self._registry = registry
         self._prompts = prompts
         self._writer = writer
+        self._continuing = continuing
         self._interrupts = interrupts
 
     def begin(self, lease: Lease) -> None:
@@ -54,13 +60,16 @@ class Takeover:
             await self._writer.close_from_log(lease, "interrupted")
         else:
             history = await until_available(lambda: self._read_history(lease))
+            options = Options.from_json(lease.options)
+            context = self._prompts.build(history, options, lease.instructions)
+            beginning = await self._continuing.take_over(lease, context, options)
             if self._registry.is_draining:
                 return False
-            options = Options.from_json(lease.options)
-            messages = self._prompts.build(history, options, lease.instructions)
-            self._writer.start(lease, messages, options)
+            self._writer.start(lease, context, options, beginning)
         return True
 
     async def _read_history(self, lease: Lease) -> list[Turn]:
         async with self._db.connection() as connection:
-            return await self._prompts.read_history(connection, lease)
+            return await self._prompts.read_history(
+                connection, lease.conversation_id, lease.question_id
+            )

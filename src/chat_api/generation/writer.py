@@ -2,16 +2,18 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
+from chat_api.context import Context
 from chat_api.db import event_log as db_event_log
 from chat_api.db import generations as db_generations
+from chat_api.db import leases as db_leases
 from chat_api.db.database import Database, StatementRefused
 from chat_api.db.generations import Ending, Lease, Outcome
-from chat_api.engines.decoding import Event
-from chat_api.engines.samosachaat import SamosachaatEngine
+from chat_api.engines.engine import CannotContinue, Event, Usage
+from chat_api.engines.engines import Engines, Order
 from chat_api.errors import (
     ApiError,
     EngineFailed,
@@ -25,7 +27,7 @@ from chat_api.generation.log_writer import LogWriter
 from chat_api.generation.options import Options
 from chat_api.generation.registry import Registry
 from chat_api.generation.retrying import until_available
-from chat_api.generation.running import RunningGeneration, StopReason
+from chat_api.generation.running import Beginning, RunningGeneration, StopReason
 from chat_api.telemetry import (
     ENGINE_FAILURES,
     FIRST_TOKEN_SECONDS,
@@ -33,6 +35,13 @@ from chat_api.telemetry import (
     TOKENS,
     log,
 )
+
+
+class Titles(Protocol):
+    """Gives conversations their titles."""
+
+    def completed(self, lease: Lease) -> None:
+        """Take note of a complete answer, without waiting for anything."""
 
 
 class GenerationWriter:
@@ -45,40 +54,50 @@ class GenerationWriter:
     def __init__(
         self,
         db: Database,
-        engine: SamosachaatEngine,
+        engines: Engines,
         registry: Registry,
         log_writer: LogWriter,
+        titles: Titles,
         *,
         max_chars: int,
         max_bytes: int,
+        first_token_seconds: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._db = db
-        self._engine = engine
+        self._engines = engines
         self._registry = registry
         self._log = log_writer
+        self._titles = titles
         self._max_chars = max_chars
         self._max_bytes = max_bytes
+        self._first_token_seconds = first_token_seconds
         self._clock = clock
 
     def start(
-        self, lease: Lease, messages: Sequence[Mapping[str, str]], options: Options
+        self,
+        lease: Lease,
+        context: Context,
+        options: Options,
+        beginning: Beginning | None = None,
     ) -> asyncio.Task[None]:
-        """Run the generation in a task of its own."""
+        """Run the generation in a task of its own, from its beginning on."""
         return self._registry.own(
-            self._write(lease, messages, options), f"generation-{lease.message_id}"
+            self._write(lease, context, options, beginning), f"generation-{lease.message_id}"
         )
 
     @contextmanager
-    def _registered(self, lease: Lease) -> Iterator[RunningGeneration]:
-        generation = self._registry.add(lease)
+    def _registered(
+        self, lease: Lease, beginning: Beginning | None = None
+    ) -> Iterator[RunningGeneration]:
+        generation = self._registry.add(lease, beginning)
         try:
             yield generation
         finally:
             self._registry.remove(generation)
 
     async def _write(
-        self, lease: Lease, messages: Sequence[Mapping[str, str]], options: Options
+        self, lease: Lease, context: Context, options: Options, beginning: Beginning | None
     ) -> None:
         """Have the engine write, and save the end: every way out leads through here.
 
@@ -86,57 +105,48 @@ class GenerationWriter:
         """
         if self._registry.is_outdated(lease):
             return
-        with self._registered(lease) as generation:
+        with self._registered(lease, beginning) as generation:
             generation.pump = asyncio.create_task(
-                self._pump(generation, messages, options), name=f"pump-{generation.message_id}"
+                self._pump(generation, context, options), name=f"pump-{generation.message_id}"
             )
-            del messages
+            if beginning is None:
+                del context  # it may be long, and a generation takes minutes
             try:
                 await _ended(generation.pump)
             finally:
                 generation.pump.cancel()
-            await self._end_as_pumped(generation, generation.pump)
+            if beginning is None or not _is_not_continued(generation.pump):
+                await self._end_as_pumped(generation, generation.pump)
+                return
+        # Another attempt, from the start: subscriptions are told to forget the text.
+        again = await until_available(lambda: db_leases.start_over(self._db, lease))
+        if again is not None:
+            self.start(again, context, options)
 
     async def _pump(
-        self,
-        generation: RunningGeneration,
-        messages: Sequence[Mapping[str, str]],
-        options: Options,
+        self, generation: RunningGeneration, context: Context, options: Options
     ) -> None:
-        generating = self._engine.generate(
-            messages,
-            options.for_inference(),
-            generation.lease.trace_id,
-            lambda arrived: self._take(generation, arrived),
+        order = Order(
+            model_tag=generation.model_tag,
+            prompt=context,
+            options=options.for_engine(),
+            trace_id=generation.lease.trace_id,
+            until=generation.began + self._first_token_seconds,
         )
-        del messages  # they may be long, and a generation takes minutes
-        await generating
-
-    def _take(self, generation: RunningGeneration, arrived: list[Event]) -> None:
-        """Add the events of a packet, and show them to the subscriptions: step 2 of the hot path.
-
-        Raise EngineIncomplete where the text or its events have become too large.
-        """
-        generation.heard = self._clock()
-        try:
-            for event in arrived:
-                generation.bytes += len(event.data)
-                if generation.bytes > self._max_bytes:
-                    raise EngineIncomplete("The answer was cut off: its events are too large.")
-                if event.text:
-                    if generation.token_count == 0:
-                        FIRST_TOKEN_SECONDS.observe(generation.heard - generation.began)
-                    room = self._max_chars - generation.chars
-                    if len(event.text) > room:
-                        self._cut_off(generation, event.text[:room])
-                generation.add(event.data, event.text)
-        finally:
-            generation.show()
-
-    def _cut_off(self, generation: RunningGeneration, piece: str) -> NoReturn:
-        if piece:
-            generation.add(events.token(piece), piece)
-        raise EngineIncomplete(f"The answer was cut off at {self._max_chars} characters.")
+        del context
+        if (beginning := generation.beginning) is not None:
+            order.beginning = beginning.written.text
+            # A user who has it continued says how much more it may be.
+            if options.max_tokens is not None and generation.lease.resumed_after is None:
+                left = options.max_tokens - beginning.written.token_count
+                if left <= 0:
+                    generation.finish_reason = "length"
+                    return
+                order.options["max_tokens"] = left
+        receiver = _Pump(
+            generation, max_chars=self._max_chars, max_bytes=self._max_bytes, clock=self._clock
+        )
+        generation.finish_reason = await self._engines.generate(order, receiver)
 
     async def close_from_log(self, lease: Lease, status: str) -> None:
         """End a generation that another process ran, with what its log holds."""
@@ -145,8 +155,8 @@ class GenerationWriter:
         with self._registered(lease) as generation:
             written = await until_available(lambda: self._longest_logged(lease.message_id))
             generation.replace_text(written)
-            if written.text:
-                generation.publish(events.snapshot(written.text))
+            if written.text or written.reasoning:
+                generation.publish(events.snapshot(written.text, written.reasoning))
             await self._end(generation, status)
 
     # --- the end ---
@@ -211,6 +221,8 @@ class GenerationWriter:
         if generation.pump is not None:  # else another process has counted them
             TOKENS.inc(ending.token_count)
         GENERATIONS.labels(status).inc()
+        if status == "complete":
+            self._titles.completed(generation.lease)
         log.info(
             "generation_ended",
             message_id=generation.message_id,
@@ -230,7 +242,7 @@ class GenerationWriter:
         if len(earlier.text) <= generation.chars:
             return False
         generation.replace_text(earlier)
-        generation.publish(events.snapshot(earlier.text))
+        generation.publish(events.snapshot(earlier.text, earlier.reasoning))
         return True
 
     def _ending(
@@ -242,13 +254,24 @@ class GenerationWriter:
     ) -> Ending:
         lease, written = generation.lease, generation.written
         took_ms = max(1, round((self._clock() - generation.began) * 1000))
+        if generation.beginning is not None:
+            took_ms += generation.beginning.took_ms
         undone = lease.replaces is not None and status != "complete"
+        usage = _usage_of(generation)
+        finish_reason = generation.finish_reason
+        if isinstance(failure, EngineFailed):
+            finish_reason = failure.finish_reason
         return Ending(
             status=status,
             content=written.text,
             token_count=written.token_count,
             inference_time_ms=took_ms,
             error=None if failure is None else failure.code,
+            model_tag=generation.model_tag,
+            reasoning=written.reasoning or None,
+            finish_reason=finish_reason,
+            input_tokens=None if usage is None else usage.input_tokens,
+            output_tokens=None if usage is None else usage.output_tokens,
             undone=undone,
             done=events.done(
                 lease.message_id,
@@ -256,6 +279,9 @@ class GenerationWriter:
                 written.token_count,
                 took_ms,
                 kept_message_id=lease.replaces if undone else None,
+                model_tag=generation.model_tag,
+                finish_reason=finish_reason,
+                usage=usage,
             ).decode(),
             last_event=generation.last_event + 1,
             before_done=before_done.decode(),
@@ -282,6 +308,63 @@ class GenerationWriter:
         return max(found.values(), key=lambda written: len(written.text), default=Written("", 0))
 
 
+class _Pump:
+    """Takes an engine's events for one generation; see Receiver."""
+
+    def __init__(
+        self,
+        generation: RunningGeneration,
+        *,
+        max_chars: int,
+        max_bytes: int,
+        clock: Callable[[], float],
+    ) -> None:
+        self._generation = generation
+        self._max_chars = max_chars
+        self._max_bytes = max_bytes
+        self._clock = clock
+
+    def written_by(self, model_tag: str | None) -> None:
+        """Note the model that really writes."""
+        if model_tag is not None:
+            self._generation.model_tag = model_tag
+
+    def take(self, arrived: list[Event]) -> None:
+        """Add the events of a packet, and show them to the subscriptions: step 2 of the hot path.
+
+        Raise EngineIncomplete where the text or its events have become too large.
+        """
+        generation = self._generation
+        generation.heard = self._clock()
+        try:
+            for event in arrived:
+                generation.bytes += len(event.data)
+                if generation.bytes > self._max_bytes:
+                    raise EngineIncomplete("The answer was cut off: its events are too large.")
+                if event.usage is not None:
+                    generation.usage = event.usage
+                    continue
+                if event.reasoning:
+                    if len(event.reasoning) > self._max_chars - generation.reasoning_chars:
+                        raise EngineIncomplete("The answer was cut off: it is too long.")
+                    generation.add_reasoning(event.data, event.reasoning)
+                    continue
+                if event.text:
+                    if generation.token_count == 0:
+                        FIRST_TOKEN_SECONDS.observe(generation.heard - generation.began)
+                    room = self._max_chars - generation.chars
+                    if len(event.text) > room:
+                        self._cut_off(event.text[:room])
+                generation.add(event.data, event.text)
+        finally:
+            generation.show()
+
+    def _cut_off(self, piece: str) -> NoReturn:
+        if piece:
+            self._generation.add(events.token(piece), piece)
+        raise EngineIncomplete(f"The answer was cut off at {self._max_chars} characters.")
+
+
 async def _ended(pump: asyncio.Task[None]) -> None:
     """Return once the pump has ended, however it did.
 
@@ -295,6 +378,27 @@ async def _ended(pump: asyncio.Task[None]) -> None:
 
     pump.add_done_callback(tell)
     await ended
+
+
+def _usage_of(generation: RunningGeneration) -> Usage | None:
+    """What the answer cost. Of one that went on after a crash, the beginning was output, too."""
+    usage, beginning = generation.usage, generation.beginning
+    if beginning is None:
+        return usage
+    if (spent := beginning.usage) is not None:
+        usage = usage or Usage(0, 0)
+        return Usage(
+            spent.input_tokens + usage.input_tokens, spent.output_tokens + usage.output_tokens
+        )
+    if usage is None or generation.lease.resumed_after is not None:
+        return usage
+    before = min(usage.input_tokens, beginning.written.token_count)
+    return Usage(usage.input_tokens - before, usage.output_tokens + before)
+
+
+def _is_not_continued(pump: asyncio.Task[None]) -> bool:
+    """Return whether the engine did not go on from the beginning."""
+    return not pump.cancelled() and isinstance(pump.exception(), CannotContinue)
 
 
 def _failure_of(pump: asyncio.Task[None]) -> ApiError | None:

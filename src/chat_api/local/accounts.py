@@ -26,8 +26,8 @@ _ACCOUNTS = ("postgres", "nobody", "daemon")
 class Account:
     """How a program is started: the words in front of it, and the uid and gid to start it as.
 
-    `owner` is whose the server's folders must be, None for whoever makes them. A `privileged`
-    server reaches every file, so nobody but root may be let near it, that account included.
+    `owner` is whose the server's folders must be, None for their creator. A `privileged`
+    server reaches every file, so only root may have access to it, not even that account.
     """
 
     prefix: tuple[str, ...] = ()

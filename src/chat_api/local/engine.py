@@ -44,8 +44,8 @@ class Engine:
 
     def __init__(self, model: Model, *, slots: int, context_tokens: int) -> None:
         self.model = model
+        self.context_tokens = context_tokens
         self._slots = slots
-        self._context_tokens = context_tokens
         self._key = secrets.token_hex(16)
         self._process: KeptProcess | None = None
         self._session: aiohttp.ClientSession | None = None
@@ -59,7 +59,7 @@ class Engine:
             "path": str(self.model.path),
             "chat_template": self.model.chat_template,
             "slots": self._slots,
-            "context_tokens": self._context_tokens,
+            "context_tokens": self.context_tokens,
         }
         reading, writing = os.pipe()
         with open(reading, encoding="ascii") as announced:  # noqa: ASYNC230, PTH123  # a pipe
@@ -124,8 +124,8 @@ class Engine:
         self._idle.clear()
         try:
             room = max(
-                int(self._context_tokens * _LEAST_PROMPT_SHARE),
-                self._context_tokens - sampling.max_tokens,
+                int(self.context_tokens * _LEAST_PROMPT_SHARE),
+                self.context_tokens - sampling.max_tokens,
             )
             body = {
                 "messages": [asdict(message) for message in await self._fitted(messages, room)],
@@ -133,6 +133,7 @@ class Engine:
                 "max_tokens": sampling.max_tokens,
                 "top_k": sampling.top_k,
                 "repeat_penalty": _REPEAT_PENALTY,
+                "reasoning_format": "none",  # here, all that the model writes is text
                 "stream": True,
                 # While it reads the prompt llama.cpp notices that a client has gone only when it
                 # has something to send; this makes it send something after every batch.
@@ -142,6 +143,33 @@ class Engine:
                 if response.status != 200:
                     raise EngineFailed(f"llama.cpp answers {response.status}")
                 yield _pieces(response.content)
+        except aiohttp.ClientError as error:
+            raise EngineFailed(f"llama.cpp cannot be reached: {error}") from error
+        finally:
+            self._answers -= 1
+            if self._answers == 0:
+                self._idle.set()
+
+    @contextlib.asynccontextmanager
+    async def forward(
+        self, method: str, path: str, body: dict[str, Any] | None
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Pass a request on to llama.cpp's own server: within the block, its response.
+
+        A chat without a sampling of its own gets this model's. Raises EngineFailed.
+        """
+        self._answers += 1
+        self._idle.clear()
+        try:
+            if body is not None and path == "/v1/chat/completions":
+                body = {
+                    "temperature": Sampling.temperature,
+                    "repeat_penalty": _REPEAT_PENALTY,
+                    "return_progress": True,
+                    **body,
+                }
+            async with self._http.request(method, path, json=body) as response:
+                yield response
         except aiohttp.ClientError as error:
             raise EngineFailed(f"llama.cpp cannot be reached: {error}") from error
         finally:

@@ -5,6 +5,10 @@ server-sent events: `data: {"token": "Hel", "gpu": 0}` …, then `data: {"done":
 that breaks off ends without that. `GET /models`, `POST /models/swap` `{"model_tag"}`; all three
 want `X-Internal-API-Key` (403). `GET /health`: 503 until a model is loaded.
 
+The same model in OpenAI's dialect, as llama.cpp itself speaks it: `POST /v1/chat/completions`,
+`GET /v1/models`, and llama.cpp's own `GET /props` and `POST /apply-template`. The key goes into
+`Authorization: Bearer` there (401).
+
 A swap loads the new model beside the old one, and only then lets it take over: until then, and if
 that fails, the old one answers; what it is in the middle of it finishes.
 """
@@ -157,16 +161,12 @@ async def _retire(engine: Engine) -> None:
         await engine.stop()
 
 
-class _Answer:
-    """The response to /generate: an ASGI application.
+class _Streamed:
+    """A response as it is written: an ASGI application.
 
     Not Starlette's StreamingResponse: that notices a client's leaving only when there is something
     to send, and while the model reads a long prompt there is nothing.
     """
-
-    def __init__(self, engine: Engine, request: _Generate) -> None:
-        self._engine = engine
-        self._request = request
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         writing = asyncio.create_task(self._write(scope, receive, send), name="answer")
@@ -179,6 +179,48 @@ class _Answer:
             results = await asyncio.gather(writing, leaving, return_exceptions=True)
         if isinstance(results[0], Exception):
             raise results[0]
+
+    async def _write(self, scope: Scope, receive: Receive, send: Send) -> None:
+        raise NotImplementedError
+
+
+class _Forwarded(_Streamed):
+    """What llama.cpp's own server says, as it is."""
+
+    def __init__(
+        self, engine: Engine, method: str, path: str, body: dict[str, Any] | None = None
+    ) -> None:
+        self._engine = engine
+        self._request = (method, path, body)
+
+    async def _write(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+        try:
+            async with self._engine.forward(*self._request) as response:
+                kind = response.headers.get("content-type", "application/json")
+                headers = [(b"content-type", kind.encode("latin-1"))]
+                await send(
+                    {"type": "http.response.start", "status": response.status, "headers": headers}
+                )
+                started = True
+                async for piece in response.content.iter_any():
+                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+        except EngineFailed as error:
+            sys.stderr.write(f"{error}\n")
+            if not started:
+                body = {"error": {"message": str(error), "type": "unavailable_error", "code": 503}}
+                await JSONResponse(body, 503)(scope, receive, send)
+                return
+            raise  # cut off: it must not look like an end
+        await send({"type": "http.response.body", "body": b""})
+
+
+class _Answer(_Streamed):
+    """The response to /generate."""
+
+    def __init__(self, engine: Engine, request: _Generate) -> None:
+        self._engine = engine
+        self._request = request
 
     async def _write(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = False
@@ -219,6 +261,22 @@ def create_inference_app(inference: Inference, internal_key: str) -> Starlette:
         web.require_key(request, internal_key)
         body = _read_generate(await web.json_object(request))
         return _Answer(await inference.engine(), body)
+
+    async def forward(request: Request) -> _Forwarded:
+        web.require_bearer(request, internal_key)
+        body = await web.json_object(request) if request.method == "POST" else None
+        return _Forwarded(await inference.engine(), request.method, request.url.path, body)
+
+    async def openai_models(request: Request) -> JSONResponse:
+        web.require_bearer(request, internal_key)
+        engine = await inference.engine()
+        model = {
+            "id": engine.model.tag,
+            "object": "model",
+            "owned_by": "llamacpp",
+            "meta": {"n_ctx": engine.context_tokens},
+        }
+        return JSONResponse({"object": "list", "data": [model]})
 
     async def models(request: Request) -> JSONResponse:
         web.require_key(request, internal_key)
@@ -268,6 +326,10 @@ def create_inference_app(inference: Inference, internal_key: str) -> Starlette:
             Route("/models", models),
             Route("/models/swap", swap, methods=["POST"]),
             Route("/health", health),
+            Route("/v1/models", openai_models),
+            Route("/v1/chat/completions", forward, methods=["POST"]),
+            Route("/props", forward),
+            Route("/apply-template", forward, methods=["POST"]),
         ],
         exception_handlers={web.Refused: web.refuse},
     )

@@ -1,4 +1,4 @@
-"""Runs one program and ends it when told to, or when whoever started this has died.
+"""Runs one program and ends it when told to, or when the process that started this has died.
 
 A script of its own, started with an interpreter that imports nothing but the standard library
 (`python -I -S keeper.py '<JSON>'`): its standard input is a pipe whose other end only the starter

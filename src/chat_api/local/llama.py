@@ -46,7 +46,8 @@ def main() -> int:
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = _threads()
     params.cache_ram_mib = _PROMPT_CACHE_MIB
     params.fit_params = False  # the sizes above are meant
-    params.force_pure_content_parser = True  # text is text, even if it looks like a tool call
+    # Its "pure content" parser would drop an answer's beginning that is to be continued.
+    params.force_pure_content_parser = False
     params.api_keys = [os.environ["LLAMA_KEY"]]
     params.endpoint_slots = True
     params.ui = False

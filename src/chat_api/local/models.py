@@ -26,7 +26,7 @@ class Model:
 
 
 class ModelFolder:
-    """The models of this machine. The folder is read anew each time and need not exist."""
+    """The models of this machine. The folder is read at every call and need not exist."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -83,7 +83,7 @@ def _locale(binaries: Path) -> list[str]:
 class EmbeddedPostgres:
     """One server with everything of it in the folder `data`, reachable by a Unix socket only.
 
-    The socket is open to nobody but the user who started this (and the account that runs the
+    The socket is open only to the user who started this (and the account that runs the
     server), so every connection is trusted. `options` are settings as in postgresql.conf. When
     this process dies, of whatever, the server is shut down within a moment. Two servers never
     share a folder: `start()` waits for one that is on its way out, ends one that was left behind,
@@ -101,7 +101,7 @@ class EmbeddedPostgres:
 
     @property
     def log(self) -> Path:
-        """The server's log; each start begins it anew."""
+        """The server's log; each start empties it."""
         return self._home / "log"
 
     def start(self) -> None:
@@ -159,14 +159,14 @@ class EmbeddedPostgres:
         )
 
     def create_database(self, name: str, template: str | None = None) -> None:
-        """Make a database, a copy of `template` if given; nobody may be connected to that."""
+        """Make a database, a copy of `template` if given, to which no connection may be open."""
         if template is None:
             self._sql('CREATE DATABASE :"name"', name=name)
         else:
             self._sql('CREATE DATABASE :"name" TEMPLATE :"template"', name=name, template=template)
 
     def drop_database(self, name: str) -> None:
-        """Remove a database if it exists, throwing out whoever is connected to it."""
+        """Remove a database if it exists, closing all connections to it."""
         self._sql('DROP DATABASE IF EXISTS :"name" WITH (FORCE)', name=name)
 
     def has_database(self, name: str) -> bool:

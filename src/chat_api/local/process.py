@@ -22,7 +22,7 @@ class KeptProcess:
 
     `output` is where its standard output goes, `errors` standard error (None: where ours goes).
     `user` is a uid and gid to run as (only root can), `keep_open` descriptors which the keeper,
-    not the program, shall hold for as long as it lives: locks.
+    not the program, holds for as long as it lives: locks.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class KeptProcess:
     def poll(self) -> int | None:
         """The program's exit code, or None while it runs."""
         if (code := self._keeper.poll()) is not None:
-            self.begin_stop()  # closes the pipe, which nobody reads any more
+            self.begin_stop()  # closes the pipe, which has no reader any more
         return code
 
     def wait(self, timeout: float | None = None) -> int:

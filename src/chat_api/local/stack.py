@@ -61,7 +61,8 @@ def up(settings: LocalSettings) -> int:
     state = State(settings.data_dir)
     with state.locked(), caught() as signals:
         state.check_space()
-        ModelFolder(settings.model_dir).find(settings.local_model)
+        if not _own_engine():
+            ModelFolder(settings.model_dir).find(settings.local_model)
         _require_ports(settings)
         stack = _Stack(settings, state, signals)
         try:
@@ -87,14 +88,8 @@ class _Stack:
         """Start everything and say what is ready when. Raises LocalError and _Stopped."""
         settings = self._settings
         _say(f"samosaChaat, in {self._state.root} (a log of each service in logs/)")
-        # The model takes longest and needs nobody.
-        inference = self._spawn(
-            "inference",
-            ["-m", "chat_api.local.inference"],
-            port=settings.local_inference_port,
-            path="/health",
-            note=settings.local_model,
-        )
+        # The model takes longest and needs no other process.
+        inference = self._spawn_inference()
         self._start_database()
         auth = self._spawn(
             "auth",
@@ -110,7 +105,7 @@ class _Stack:
             stop_seconds=_drain_seconds(self._environment) + _AFTER_DRAIN_SECONDS,
         )
         page = self._spawn_page()
-        for child in (auth, inference, api, *page):
+        for child in (auth, *inference, api, *page):
             self._wait_until_ready(child)
         token = mint_token(self._state.root, _USER, True, _TOKEN_SECONDS)
         _say(_how_to_use(settings, token))
@@ -152,6 +147,20 @@ class _Stack:
         if code != 0:
             raise LocalError(f"The database's schema could not be made.\n{_tail(log)}")
         _say(_ready("schema", time.monotonic() - began))
+
+    def _spawn_inference(self) -> list[_Child]:
+        if engine := _own_engine():
+            _say(f"  {'inference':<12}left out: answers come from {engine}")
+            return []
+        return [
+            self._spawn(
+                "inference",
+                ["-m", "chat_api.local.inference"],
+                port=self._settings.local_inference_port,
+                path="/health",
+                note=self._settings.local_model,
+            )
+        ]
 
     def _spawn_page(self) -> list[_Child]:
         if not frontend.is_built():
@@ -219,16 +228,42 @@ def _environment(
     settings: LocalSettings, state: State, postgres: EmbeddedPostgres
 ) -> dict[str, str]:
     """What the children get: the caller's variables, and where they find each other."""
-    return os.environ | {
-        "DATABASE_URL": postgres.url(_DATABASE),
-        "AUTH_SERVICE_URL": f"http://{web.HOST}:{settings.local_auth_port}",
-        "INFERENCE_SERVICE_URL": f"http://{web.HOST}:{settings.local_inference_port}",
-        "FRONTEND_URL": ",".join(_origins(settings)),
-        "INTERNAL_API_KEY": state.secret("internal"),
-        "LOCAL_DATA_DIR": str(settings.data_dir),
-        "LOCAL_MODEL_DIR": str(settings.model_dir),
-        "PYTHONUNBUFFERED": "1",
-    }
+    key = state.secret("internal")
+    return (
+        os.environ
+        | _engine(settings, key)
+        | {
+            "DATABASE_URL": postgres.url(_DATABASE),
+            "AUTH_SERVICE_URL": f"http://{web.HOST}:{settings.local_auth_port}",
+            "FRONTEND_URL": ",".join(_origins(settings)),
+            "INTERNAL_API_KEY": key,
+            "LOCAL_DATA_DIR": str(settings.data_dir),
+            "LOCAL_MODEL_DIR": str(settings.model_dir),
+            "PYTHONUNBUFFERED": "1",
+        }
+    )
+
+
+def _own_engine() -> str:
+    """The address of the caller's own engine; empty for the built-in model."""
+    return os.environ.get("OPENAI_BASE_URL", "")
+
+
+def _engine(settings: LocalSettings, key: str) -> dict[str, str]:
+    """Where answers come from: the caller's own engine, else the built-in model in either dialect.
+
+    The built-in model speaks OpenAI's dialect with INFERENCE_API=openai.
+    """
+    if url := _own_engine():
+        return {
+            "INFERENCE_API": "openai",
+            "INFERENCE_SERVICE_URL": url,
+            "INFERENCE_API_KEY": os.environ.get("OPENAI_API_KEY", ""),
+        }
+    address = f"http://{web.HOST}:{settings.local_inference_port}"
+    if os.environ.get("INFERENCE_API") == "openai":
+        return {"INFERENCE_SERVICE_URL": f"{address}/v1", "INFERENCE_API_KEY": key}
+    return {"INFERENCE_SERVICE_URL": address}
 
 
 def _origins(settings: LocalSettings) -> list[str]:
@@ -247,7 +282,9 @@ def _drain_seconds(environment: Mapping[str, str]) -> float:
 
 
 def _require_ports(settings: LocalSettings) -> None:
-    names = ["local_api_port", "local_auth_port", "local_inference_port"]
+    names = ["local_api_port", "local_auth_port"]
+    if not _own_engine():
+        names.append("local_inference_port")
     if frontend.is_built():
         names.append("local_page_port")
     ports = {name: int(getattr(settings, name)) for name in names}
@@ -308,6 +345,6 @@ Ctrl-C ends everything; the data stay."""
 def _say(text: str) -> None:
     try:
         print(text, flush=True)
-    except OSError:  # whoever was reading has gone; that must not stop the stopping
+    except OSError:  # the reader has gone; the shutdown must go on
         with contextlib.suppress(OSError):
             sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115  # until the process ends

@@ -100,7 +100,7 @@ class State:
                 file.flush()
                 os.fsync(descriptor)
             with contextlib.suppress(FileExistsError):
-                # A link, not a rename: that would replace the key of whoever was first.
+                # A link, not a rename: that would replace the key of the first process.
                 os.link(draft, path)
         finally:
             draft.unlink()

@@ -1,6 +1,6 @@
 """The local stack's tokens: JWTs signed with a key that is made on first use.
 
-HS256: the service that issues them is the one that validates them, so there is nobody to whom a
+HS256: the service that issues them is the one that validates them, so there is no one to whom a
 public key would have to be given.
 """
 

@@ -52,6 +52,15 @@ def require_key(request: Request, keys: str) -> None:
         raise Refused(403, "X-Internal-API-Key is missing or wrong")
 
 
+def require_bearer(request: Request, keys: str) -> None:
+    """Raise Refused (401) unless the request carries the internal key, or one of several."""
+    given = request.headers.get("authorization", "").encode("latin-1")
+    if not any(
+        hmac.compare_digest(given, b"Bearer " + key.encode()) for key in keys_of(keys) if key
+    ):
+        raise Refused(401, "the bearer token is missing or wrong")
+
+
 def require_json(request: Request) -> None:
     """Raise Refused (415) unless the body is said to be JSON.
 

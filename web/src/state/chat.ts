@@ -6,19 +6,30 @@ import {
   type Answer,
   pause,
   type Question,
-  readAnswer,
   Refused,
   type Start,
   type Status,
+  Unreadable,
 } from "../stream";
 import * as conversations from "./conversations";
-import { newKey, type Pending, readDraft, readPending, writeDraft, writePending } from "./drafts";
+import {
+  newKey,
+  type Pending,
+  readDraft,
+  readPending,
+  readUnsent,
+  type Unsent,
+  writeDraft,
+  writePending,
+  writeUnsent,
+} from "./drafts";
+import { away, follow } from "./follow";
 import * as models from "./models";
 import { chosen } from "./preferences";
 import { openId } from "./router";
 import { announce, toast } from "./say";
-import { api, config, refused, suspect } from "./service";
-import { session } from "./session";
+import { api, config, lost, refused, suspect } from "./service";
+import { expired, session } from "./session";
 import { tell } from "./tabs";
 
 /** A message, and what is known of it here only. */
@@ -32,30 +43,45 @@ export interface Live {
   /** The old answer whose place it takes. */
   replaces?: string | undefined;
   stopping?: boolean;
+  /** The stream brings nothing, but the service has more of the answer. */
+  held?: boolean;
 }
 
 const PAGE = 60;
+/** Enough of a conversation to see how its newest answer is getting on. */
+const GLANCE = 4;
 /** After that, a message that was not confirmed is not sent again without being asked for. */
 const SEND_AGAIN_MS = 10 * 60_000;
 /** So long after a stop, the stream should have brought the end. */
 const STOP_MS = 3_000;
 const HIDDEN_FRAME_MS = 250;
+/** A stream that has brought no `start` after so long may be held back by a proxy. */
+const START_MS = 5_000;
+/** The same for one that has begun, in which a heartbeat comes every 15 seconds. */
+const HEARTBEAT_MS = 20_000;
+const LOOK_MS = 5_000;
+
+const NOT_KNOWN = "It is not known whether the service received this message.";
 
 export class Chat {
   readonly messages = signal<Shown[]>([]);
   readonly loaded = signal(false);
   readonly problem = signal<{ text: string; gone: boolean } | undefined>(undefined);
   readonly nextBefore = signal<string | null>(null);
+  /** The message on its way. */
   readonly pending = signal<Pending | undefined>(undefined);
+  readonly unsent = signal<Unsent[]>([]);
   readonly live = signal<Live | undefined>(undefined);
-  readonly answering = computed(
-    () => this.live.value !== undefined || (this.pending.value && !this.pending.value.problem),
-  );
+  /** Why the running answer cannot be read. It is not joined again without being asked for. */
+  readonly trouble = signal("");
+  readonly answering = computed(() => Boolean(this.live.value ?? this.pending.value));
 
   private reading: AbortController | undefined;
   /** Somebody looks at it. */
   private looked = true;
   private latest: Answer | undefined;
+  /** When the stream last brought something, a heartbeat included. */
+  private heardAt = 0;
   private refreshing: Promise<void> | undefined;
   /** A frame is on its way. */
   private frame = false;
@@ -66,12 +92,10 @@ export class Chat {
   async open(): Promise<void> {
     this.looked = true;
     const pending = readPending(this.id);
-    if (pending && !this.pending.peek()) {
-      const old = Date.now() - pending.sentAt > SEND_AGAIN_MS;
-      this.pending.value =
-        old && !pending.problem
-          ? { ...pending, problem: "It is not known whether this was sent." }
-          : pending;
+    if (!this.pending.peek()) {
+      this.unsent.value = readUnsent(this.id);
+      if (pending && Date.now() - pending.sentAt > SEND_AGAIN_MS) this.setAside(pending, NOT_KNOWN);
+      else this.pending.value = pending;
     }
     await this.refresh();
   }
@@ -79,8 +103,7 @@ export class Chat {
   /** Leaves the answer running, and stops reading it; once a question on its way has arrived. */
   leave(): void {
     this.looked = false;
-    const pending = this.pending.peek();
-    if (!pending || pending.problem) this.drop();
+    if (!this.pending.peek()) this.drop();
   }
 
   /** Stops reading. */
@@ -90,17 +113,23 @@ export class Chat {
     this.live.value = undefined;
   }
 
-  /** Reads the conversation anew, and joins the answer that is being written, if any. */
-  refresh(): Promise<void> {
-    this.refreshing ??= this.load().finally(() => {
+  /** Reads the conversation again, and joins the running answer, if any. */
+  refresh(limit = PAGE): Promise<void> {
+    this.refreshing ??= this.load(limit).finally(() => {
       this.refreshing = undefined;
     });
     return this.refreshing;
   }
 
-  private async load(): Promise<void> {
+  /** After `trouble`. */
+  retry(): void {
+    this.trouble.value = "";
+    void this.refresh();
+  }
+
+  private async load(limit: number): Promise<void> {
     try {
-      const opened = await api.open(this.id, { limit: PAGE });
+      const opened = await api.open(this.id, { limit });
       if (this.isOlderThanTheAnswer(opened.messages)) return;
       const first = opened.messages[0]?.id;
       const before = this.messages.peek();
@@ -112,19 +141,22 @@ export class Chat {
         if (overlap <= 0) this.nextBefore.value = opened.next_before;
         this.loaded.value = true;
         this.problem.value = undefined;
+        this.reconcile();
       });
       conversations.put(opened);
     } catch (error) {
       refused(error);
-      if (error instanceof Refused && error.status === 404) this.vanish();
+      if (isGone(error)) this.vanish();
       else if (!this.loaded.peek()) {
         this.problem.value = { text: (error as Error).message, gone: false };
       }
       return;
     }
     if (this.reading || openId.peek() !== this.id) return;
+    if (!this.running()) this.trouble.value = "";
+    if (this.trouble.peek()) return;
     const pending = this.pending.peek();
-    if (pending && !pending.problem) void this.ask(pending);
+    if (pending) void this.ask(pending);
     else void this.read();
   }
 
@@ -133,6 +165,26 @@ export class Chat {
     const start = this.reading && this.latest?.start;
     if (!start) return false;
     return !messages.some(({ id }) => id === start.message_id || id === start.user_message_id);
+  }
+
+  /** What the service has is neither on its way nor unsent, whatever the connection told. */
+  private reconcile(): void {
+    const messages = this.messages.peek();
+    const arrived = ({ after, body }: Pending) => {
+      const at = messages.findIndex(({ id }) => id === after);
+      if (after !== undefined && at < 0) return false;
+      return messages
+        .slice(at + 1)
+        .some(({ role, content }) => role === "user" && content === body.content);
+    };
+    const pending = this.pending.peek();
+    if (pending && arrived(pending)) this.keep(undefined);
+    const unsent = this.unsent.peek();
+    if (unsent.some(arrived)) this.keepUnsent(unsent.filter((one) => !arrived(one)));
+  }
+
+  private running(): Shown | undefined {
+    return this.messages.peek().findLast((message) => message.status === "generating");
   }
 
   async loadEarlier(): Promise<void> {
@@ -153,24 +205,28 @@ export class Chat {
 
   /** Sends a message. It is kept until the service has confirmed it. */
   send(content: string): void {
-    const key = newKey();
-    void this.ask({ key, body: { content, ...chosen() }, sentAt: Date.now() });
+    if (this.answering.peek()) return;
+    const after = this.messages.peek().at(-1)?.id;
+    void this.ask({ key: newKey(), body: { content, ...chosen() }, sentAt: Date.now(), after });
   }
 
   /** Sends again what was not sent, or perhaps was: the same key makes that harmless. */
-  sendAgain(): void {
-    const { key, body } = this.pending.peek()!;
-    void this.ask({ key, body, sentAt: Date.now() });
+  sendAgain({ key, body, after }: Unsent): void {
+    if (this.answering.peek()) return;
+    this.keepUnsent(this.unsent.peek().filter((one) => one.key !== key));
+    void this.ask({ key, body, sentAt: Date.now(), after });
   }
 
   /** Gives up what was not sent; `edit` puts its text back to where it was typed. */
-  discard(edit: boolean): void {
-    if (edit) writeDraft(this.id, this.pending.peek()!.body.content);
-    this.keep(undefined);
+  discard({ key, body }: Unsent, edit: boolean): void {
+    const draft = readDraft(this.id).trim();
+    if (edit) writeDraft(this.id, draft ? `${body.content}\n\n${draft}` : body.content);
+    this.keepUnsent(this.unsent.peek().filter((one) => one.key !== key));
   }
 
-  /** Has the last answer written anew. */
+  /** Has the last answer written again. */
   regenerate(): void {
+    if (this.answering.peek()) return;
     const replaces = this.messages.peek().findLast((message) => message.role === "assistant")?.id;
     const last = this.messages.peek().at(-1);
     const question: Question = { path: "regenerate", body: chosen(), key: newKey() };
@@ -181,37 +237,40 @@ export class Chat {
     const live = this.live.peek();
     if (live) this.live.value = { ...live, stopping: true };
     announce("Stopping");
-    const begun = this.latest?.start !== undefined;
-    const kept = this.pending.peek();
-    const pending = kept?.problem ? undefined : kept;
-    if (!begun) this.drop();
-    if (pending) this.keep({ ...pending, problem: "Stopped before it was sent." });
+    if (this.latest?.start ?? this.running()) return this.stopBegun();
+    // On its way: it is stopped when it has begun (see `begin`), or given up.
+    const { reading } = this;
+    if (!live?.answer.waiting) await pause(START_MS, reading?.signal ?? AbortSignal.abort());
+    if (this.reading === reading && !this.latest?.start) await this.giveUp();
+  }
+
+  /** The answer runs: the service stops it, and the stream brings its end. */
+  private async stopBegun(): Promise<void> {
     try {
       await api.stop(this.id);
     } catch (error) {
       refused(error);
       const now = this.live.peek();
-      if (now) {
-        this.live.value = { ...now, stopping: false };
-        toast(`Not stopped: ${(error as Error).message}`);
-        return;
-      }
+      if (!now) return;
+      this.live.value = { ...now, stopping: false };
+      toast(`Not stopped. ${(error as Error).message}`);
+      return;
     }
-    const reading = this.reading;
-    if (begun) await pause(STOP_MS, reading?.signal ?? AbortSignal.abort());
+    const { reading } = this;
+    await pause(STOP_MS, reading?.signal ?? AbortSignal.abort());
     // The stream has brought the end by now, unless its connection is dead.
-    if (begun && (this.reading !== reading || !reading)) return;
+    if (!reading || this.reading !== reading) return;
     this.drop();
-    const known = new Set(this.messages.peek().map((message) => message.id));
     await this.refresh();
-    if (!pending || this.pending.peek()?.key !== pending.key) return;
-    const arrived = this.messages
-      .peek()
-      .some(
-        ({ id, role, content }) =>
-          !known.has(id) && role === "user" && content === pending.body.content,
-      );
-    if (arrived) this.keep(undefined);
+  }
+
+  /** Stops what may not even have arrived. */
+  private async giveUp(): Promise<void> {
+    this.drop();
+    const pending = this.pending.peek();
+    if (pending) this.setAside(pending, `You stopped it. ${NOT_KNOWN}`);
+    await api.stop(this.id).catch(refused);
+    await this.refresh();
   }
 
   private async ask(pending: Pending): Promise<void> {
@@ -224,22 +283,47 @@ export class Chat {
     writePending(this.id, pending);
   }
 
+  private keepUnsent(unsent: Unsent[]): void {
+    this.unsent.value = unsent;
+    writeUnsent(this.id, unsent);
+  }
+
+  private startOfLatest(): Start | undefined {
+    return this.latest?.start;
+  }
+
+  /** It is not sent (again) without being asked for, and the next message may go ahead. */
+  private setAside(pending: Pending, problem: string): void {
+    batch(() => {
+      this.keepUnsent([...this.unsent.peek(), { ...pending, problem }]);
+      this.keep(undefined);
+    });
+  }
+
   /** Reads one answer to its end: to that question, or the one being written, if any. */
   private async read(question?: Question, replaces?: string): Promise<void> {
+    const before = this.live.peek();
+    // Where a reading was broken off, for want of a sign-in, it goes on.
+    const from = question || !before || this.latest?.done ? undefined : this.latest;
     this.drop();
     const reading = new AbortController();
     this.reading = reading;
-    this.latest = undefined;
-    const running = this.messages.peek().findLast((message) => message.status === "generating");
-    if (question || running) {
-      this.live.value = { answer: { text: "" }, seed: running?.content ?? "", replaces };
+    this.latest = from;
+    const seed = this.running()?.content ?? "";
+    if (from) this.live.value = { ...before!, seed: longer(before!.seed, seed) };
+    else if (question ?? this.running()) {
+      this.live.value = { answer: { text: "" }, seed, replaces };
     }
-    const source = { url: config.api, token: session.peek()?.token ?? "", conversationId: this.id };
+    const source = {
+      url: config.api,
+      token: () => session.peek()?.token ?? "",
+      conversationId: this.id,
+    };
+    const stopWatching = this.watch(reading, question);
     try {
-      for await (const answer of readAnswer(source, question, reading.signal)) {
+      for await (const answer of follow(source, question, reading.signal, from)) {
         const id = answer.start?.message_id;
-        const before = this.latest as Answer | undefined;
-        if (id !== undefined && id !== before?.start?.message_id)
+        if (id !== undefined && id !== this.startOfLatest()?.message_id)
           await this.begin(answer.start!, question);
         if (!this.looked && this.pending.peek() === undefined) this.drop();
         if (reading.signal.aborted) return;
@@ -253,6 +337,37 @@ export class Chat {
       if (reading.signal.aborted) return;
       this.reading = undefined;
       this.refuse(error, question);
+    } finally {
+      stopWatching();
+    }
+  }
+
+  /**
+   * Looks at the conversation itself while the stream brings nothing: a proxy may hold back a
+   * response until it is complete. Returns what ends that.
+   */
+  private watch(reading: AbortController, question: Question | undefined): () => void {
+    this.heardAt = Date.now();
+    const timer = setInterval(() => {
+      const most = this.latest?.start ? HEARTBEAT_MS : START_MS;
+      const idle = away.peek() || lost.peek() !== undefined || expired.peek();
+      if (Date.now() - this.heardAt < most || idle || !this.live.peek()) return;
+      void this.look(reading, question);
+    }, LOOK_MS);
+    return () => clearInterval(timer);
+  }
+
+  private async look(reading: AbortController, question: Question | undefined): Promise<void> {
+    const heard = this.latest;
+    await this.refresh(GLANCE);
+    const live = this.live.peek();
+    if (this.reading !== reading || this.latest !== heard || !live) return;
+    const running = this.running();
+    if (running) {
+      this.live.value = { ...live, seed: longer(live.seed, running.content), held: true };
+    } else if (question?.path !== "regenerate" && !live.replaces && !this.pending.peek()) {
+      // It has ended, and is among the messages.
+      this.drop();
     }
   }
 
@@ -275,9 +390,10 @@ export class Chat {
       replaces = messages[at + 1]?.id;
       if (!replaces) this.append({ id: start.message_id, role: "assistant", status: "generating" });
     }
-    const live = this.live.peek();
-    this.live.value = { answer: { text: "" }, seed: live?.seed ?? "", replaces };
-    announce("Answering");
+    const { seed = "", stopping = false } = this.live.peek() ?? {};
+    this.live.value = { answer: { text: "" }, seed, replaces, stopping };
+    if (stopping) void this.stopBegun();
+    else announce("Answering");
     tell({ type: "conversation", id: this.id });
     void conversations.refresh();
   }
@@ -299,6 +415,7 @@ export class Chat {
   /** Puts the newest state on the screen with the next frame. */
   private show(answer: Answer): void {
     this.latest = answer;
+    this.heardAt = Date.now();
     if (this.frame) return;
     this.frame = true;
     onFrame(() => {
@@ -306,7 +423,7 @@ export class Chat {
       const live = this.live.peek();
       if (!live || !this.latest) return;
       const seed = this.latest.again || !live.seed.startsWith(this.latest.text) ? "" : live.seed;
-      this.live.value = { ...live, seed, answer: this.latest };
+      this.live.value = { ...live, seed, answer: this.latest, held: false };
     });
   }
 
@@ -345,43 +462,80 @@ export class Chat {
   private vanish(): void {
     this.drop();
     if (this.problem.peek()?.gone) return;
-    const written = [this.pending.peek()?.body.content ?? "", readDraft(this.id)].filter(Boolean);
+    const unsent = [this.pending.peek(), ...this.unsent.peek()];
+    const written = [...unsent.map((one) => one?.body.content ?? ""), readDraft(this.id)].filter(
+      Boolean,
+    );
     if (written.length > 0) {
       writeDraft(undefined, [readDraft(undefined), ...written].filter(Boolean).join("\n\n"));
       writeDraft(this.id, "");
       this.keep(undefined);
+      this.keepUnsent([]);
     }
-    const kept = written.length > 0 ? " What you have written waits in a new one." : "";
+    const kept =
+      written.length > 0 ? " The text that was not sent is kept in a new conversation." : "";
     this.problem.value = { text: `This conversation is no longer there.${kept}`, gone: true };
     void conversations.refresh();
   }
 
   private refuse(error: unknown, question: Question | undefined): void {
-    this.live.value = undefined;
     refused(error);
-    if (!(error instanceof Refused)) throw error;
-    if (error.status === 401) return; // goes on after the sign-in
+    // What has been read stays in sight; it goes on after the sign-in.
+    if (error instanceof Refused && error.status === 401) return;
+    this.keepRead();
+    this.live.value = undefined;
     const pending = this.pending.peek();
-    if (error.status === 404) {
+    const detail =
+      error instanceof Refused || error instanceof Unreadable
+        ? error.message
+        : "This page has failed. Reload it and try again.";
+    if (!(error instanceof Refused)) {
+      if (!(error instanceof Unreadable)) reportError(error);
+      if (pending) this.setAside(pending, `${NOT_KNOWN} ${detail}`);
+      this.trouble.value = detail;
+      announce(detail);
+    } else if (isGone(error)) {
       this.vanish();
     } else if (error.code === "answer_gone") {
       this.keep(undefined);
       void this.refresh();
     } else if (question?.path === "messages" && pending) {
-      this.keep({ ...pending, problem: error.message });
-      announce(`Not sent. ${error.message}`);
+      this.setAside(pending, detail);
+      announce(`Not sent. ${detail}`);
       if (error.status === 409) void this.refresh();
     } else if (question) {
-      const last = this.messages.peek().at(-1);
-      if (last) {
-        this.messages.value = [
-          ...this.messages.peek().slice(0, -1),
-          withNotice(last, error.message),
-        ];
-      }
+      this.note(detail);
       if (error.status === 409) void this.refresh();
+    } else if (this.running()) {
+      this.trouble.value = detail;
     }
   }
+
+  /** What has been read of a running answer stays in sight without its stream. */
+  private keepRead(): void {
+    const { start, text = "" } = this.latest ?? {};
+    this.messages.value = this.messages.peek().map((message) => {
+      const longer = text.length > message.content.length;
+      return message.id === start?.message_id && longer ? { ...message, content: text } : message;
+    });
+  }
+
+  /** Says something beside the last message. */
+  private note(notice: string): void {
+    const last = this.messages.peek().at(-1);
+    if (!last) return;
+    this.messages.value = [...this.messages.peek().slice(0, -1), withNotice(last, notice)];
+    announce(notice);
+  }
+}
+
+/** Whether the API itself says that there is no such conversation; a proxy's 404 says nothing. */
+function isGone(error: unknown): boolean {
+  return error instanceof Refused && error.status === 404 && error.code === "not_found";
+}
+
+function longer(one: string, other: string): string {
+  return other.length > one.length ? other : one;
 }
 
 const ENDINGS: Record<Status, string> = {
@@ -392,8 +546,8 @@ const ENDINGS: Record<Status, string> = {
 };
 
 function ofKept(status: Status, detail: string | undefined): string {
-  const how = status === "stopped" ? "was stopped" : "did not get to its end";
-  return `The new answer ${how}${detail ? ` (${detail})` : ""}; this is the one from before.`;
+  const how = status === "stopped" ? "was stopped" : "was not completed";
+  return `The new answer ${how}.${detail ? ` ${detail}` : ""} This is the previous answer.`;
 }
 
 function withNotice(message: Message & { notice?: string }, notice: string | undefined): Shown {

@@ -1,7 +1,7 @@
 // The list of conversations: pages, groups by day, and what is done to its items.
 
 import { batch, computed, signal } from "@preact/signals";
-import type { Change, Conversation } from "../api";
+import { type Change, type Conversation, Unreachable } from "../api";
 import { Refused } from "../stream";
 import { today } from "../time";
 import { go, openId } from "./router";
@@ -21,7 +21,7 @@ export interface Group {
 }
 
 const PAGE = 40;
-const REST_PAGE = 200;
+const MOST_PER_PAGE = 200;
 const UNDO_MS = 7_000;
 
 export const items = signal<Listed[]>([]);
@@ -44,7 +44,7 @@ export const groups = computed<Group[]>(() => {
     ...strays.value.filter(
       (item) => item.is_favorited && !known.has(item.id) && !(item.id in doomed.value),
     ),
-  ];
+  ].sort(byActivity);
   const found: Group[] = favourites.length ? [{ day: "favourites", items: favourites }] : [];
   for (const item of shown.value) {
     if (item.is_favorited) continue;
@@ -56,7 +56,14 @@ export const groups = computed<Group[]>(() => {
 });
 
 /** Every conversation that is known here, newest activity first. */
-export const known = computed(() => shown.value);
+export const known = computed(() =>
+  [...shown.value, ...strays.value.filter((item) => !(item.id in doomed.value))].sort(byActivity),
+);
+
+/** Whether it has been deleted here, though the service may still have it. */
+export function isDeleted(id: string): boolean {
+  return id in doomed.value;
+}
 
 export function conversation(id: string): Listed | undefined {
   return items.value.find((item) => item.id === id) ?? strays.value.find((item) => item.id === id);
@@ -68,8 +75,9 @@ const zone = () => Intl.DateTimeFormat().resolvedOptions().timeZone;
 async function page(
   limit: number,
   cursor?: string,
+  favorited?: true,
 ): Promise<{ items: Listed[]; next: string | null }> {
-  const query = { limit, cursor };
+  const query = { limit, cursor, favorited };
   const answer = await api.conversations({ ...query, tz: zone() }).catch((error: unknown) => {
     if (!(error instanceof Refused) || error.status !== 422) throw error;
     return api.conversations({ ...query, tz: "UTC" });
@@ -86,8 +94,22 @@ function unchanged(now: Listed, before: Listed | undefined): Listed {
   return JSON.stringify(now) === JSON.stringify(before) ? before! : now;
 }
 
-/** The newest page anew; what is older stays as it is known. */
-export async function refresh(): Promise<void> {
+let refreshing: Promise<void> | undefined;
+let stale = false;
+
+/** Loads the newest page again; what is older stays as it is known. One request at a time. */
+export function refresh(): Promise<void> {
+  if (refreshing) stale = true;
+  refreshing ??= loadFirst().finally(() => {
+    refreshing = undefined;
+    if (!stale) return;
+    stale = false;
+    return refresh();
+  });
+  return refreshing;
+}
+
+async function loadFirst(): Promise<void> {
   const whose = session.peek()?.user.id;
   if (whose === undefined) return;
   try {
@@ -104,18 +126,24 @@ export async function refresh(): Promise<void> {
       problem.value = "";
     });
   } catch (error) {
-    refused(error);
-    problem.value = (error as Error).message;
+    fail(error);
   }
 }
 
-export async function loadMore(limit = PAGE): Promise<void> {
+/** Says why there is no (further) list, unless the page says already that there is no service. */
+function fail(error: unknown): void {
+  refused(error);
+  if (error instanceof Unreachable && items.peek().length > 0) return;
+  problem.value = (error as Error).message;
+}
+
+export async function loadMore(): Promise<void> {
   const cursor = nextCursor.peek();
   if (loading.peek() || cursor === null) return;
-  if (cursor === undefined) return refresh();
+  if (cursor === undefined) return refreshing ?? refresh();
   loading.value = true;
   try {
-    const more = await page(limit, cursor);
+    const more = await page(PAGE, cursor);
     batch(() => {
       const have = new Set(items.peek().map((item) => item.id));
       items.value = [...items.peek(), ...more.items.filter((item) => !have.has(item.id))];
@@ -123,34 +151,33 @@ export async function loadMore(limit = PAGE): Promise<void> {
       problem.value = "";
     });
   } catch (error) {
-    refused(error);
-    problem.value = (error as Error).message;
+    fail(error);
   } finally {
     loading.value = false;
   }
 }
 
-/** Everything there is, for a search over all of it. */
-export async function loadAll(wanted: () => boolean): Promise<void> {
-  while (wanted() && typeof nextCursor.peek() === "string" && !problem.peek()) {
-    await loadMore(REST_PAGE);
-  }
-}
-
-/** Looks for favourites further down, so that their group is complete. */
+/** Loads the favourites, wherever in the list they are. */
 export async function findFavourites(): Promise<void> {
-  let cursor = nextCursor.peek();
+  const whose = session.peek()?.user.id;
   const found: Listed[] = [];
   try {
-    while (typeof cursor === "string") {
-      const more = await page(REST_PAGE, cursor);
-      found.push(...more.items.filter((item) => item.is_favorited));
-      cursor = more.next;
-    }
-    strays.value = [...strays.peek(), ...found];
-  } catch {
-    // They turn up while scrolling.
+    let cursor: string | null | undefined;
+    do {
+      const more = await page(MOST_PER_PAGE, cursor ?? undefined, true);
+      const favourites = more.items.filter((item) => item.is_favorited);
+      found.push(...favourites);
+      // A service that does not know the filter lists everything: that is not read to its end.
+      cursor = favourites.length === more.items.length ? more.next : null;
+    } while (cursor !== null);
+  } catch (error) {
+    refused(error); // they turn up while scrolling
+    return;
   }
+  if (session.peek()?.user.id !== whose) return;
+  const others = strays.peek().filter((item) => !item.is_favorited);
+  const ids = new Set(found.map((item) => item.id));
+  strays.value = [...others.filter((item) => !ids.has(item.id)), ...found];
 }
 
 export function forget(): void {
@@ -181,9 +208,7 @@ export function put(changed: Conversation): void {
   batch(() => {
     if (unseen) strays.value = [...without(strays.peek()), item];
     else {
-      items.value = [...without(items.peek()), item].sort((one, other) =>
-        follows(one, other) ? 1 : -1,
-      );
+      items.value = [...without(items.peek()), item].sort(byActivity);
       strays.value = without(strays.peek());
     }
   });
@@ -213,6 +238,10 @@ function replace(item: Listed): void {
   });
 }
 
+function byActivity(one: Conversation, other: Conversation): number {
+  return follows(one, other) ? 1 : -1;
+}
+
 /** Whether `item` comes after `other` in the list. */
 function follows(item: Conversation, other: Conversation): boolean {
   return item.updated_at === other.updated_at
@@ -220,7 +249,7 @@ function follows(item: Conversation, other: Conversation): boolean {
     : item.updated_at < other.updated_at;
 }
 
-// Deleting. The conversation goes from the screen at once and from the service when nobody can undo
+// Deleting. The conversation goes from the screen at once and from the service when no tab can undo
 // it any more: after a while, or when the page is left. The list of those to go is kept, so that
 // none comes back to life where the last request was lost.
 

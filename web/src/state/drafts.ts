@@ -10,8 +10,13 @@ export interface Pending {
   key: string;
   body: { content: string } & Record<string, unknown>;
   sentAt: number;
-  /** Why it was not sent; it is then up to the person. */
-  problem?: string;
+  /** The last message that was known when it was sent. */
+  after?: string | undefined;
+}
+
+/** A message that was not sent, or perhaps was: what becomes of it is up to the person. */
+export interface Unsent extends Pending {
+  problem: string;
 }
 
 /** An Idempotency-Key; `crypto.randomUUID` is not there without https. */
@@ -39,4 +44,12 @@ export function readPending(id: string): Pending | undefined {
 
 export function writePending(id: string, pending: Pending | undefined): void {
   write(`${personal("pending")}.${id}`, pending);
+}
+
+export function readUnsent(id: string): Unsent[] {
+  return read<Unsent[]>(`${personal("unsent")}.${id}`) ?? [];
+}
+
+export function writeUnsent(id: string, unsent: Unsent[]): void {
+  write(`${personal("unsent")}.${id}`, unsent.length > 0 ? unsent : undefined);
 }

@@ -7,6 +7,11 @@ const path = signal(location.pathname);
 /** The conversation that the address names; undefined for a new one. */
 export const openId = computed(() => /^\/c\/([0-9a-f-]{36})$/i.exec(path.value)?.[1]);
 
+/** Whether the address is neither. */
+export const unknownAddress = computed(
+  () => openId.value === undefined && !/^\/(index\.html)?$/.test(path.value),
+);
+
 export function addressOf(id: string | undefined): string {
   return id === undefined ? "/" : `/c/${id}`;
 }

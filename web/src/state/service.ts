@@ -39,9 +39,10 @@ export function refused(error: unknown): void {
   if (error instanceof Refused && error.status === 401 && session.peek()) expired.value = true;
 }
 
-/** Calls back each time that the service can be reached again. */
-export function onFound(callback: () => void): void {
+/** Calls back each time that the service can be reached again. Returns what ends that. */
+export function onFound(callback: () => void): () => void {
   found.add(callback);
+  return () => found.delete(callback);
 }
 
 /** Ends all waiting, here and in stream.ts: for a person who does not want to wait. */
@@ -66,5 +67,5 @@ export async function suspect(): Promise<void> {
   lost.value = undefined;
   announce("Connected again");
   tryNow();
-  for (const callback of found) callback();
+  for (const callback of [...found]) callback();
 }

@@ -22,7 +22,7 @@ const KEPT = "session";
 
 export const session = signal<Session | undefined>(read<Session>(KEPT));
 
-/** The token was refused: whoever it was is asked to sign in again, over the page as it is. */
+/** The token was refused: the user is asked to sign in again, over the page as it is. */
 export const expired = signal(false);
 
 onChange(KEPT, () => {

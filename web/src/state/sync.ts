@@ -26,11 +26,13 @@ export function keepInStep(): void {
     whose = user;
     if (user === undefined) return;
     conversations.settle();
-    void conversations.refresh().then(conversations.findFavourites);
+    void conversations.refresh();
+    void conversations.findFavourites();
     void models.refresh();
   });
 
   onNews((news) => {
+    if (news.type !== "list" && news.type !== "conversation") return;
     void conversations.refresh();
     if (news.type === "conversation" && chat.peek()?.id === news.id) void chat.peek()?.refresh();
   });

@@ -1,7 +1,7 @@
 import { useEffect } from "preact/hooks";
 import { chat } from "../state/chats";
 import * as conversations from "../state/conversations";
-import { go, openId } from "../state/router";
+import { go, openId, unknownAddress } from "../state/router";
 import { announcement, toasts } from "../state/say";
 import { lost, tryNow } from "../state/service";
 import { expired, session, signOut } from "../state/session";
@@ -9,6 +9,7 @@ import { ChatView } from "./ChatView";
 import { Dialog } from "./Dialog";
 import { Home } from "./Home";
 import { Icon } from "./Icon";
+import { isComposing } from "./keys";
 import { Countdown } from "./Messages";
 import { ModelPicker } from "./ModelPicker";
 import { Palette } from "./Palette";
@@ -24,7 +25,7 @@ export function App() {
       <div class="toasts" aria-live="polite">
         {toasts.value.map(({ id, text, action }) => (
           <div key={id} class="toast">
-            <span>{text}</span>
+            <span dir="auto">{text}</span>
             {action && (
               <button type="button" onClick={action.run}>
                 {action.label}
@@ -59,7 +60,7 @@ function Signed() {
         href="#composer"
         onClick={(event) => (event.preventDefault(), focusComposer(true))}
       >
-        To the message
+        Skip to the message box
       </a>
       <aside class="sidebar" id="sidebar" aria-label="Conversations and settings">
         <Sidebar />
@@ -77,23 +78,49 @@ function Signed() {
           >
             <Icon name="menu" />
           </button>
-          {title ? <h1 title={title}>{title}</h1> : <span class="grow" />}
+          {title ? (
+            <h1 title={title} dir="auto">
+              {title}
+            </h1>
+          ) : (
+            <span class="grow" />
+          )}
           <ModelPicker />
         </header>
         <Banner />
-        {open ? <ChatView key={open.id} chat={open} /> : id === undefined && <Home />}
+        {open ? (
+          <ChatView key={open.id} chat={open} />
+        ) : unknownAddress.value ? (
+          <NotFound />
+        ) : (
+          id === undefined && <Home />
+        )}
       </main>
       {palette.value && <Palette />}
       {settings.value && <Settings />}
       {expired.value && (
         <Dialog title="Please sign in again" class="again">
-          <p>Your sign-in is no longer accepted. What you have typed is kept.</p>
+          <p>Your sign-in has expired. What you typed is kept.</p>
           <SignInForm />
           <button type="button" class="link" onClick={signOut}>
             Sign out instead
           </button>
         </Dialog>
       )}
+    </div>
+  );
+}
+
+function NotFound() {
+  return (
+    <div class="empty">
+      <h1>Page not found</h1>
+      <p>There is no page at this address.</p>
+      <p>
+        <button type="button" class="primary" onClick={() => go(undefined)}>
+          New conversation
+        </button>
+      </p>
     </div>
   );
 }
@@ -165,7 +192,7 @@ function useKeys(): void {
       } else if (
         event.key === "Escape" &&
         !somethingIsOpen() &&
-        !event.isComposing &&
+        !isComposing(event) &&
         chat.peek()?.answering.peek()
       ) {
         void chat.peek()!.stop();

@@ -12,7 +12,7 @@ export function ChatView({ chat }: { chat: Chat }) {
   if (problem) {
     return (
       <div class="empty">
-        <h1>{problem.gone ? "Nothing here" : "That did not work"}</h1>
+        <h1>{problem.gone ? "Conversation not found" : "The conversation could not be loaded"}</h1>
         <p>{problem.text}</p>
         <p>
           {problem.gone ? (
@@ -114,7 +114,7 @@ function Scroll({ chat }: { chat: Chat }) {
       </div>
       {away && (
         <button type="button" class="to-end" onClick={() => toEnd(true)}>
-          <Icon name="down" /> {chat.live.value ? "Follow the answer" : "To the newest"}
+          <Icon name="down" /> {chat.live.value ? "Follow the answer" : "Go to the end"}
         </button>
       )}
     </div>

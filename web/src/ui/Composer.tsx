@@ -1,37 +1,53 @@
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+import { Unreachable } from "../api";
 import type { Chat } from "../state/chat";
 import { begin } from "../state/chats";
 import { draftName, readDraft, writeDraft } from "../state/drafts";
 import { options } from "../state/preferences";
-import { refused } from "../state/service";
+import { lost, onFound, refused } from "../state/service";
 import { onChange } from "../state/storage";
 import { announce } from "../state/say";
 import { Icon } from "./Icon";
-import { settings } from "./shell";
+import { isComposing } from "./keys";
+import { coarse, settings } from "./shell";
 
 const MOST_CHARS = 8_000;
 const COUNT_FROM = 7_000;
+/** The second click of a double click comes within this time. */
+const DOUBLE_CLICK_MS = 700;
 
-/** Where one types. `chat` undefined: the first message of a new conversation. */
-export function Composer({ chat }: { chat: Chat | undefined }) {
+/** When "Send" was last clicked. The button "Stop" takes its place. */
+let clickedAt = 0;
+
+interface Props {
+  /** undefined: the first message of a new conversation. */
+  chat: Chat | undefined;
+  /** Sends the draft at once. */
+  sendNow?: boolean;
+}
+
+/** Where one types. */
+export function Composer({ chat, sendNow = false }: Props) {
   const id = chat?.id;
   const [text, setText] = useState(() => readDraft(id));
   const [problem, setProblem] = useState("");
+  /** It is sent when the connection is back. */
+  const [waiting, setWaiting] = useState(false);
   const [starting, setStarting] = useState(false);
   const area = useRef<HTMLTextAreaElement>(null);
   const answering = chat?.answering.value;
   const live = chat?.live.value;
-  const pending = chat?.pending.value;
+  const unsent = chat?.unsent.value.length ?? 0;
 
   const change = (value: string) => {
     setText(value);
     setProblem("");
+    setWaiting(false);
     writeDraft(id, value);
   };
 
   // A message that was taken back for editing, and what is typed in another tab.
-  const blocked = pending?.problem !== undefined;
-  useEffect(() => setText(readDraft(id)), [blocked]);
+  useEffect(() => setText(readDraft(id)), [unsent]);
   useEffect(
     () =>
       onChange(draftName(id), (name) => {
@@ -46,12 +62,11 @@ export function Composer({ chat }: { chat: Chat | undefined }) {
   }, [text]);
 
   const length = text.length > COUNT_FROM ? [...text].length : text.length;
-  const ready = text.trim() !== "" && length <= MOST_CHARS && !answering && !starting && !blocked;
+  const ready = text.trim() !== "" && length <= MOST_CHARS && !answering && !starting;
 
   const send = async () => {
     if (!ready) {
-      if (answering) announce("An answer is being written. Esc stops it.");
-      if (blocked) announce("First send or discard the message that was not sent.");
+      if (answering) announce("Wait for the answer, or stop it with Esc.");
       return;
     }
     setProblem("");
@@ -62,22 +77,23 @@ export function Composer({ chat }: { chat: Chat | undefined }) {
       return;
     }
     setStarting(true);
+    setWaiting(false);
     try {
       await begin(text);
-      writeDraft(undefined, "");
+      if (readDraft(undefined) === text) writeDraft(undefined, "");
     } catch (error) {
       refused(error);
       setProblem((error as Error).message);
+      setWaiting(error instanceof Unreachable);
     } finally {
       setStarting(false);
     }
   };
+  useEffect(() => {
+    if (sendNow) void send();
+  }, []);
+  useEffect(() => (waiting ? onFound(() => void send()) : undefined), [waiting, text]);
 
-  const placeholder = blocked
-    ? "First decide about the message above…"
-    : chat
-      ? "Go on…"
-      : "Ask anything…";
   const thinking = options.value.thinking_mode;
   return (
     <form
@@ -91,6 +107,7 @@ export function Composer({ chat }: { chat: Chat | undefined }) {
       {problem && (
         <p class="problem" role="alert">
           <Icon name="warning" /> {problem} Your message is kept.{" "}
+          {waiting && lost.value !== undefined && "It is sent when the connection is back. "}
           <button type="submit" class="link">
             Try again
           </button>
@@ -101,13 +118,16 @@ export function Composer({ chat }: { chat: Chat | undefined }) {
           id="composer"
           ref={area}
           rows={1}
-          placeholder={placeholder}
+          placeholder={chat ? "Reply…" : "Ask anything…"}
           aria-label="Message"
           value={text}
-          enterkeyhint="send"
+          dir="auto"
+          enterkeyhint={coarse.matches ? "enter" : "send"}
           onInput={(event) => change(event.currentTarget.value)}
           onKeyDown={(event) => {
-            if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+            if (event.key !== "Enter" || event.shiftKey || isComposing(event)) return;
+            // The keyboard of a phone has no other key for a new line.
+            if (coarse.matches && !event.ctrlKey && !event.metaKey) return;
             event.preventDefault();
             void send();
           }}
@@ -117,7 +137,7 @@ export function Composer({ chat }: { chat: Chat | undefined }) {
             type="button"
             class="chip"
             aria-pressed={thinking}
-            title="Have the model think step by step first"
+            title="Ask the model to think step by step before it answers"
             onClick={() => (options.value = { ...options.value, thinking_mode: !thinking })}
           >
             <Icon name="spark" /> Think first
@@ -125,8 +145,8 @@ export function Composer({ chat }: { chat: Chat | undefined }) {
           <button
             type="button"
             class="tool"
-            aria-label="Settings of the answers"
-            title="Settings of the answers"
+            aria-label="Answer settings"
+            title="Answer settings"
             onClick={() => (settings.value = true)}
           >
             <Icon name="sliders" />
@@ -137,16 +157,7 @@ export function Composer({ chat }: { chat: Chat | undefined }) {
             </span>
           )}
           {answering ? (
-            <button
-              type="button"
-              class="send stop"
-              aria-label="Stop the answer"
-              title="Stop the answer (Esc)"
-              disabled={live?.stopping ?? false}
-              onClick={() => void chat.stop()}
-            >
-              <Icon name="stop" filled />
-            </button>
+            <Stop stopping={live?.stopping ?? false} stop={() => void chat.stop()} />
           ) : (
             <button
               type="submit"
@@ -154,6 +165,9 @@ export function Composer({ chat }: { chat: Chat | undefined }) {
               aria-label="Send"
               title="Send (Enter)"
               disabled={!ready}
+              onClick={(event) => {
+                if (event.detail > 0) clickedAt = Date.now();
+              }}
             >
               {starting ? <span class="spinner" /> : <Icon name="send" />}
             </button>
@@ -161,5 +175,26 @@ export function Composer({ chat }: { chat: Chat | undefined }) {
         </div>
       </div>
     </form>
+  );
+}
+
+/** Not to be pressed by the second click on the button "Send", whose place it takes. */
+function Stop({ stopping, stop }: { stopping: boolean; stop: () => void }) {
+  const [wait, setWait] = useState(Math.max(0, clickedAt + DOUBLE_CLICK_MS - Date.now()));
+  useEffect(() => {
+    const timer = setTimeout(() => setWait(0), wait);
+    return () => clearTimeout(timer);
+  }, []);
+  return (
+    <button
+      type="button"
+      class="send stop"
+      aria-label="Stop the answer"
+      title="Stop the answer (Esc)"
+      disabled={stopping || wait > 0}
+      onClick={stop}
+    >
+      <Icon name="stop" filled />
+    </button>
   );
 }

@@ -6,11 +6,8 @@ import { Icon } from "./Icon";
 export function CopyButton({ text, label }: { text: string; label: string }) {
   const [copied, setCopied] = useState(false);
   const copy = async () => {
-    try {
-      await navigator.clipboard.writeText(text);
-    } catch {
-      // Without https, browsers keep the clipboard to themselves.
-      toast("The browser does not let the page copy.");
+    if (!(await putOnClipboard(text))) {
+      toast("The browser does not allow copying. Select the text and press Ctrl+C.");
       return;
     }
     announce("Copied");
@@ -28,4 +25,29 @@ export function CopyButton({ text, label }: { text: string; label: string }) {
       <Icon name={copied ? "check" : "copy"} />
     </button>
   );
+}
+
+async function putOnClipboard(text: string): Promise<boolean> {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    return copySelected(text);
+  }
+}
+
+/** The way of before the clipboard API, which browsers refuse without https or a permission. */
+function copySelected(text: string): boolean {
+  const before = document.activeElement;
+  const field = document.createElement("textarea");
+  field.className = "unseen";
+  field.readOnly = true;
+  field.value = text;
+  // A modal dialog keeps the focus to itself.
+  (document.querySelector("dialog[open]") ?? document.body).append(field);
+  field.select();
+  const copied = document.execCommand("copy");
+  field.remove();
+  if (before instanceof HTMLElement) before.focus();
+  return copied;
 }

@@ -1,16 +1,12 @@
 import { useState } from "preact/hooks";
-import { begin } from "../state/chats";
 import { writeDraft } from "../state/drafts";
-import { announce } from "../state/say";
-import { refused } from "../state/service";
 import { session } from "../state/session";
 import { Composer } from "./Composer";
 import { Mark } from "./Icon";
-import { focusComposer } from "./shell";
 
 const IDEAS = [
   ["Plan", "Plan a rainy Sunday for two friends who love to cook."],
-  ["Explain", "Explain how a sourdough starter works, as if I were ten."],
+  ["Explain", "Explain how a sourdough starter works, for a ten-year-old."],
   ["Code", "Write a Python function that finds the longest word in a text."],
   ["Compare", "Make a table that compares tea, coffee and lassi."],
 ] as const;
@@ -19,17 +15,9 @@ const IDEAS = [
 export function Home() {
   const [version, setVersion] = useState(0);
   const name = session.value?.user.name.split(" ")[0];
-  const start = async (text: string) => {
-    try {
-      await begin(text);
-    } catch (error) {
-      // It waits where one types.
-      refused(error);
-      announce((error as Error).message);
-      writeDraft(undefined, text);
-      setVersion(version + 1);
-      focusComposer();
-    }
+  const start = (text: string) => {
+    writeDraft(undefined, text);
+    setVersion(version + 1);
   };
   return (
     <div class="home">
@@ -39,13 +27,13 @@ export function Home() {
           {greeting()}
           {name ? `, ${name}` : ""}
         </h1>
-        <p>What shall we talk about?</p>
+        <p>What would you like to talk about?</p>
       </div>
-      <Composer key={version} chat={undefined} />
+      <Composer key={version} chat={undefined} sendNow={version > 0} />
       <ul class="ideas">
         {IDEAS.map(([kind, text]) => (
           <li key={kind}>
-            <button type="button" onClick={() => void start(text)}>
+            <button type="button" onClick={() => start(text)}>
               <b>{kind}</b>
               {text}
             </button>

@@ -1,6 +1,6 @@
 import { useEffect, useState } from "preact/hooks";
 import type { Chat, Live, Shown } from "../state/chat";
-import type { Pending } from "../state/drafts";
+import type { Pending, Unsent } from "../state/drafts";
 import { tryNow } from "../state/service";
 import { moment } from "../time";
 import { AnswerText } from "./Answer";
@@ -13,6 +13,7 @@ export function Messages({ chat }: { chat: Chat }) {
   const messages = chat.messages.value;
   const pending = chat.pending.value;
   const live = chat.live.value;
+  const trouble = chat.trouble.value;
   const last = messages.at(-1);
   // A regeneration is written where the old answer stood; the first frames have no place yet.
   const place = live && (live.replaces ?? live.answer.start?.message_id ?? running(messages)?.id);
@@ -24,7 +25,7 @@ export function Messages({ chat }: { chat: Chat }) {
           return <Question key={message.id} text={message.content} at={message.created_at} />;
         return (
           <Answer
-            // Of what it answers: an answer that is written anew stays the same element.
+            // Of what it answers: an answer that is regenerated stays the same element.
             key={`${messages[index - 1]?.id ?? message.id} answered`}
             chat={chat}
             message={message}
@@ -33,14 +34,26 @@ export function Messages({ chat }: { chat: Chat }) {
           />
         );
       })}
-      {pending && <PendingQuestion chat={chat} pending={pending} />}
+      {pending && <PendingQuestion pending={pending} />}
       {live && !placed && <Answer key="live" chat={chat} live={live} last={false} />}
       {last?.role === "user" && !pending && !live && (
         <div class="offer">
           <p>This message has no answer.</p>
-          <Again chat={chat} label="Answer it" />
+          <Again chat={chat} label="Get an answer" />
         </div>
       )}
+      {trouble && (
+        <div class="outcome bad" role="alert">
+          <Icon name="warning" />
+          <p>{trouble}</p>
+          <button type="button" class="small" onClick={() => chat.retry()}>
+            <Icon name="again" /> Try again
+          </button>
+        </div>
+      )}
+      {chat.unsent.value.map((unsent) => (
+        <UnsentQuestion key={unsent.key} chat={chat} unsent={unsent} />
+      ))}
     </>
   );
 }
@@ -87,7 +100,9 @@ const Answer = memo(
           {live && !written && <Dots />}
           {live && <Progress live={live} />}
           {message && !live && <Outcome chat={chat} message={message} last={last} />}
-          {message && !live && written && <Tools chat={chat} message={message} last={last} />}
+          {message && !live && written && (
+            <Tools chat={chat} message={message} again={last && outcome(message) === undefined} />
+          )}
         </div>
       </article>
     );
@@ -103,7 +118,7 @@ function textOf({ answer, seed }: Live): string {
 
 function Dots() {
   return (
-    <p class="dots" role="img" aria-label="Thinking about it">
+    <p class="dots" role="img" aria-label="Waiting for the answer">
       <i />
       <i />
       <i />
@@ -111,16 +126,16 @@ function Dots() {
   );
 }
 
-function Tools({ chat, message, last }: { chat: Chat; message: Shown; last: boolean }) {
+function Tools({ chat, message, again }: { chat: Chat; message: Shown; again: boolean }) {
   return (
     <footer>
       <CopyButton text={message.content} label="Copy the answer" />
-      {last && (
+      {again && (
         <button
           type="button"
           class="tool"
-          title="Write it anew"
-          aria-label="Write the answer anew"
+          title="Regenerate"
+          aria-label="Regenerate"
           onClick={() => chat.regenerate()}
         >
           <Icon name="again" />
@@ -131,7 +146,7 @@ function Tools({ chat, message, last }: { chat: Chat; message: Shown; last: bool
   );
 }
 
-/** What is to be said of an answer that is not simply complete. */
+/** What is said of an answer that is empty or did not end as it should. */
 function Outcome({ chat, message, last }: { chat: Chat; message: Shown; last: boolean }) {
   const text = outcome(message);
   if (text === undefined) return null;
@@ -144,7 +159,7 @@ function Outcome({ chat, message, last }: { chat: Chat; message: Shown; last: bo
       <Icon name={message.status === "stopped" ? "stop" : "warning"} />
       <p>{text}</p>
       {last && (
-        <Again chat={chat} label={message.status === "failed" ? "Try again" : "Write it anew"} />
+        <Again chat={chat} label={message.status === "failed" ? "Try again" : "Regenerate"} />
       )}
     </div>
   );
@@ -161,7 +176,9 @@ function outcome({ status, content, notice }: Shown): string | undefined {
     case "interrupted":
       return `This answer was cut off${written ? ", and ends here" : ""}.${notice ? ` ${notice}` : ""}`;
     case "failed":
-      return `This answer failed. ${notice ?? "The model could not write it."}`;
+      return `This answer failed. ${notice ?? "The model could not complete it."}`;
+    case "complete":
+      return notice ?? (written ? undefined : "This answer is empty.");
     default:
       return notice;
   }
@@ -186,9 +203,16 @@ function Again({ chat, label }: { chat: Chat; label: string }) {
 }
 
 /** What there is to say while an answer is being written. */
-function Progress({ live: { answer, stopping } }: { live: Live }) {
+function Progress({ live: { answer, stopping, held } }: { live: Live }) {
   const { waiting, again } = answer;
   if (stopping) return <p class="progress">Stopping…</p>;
+  if (held) {
+    return (
+      <p class="progress">
+        The connection delivers the answer late. The page shows it every few seconds.
+      </p>
+    );
+  }
   if (waiting?.refusal) {
     return (
       <p class="progress">
@@ -199,14 +223,19 @@ function Progress({ live: { answer, stopping } }: { live: Live }) {
       </p>
     );
   }
-  // A first failure is mended before anybody could read of it. The banner says the rest.
+  // The first failure is usually over before it could be read. The banner says the rest.
   if (waiting && waiting.failures > 1) {
     const text = answer.start
-      ? "The answer goes on without us; we shall catch up with it."
-      : "Not sent yet. It goes out as soon as there is a connection.";
+      ? "The connection was lost. The answer continues, and the page catches up later."
+      : "Not sent yet. It is sent as soon as there is a connection.";
     return <p class="progress">{text}</p>;
   }
-  if (again) return <p class="progress">The service moved: the answer is being written again.</p>;
+  if (again)
+    return (
+      <p class="progress">
+        The service was restarted. The answer is written again from its beginning.
+      </p>
+    );
   return null;
 }
 
@@ -220,37 +249,47 @@ export function Countdown({ until }: { until: number }) {
   return <span class="countdown">{Math.max(0, Math.ceil((until - now) / 1000))} s</span>;
 }
 
-function PendingQuestion({ chat, pending }: { chat: Chat; pending: Pending }) {
-  const { problem, body } = pending;
+function PendingQuestion({ pending }: { pending: Pending }) {
   return (
-    <article
-      class={problem ? "message question unsent" : "message question fresh"}
-      aria-label="You"
-    >
+    <article class="message question fresh" aria-label="You">
       <div class="bubble" dir="auto">
-        {body.content}
+        {pending.body.content}
       </div>
-      {problem && (
-        <div class="outcome bad" role="alert">
-          <Icon name="warning" />
-          <p>Not sent. {problem}</p>
-          <span>
-            <button type="button" class="small" onClick={() => chat.sendAgain()}>
-              <Icon name="again" /> Send again
-            </button>
-            <button
-              type="button"
-              class="small"
-              onClick={() => (chat.discard(true), focusComposer(true))}
-            >
-              <Icon name="pen" /> Edit
-            </button>
-            <button type="button" class="small" onClick={() => chat.discard(false)}>
-              <Icon name="bin" /> Discard
-            </button>
-          </span>
-        </div>
-      )}
+    </article>
+  );
+}
+
+function UnsentQuestion({ chat, unsent }: { chat: Chat; unsent: Unsent }) {
+  const busy = chat.answering.value;
+  return (
+    <article class="message question unsent" aria-label="You">
+      <div class="bubble" dir="auto">
+        {unsent.body.content}
+      </div>
+      <div class="outcome bad" role="alert">
+        <Icon name="warning" />
+        <p>Not sent. {unsent.problem}</p>
+        <span>
+          <button
+            type="button"
+            class="small"
+            disabled={busy}
+            onClick={() => chat.sendAgain(unsent)}
+          >
+            <Icon name="again" /> Send again
+          </button>
+          <button
+            type="button"
+            class="small"
+            onClick={() => (chat.discard(unsent, true), focusComposer(true))}
+          >
+            <Icon name="pen" /> Edit
+          </button>
+          <button type="button" class="small" onClick={() => chat.discard(unsent, false)}>
+            <Icon name="bin" /> Discard
+          </button>
+        </span>
+      </div>
     </article>
   );
 }

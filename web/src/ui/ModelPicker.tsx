@@ -38,11 +38,7 @@ export function ModelPicker() {
           <span class="model-entry">
             <b>{model.model_tag}</b>
             <small>
-              {model.loaded
-                ? "answers now"
-                : model.available
-                  ? `from ${model.source}`
-                  : "not available"}
+              {model.loaded ? "loaded" : model.available ? `from ${model.source}` : "not available"}
             </small>
           </span>
         ),
@@ -59,8 +55,8 @@ function note(problem: string, mayChange: boolean, count: number): string | unde
   if (problem) return problem;
   if (!mayChange) return "An administrator can load another model.";
   return count === 1
-    ? "Further models go into the stack's models folder."
-    : "Loading another model may take a while. It then answers everybody.";
+    ? "To add a model, put it into the models folder of the local stack."
+    : "Loading another model can take minutes, and changes it for all users.";
 }
 
 function Swapping({ tag, since }: { tag: string; since: number }) {

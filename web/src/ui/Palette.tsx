@@ -1,56 +1,51 @@
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import type { Found } from "../api";
 import * as conversations from "../state/conversations";
 import { theme } from "../state/preferences";
 import { go } from "../state/router";
-import { nameOfDay } from "../time";
+import { MOST_FOUND, pieces, Search } from "../state/search";
+import { nameOfDay, today } from "../time";
 import { Dialog } from "./Dialog";
 import { Icon, type IconName } from "./Icon";
+import { isComposing } from "./keys";
 import { drawer, focusComposer, palette, settings } from "./shell";
 
 interface Entry {
   id: string;
-  icon: IconName;
+  icon?: IconName;
   text: string;
   aside: string;
+  /** Where in a message it was found. */
+  found?: Found;
   run: () => void;
 }
 
-const MOST_SHOWN = 50;
+const MOST_KNOWN = 50;
+/** So near to the end of the results, the next page is loaded. */
+const NEAR_END_PX = 200;
 
 /** Ctrl+K: to any conversation, or to what else one may want (WAI-ARIA combobox pattern). */
 export function Palette() {
   const [query, setQuery] = useState("");
-  const [at, setAt] = useState(0);
+  const [chosenId, setChosenId] = useState("");
   const list = useRef<HTMLUListElement>(null);
+  const search = useMemo(() => new Search(), []);
+  useEffect(() => () => search.end(), []);
+
   const known = conversations.known.value;
-  const searching = typeof conversations.nextCursor.value === "string";
-
-  useEffect(() => {
-    let open = true;
-    void conversations.loadAll(() => open);
-    return () => {
-      open = false;
-    };
-  }, []);
-
-  const entries = useMemo(() => {
-    const words = query.toLocaleLowerCase().split(/\s+/).filter(Boolean);
-    const fits = ({ text }: Entry) =>
-      words.every((word) => text.toLocaleLowerCase().includes(word));
-    const found = known.map((item): Entry => ({
-      id: item.id,
-      icon: "star",
-      text: item.title,
-      aside: nameOfDay(item.day),
-      run: () => go(item.id),
-    }));
-    return [...found.filter(fits).slice(0, MOST_SHOWN), ...COMMANDS.filter(fits)];
-  }, [query, known]);
-  const chosen = Math.min(at, entries.length - 1);
+  const found = search.found.value;
+  const searching = search.searching.value;
+  const entries = useMemo(() => entriesOf(query, known, found), [query, known, found]);
+  const at = Math.max(
+    0,
+    entries.findIndex(({ id }) => id === chosenId),
+  );
+  const chosen = entries[at];
 
   useEffect(() => {
     list.current?.querySelector("[aria-selected=true]")?.scrollIntoView({ block: "nearest" });
-  }, [chosen]);
+    if (at >= entries.length - COMMANDS.length - 1) search.more();
+  }, [chosen?.id]);
 
   const close = () => {
     palette.value = false;
@@ -73,46 +68,104 @@ export function Palette() {
           aria-label="Find a conversation or a command"
           aria-expanded="true"
           aria-controls="found"
-          aria-activedescendant={entries[chosen] ? `found-${entries[chosen].id}` : undefined}
-          placeholder="Where to?"
+          aria-activedescendant={chosen && `found-${chosen.id}`}
+          placeholder="Search titles and messages"
+          dir="auto"
           autoFocus
           value={query}
           onInput={(event) => {
             setQuery(event.currentTarget.value);
-            setAt(0);
+            search.change(event.currentTarget.value);
+            setChosenId("");
           }}
           onKeyDown={(event) => {
-            if (event.isComposing) return;
+            if (isComposing(event)) return;
             const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
-            if (step) setAt((chosen + step + entries.length) % entries.length);
-            else if (event.key === "Enter") run(entries[chosen]);
+            if (step) setChosenId(entries.at((at + step) % entries.length)?.id ?? "");
+            else if (event.key === "Enter") run(chosen);
             else return;
             event.preventDefault();
           }}
         />
-        {searching && <span class="spinner" role="img" aria-label="Looking further back" />}
+        {searching && <span class="spinner" role="img" aria-label="Searching" />}
       </div>
-      <ul id="found" role="listbox" aria-label="Found" ref={list}>
-        {entries.map((entry, index) => (
+      <ul
+        id="found"
+        role="listbox"
+        aria-label="Found"
+        ref={list}
+        onScroll={({ currentTarget: { scrollHeight, scrollTop, clientHeight } }) => {
+          if (scrollHeight - scrollTop - clientHeight < NEAR_END_PX) search.more();
+        }}
+      >
+        {entries.map((entry) => (
           <li
             key={entry.id}
             id={`found-${entry.id}`}
             role="option"
-            aria-selected={index === chosen}
-            onPointerMove={() => setAt(index)}
+            aria-selected={entry === chosen}
+            onPointerMove={() => setChosenId(entry.id)}
             onClick={() => run(entry)}
           >
-            {entry.icon !== "star" && <Icon name={entry.icon} />}
-            <span>{entry.text}</span>
+            {entry.icon && <Icon name={entry.icon} />}
+            <span dir="auto">
+              {entry.text}
+              {entry.found && <Snippet found={entry.found} />}
+            </span>
             <small>{entry.aside}</small>
           </li>
         ))}
       </ul>
-      {entries.length === 0 && (
-        <p class="nothing">Nothing of that name{searching ? " so far" : ""}.</p>
+      {search.problem.value && (
+        <p class="nothing" role="alert">
+          The search failed. {search.problem.value}
+        </p>
+      )}
+      {found.length >= MOST_FOUND && (
+        <p class="nothing">Only the newest results are shown. Add a word to narrow the search.</p>
+      )}
+      {entries.length === 0 && !searching && !search.problem.value && (
+        <p class="nothing">No results.</p>
       )}
     </Dialog>
   );
+}
+
+function Snippet({ found: { snippet, matches } }: { found: Found }) {
+  return (
+    <small class="snippet" dir="auto">
+      {pieces(snippet, matches).map(({ text, match }, index) =>
+        match ? <mark key={index}>{text}</mark> : text,
+      )}
+    </small>
+  );
+}
+
+/** The titles that are known here first, at once; then what the service has found. */
+function entriesOf(query: string, known: conversations.Listed[], found: Found[]): Entry[] {
+  const words = query.toLocaleLowerCase().split(/\s+/).filter(Boolean);
+  const fits = ({ text }: Entry) => words.every((word) => text.toLocaleLowerCase().includes(word));
+  const entry = (item: { id: string; title: string }, day: string): Entry => ({
+    id: item.id,
+    text: item.title,
+    aside: nameOfDay(day),
+    run: () => go(item.id),
+  });
+  const titles = known
+    .map((item) => entry(item, item.day))
+    .filter(fits)
+    .slice(0, MOST_KNOWN);
+  const shown = new Set(titles.map(({ id }) => id));
+  const hits = found
+    .filter(({ conversation }) => !conversations.isDeleted(conversation.id))
+    .filter(({ conversation, message }) => message ?? !shown.has(conversation.id))
+    .map((hit): Entry => {
+      const { conversation, message } = hit;
+      const when = new Date(message?.created_at ?? conversation.updated_at);
+      const plain = entry(conversation, today(when));
+      return message ? { ...plain, id: `${plain.id}-${message.id}`, found: hit } : plain;
+    });
+  return [...titles, ...hits, ...COMMANDS.filter(fits)];
 }
 
 const COMMANDS: Entry[] = [

@@ -12,14 +12,14 @@ export function Settings() {
         <legend>Answers</legend>
         <Number_
           label="Temperature"
-          hint="0 always takes the likeliest word; higher is more surprising."
+          hint="0 always takes the most likely token; higher values vary more."
           value={temperature}
           range={[0, 2, 0.1]}
           usual={0.7}
           set={(value) => set({ temperature: value })}
         />
         <Number_
-          label="Longest answer"
+          label="Maximum length"
           hint="In tokens; a token is about three quarters of a word."
           value={max_tokens}
           range={[16, 4096, 16]}
@@ -27,8 +27,8 @@ export function Settings() {
           set={(value) => set({ max_tokens: value })}
         />
         <Number_
-          label="Words to choose from"
-          hint="Top-k: how many of the likeliest tokens are considered."
+          label="Top-k"
+          hint="How many of the most likely tokens are considered."
           value={top_k}
           range={[0, 200, 1]}
           usual={40}
@@ -40,16 +40,16 @@ export function Settings() {
           set={(value) => set({ thinking_mode: value })}
         />
         <Check
-          label="Search the web, where the model can"
+          label="Search the web, if the model can"
           value={force_web_search}
           set={(value) => set({ force_web_search: value })}
         />
         <button type="button" class="small" onClick={() => set(DEFAULTS)}>
-          Back to the model’s own
+          Reset to the defaults
         </button>
       </fieldset>
       <fieldset>
-        <legend>Looks</legend>
+        <legend>Appearance</legend>
         <div class="segments">
           {(["light", "dark", "system"] as Theme[]).map((name) => (
             <label key={name}>
@@ -59,13 +59,13 @@ export function Settings() {
                 checked={theme.value === name}
                 onChange={() => (theme.value = name)}
               />
-              <span>{{ light: "Light", dark: "Dark", system: "As the system" }[name]}</span>
+              <span>{{ light: "Light", dark: "Dark", system: "System" }[name]}</span>
             </label>
           ))}
         </div>
       </fieldset>
       <fieldset>
-        <legend>Keys</legend>
+        <legend>Keyboard shortcuts</legend>
         <dl class="keys">
           {KEYS.map(([keys, what]) => (
             <div key={what}>
@@ -85,11 +85,12 @@ export function Settings() {
 
 const KEYS = [
   ["Enter", "send"],
+  ["Ctrl+Enter", "send, on a touch screen"],
   ["Shift+Enter", "new line"],
   ["Esc", "stop the answer"],
   ["Ctrl+K", "find a conversation"],
   ["Ctrl+Shift+O", "new conversation"],
-  ["↑+↓", "from one to the next, in the list"],
+  ["↑+↓", "previous and next, in the list"],
   ["F2", "rename, in the list"],
   ["Delete", "delete, in the list"],
 ] as const;
@@ -103,7 +104,7 @@ interface NumberProps {
   set: (value: number | null) => void;
 }
 
-/** A number, or left to the model. */
+/** A number, or the default of the model. */
 function Number_({ label, hint, value, range: [min, max, step], usual, set }: NumberProps) {
   const id = label.toLowerCase().replace(/\W+/g, "-");
   return (
@@ -116,7 +117,7 @@ function Number_({ label, hint, value, range: [min, max, step], usual, set }: Nu
           onChange={(event) => set(event.currentTarget.checked ? null : usual)}
         />
         <span>
-          model’s own<span class="unseen"> {label.toLowerCase()}</span>
+          default<span class="unseen"> {label.toLowerCase()}</span>
         </span>
       </label>
       <input

@@ -1,3 +1,4 @@
+import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import * as conversations from "../state/conversations";
 import type { Listed } from "../state/conversations";
@@ -7,9 +8,11 @@ import { addressOf, go, openId } from "../state/router";
 import { session, signOut } from "../state/session";
 import { nameOfDay } from "../time";
 import { Icon, type IconName, Mark } from "./Icon";
+import { isComposing } from "./keys";
 import { memo } from "./memo";
 import { Menu } from "./Menu";
 import { drawer, focusComposer, palette, settings } from "./shell";
+import { rowsWithin, type Sizes, useSizes, useWindow } from "./window";
 
 export function Sidebar() {
   return (
@@ -57,7 +60,10 @@ export function Sidebar() {
 
 function List() {
   const { groups, nextCursor, problem, loading } = conversations;
+  const box = useRef<HTMLElement>(null);
   const end = useRef<HTMLDivElement>(null);
+  const near = useWindow(box);
+  const sizes = useSizes(box, "h2", ".row:not(.renaming)");
   useEffect(() => {
     const watcher = new IntersectionObserver(
       (entries) => {
@@ -67,29 +73,22 @@ function List() {
     );
     watcher.observe(end.current!);
     return () => watcher.disconnect();
-    // Observed anew after each page: a short one may leave the end in sight.
+    // Observed again after each page: a short one may leave the end in sight.
   }, [nextCursor.value]);
   const first = nextCursor.value === undefined;
   return (
-    <nav class="list" aria-label="Conversations" tabIndex={-1} onKeyDown={walk}>
-      {groups.value.map(({ day, items }) => (
-        <section key={day} aria-labelledby={`day-${day}`}>
-          <h2 id={`day-${day}`}>{day === "favourites" ? "Favourites" : nameOfDay(day)}</h2>
-          <ul>
-            {items.map((item) => (
-              <Row
-                key={item.id}
-                item={item}
-                open={item.id === openId.value}
-                busy={item.id === openId.value && Boolean(chat.value?.answering.value)}
-              />
-            ))}
-          </ul>
-        </section>
-      ))}
+    <nav
+      class="list"
+      ref={box}
+      aria-label="Conversations"
+      tabIndex={-1}
+      onKeyDown={walk}
+      onScroll={near.onScroll}
+    >
+      <Days groups={groups.value} near={near} sizes={sizes} />
       {first && !problem.value && <Skeleton />}
       {!first && groups.value.length === 0 && !problem.value && (
-        <p class="nothing">Your conversations will be here.</p>
+        <p class="nothing">Your conversations appear here.</p>
       )}
       {problem.value && (
         <p class="nothing">
@@ -104,6 +103,51 @@ function List() {
       </div>
     </nav>
   );
+}
+
+/** The days and their conversations; of a long list only what is near the part in sight. */
+function Days({ groups, near, sizes }: DaysProps) {
+  const parts: ComponentChildren[] = [];
+  let top = 0;
+  let left = 0;
+  for (const { day, items } of groups) {
+    const height = sizes.heading + items.length * sizes.row;
+    if (top + height < near.from || top > near.to) left += height;
+    else {
+      if (left > 0) parts.push(<div key={`before ${day}`} style={{ height: `${left}px` }} />);
+      left = 0;
+      const [first, end] = rowsWithin(near, top + sizes.heading, sizes.row, items.length);
+      parts.push(
+        <section key={day} aria-labelledby={`day-${day}`}>
+          <h2 id={`day-${day}`}>{day === "favourites" ? "Favourites" : nameOfDay(day)}</h2>
+          <ul
+            style={{
+              paddingBlockStart: `${first * sizes.row}px`,
+              paddingBlockEnd: `${(items.length - end) * sizes.row}px`,
+            }}
+          >
+            {items.slice(first, end).map((item) => (
+              <Row
+                key={item.id}
+                item={item}
+                open={item.id === openId.value}
+                busy={item.id === openId.value && Boolean(chat.value?.answering.value)}
+              />
+            ))}
+          </ul>
+        </section>,
+      );
+    }
+    top += height;
+  }
+  if (left > 0) parts.push(<div key="after" style={{ height: `${left}px` }} />);
+  return <>{parts}</>;
+}
+
+interface DaysProps {
+  groups: conversations.Group[];
+  near: { from: number; to: number };
+  sizes: Sizes;
 }
 
 /** The arrow keys go from one conversation to the next. */
@@ -177,7 +221,7 @@ function ConversationRow({ item, open, busy }: RowProps) {
         }}
       >
         {item.is_favorited && <Icon name="star" filled />}
-        <span>{item.title}</span>
+        <span dir="auto">{item.title}</span>
         {busy && <i class="busy" role="img" aria-label="answering" />}
       </a>
       <Menu
@@ -214,6 +258,7 @@ function Rename({ item, onEnd }: { item: Listed; onEnd: () => void }) {
     <input
       type="text"
       aria-label="New title"
+      dir="auto"
       maxLength={500}
       defaultValue={item.title}
       ref={(input) => {
@@ -223,7 +268,7 @@ function Rename({ item, onEnd }: { item: Listed; onEnd: () => void }) {
         }
       }}
       onKeyDown={(event) => {
-        if (event.isComposing) return;
+        if (isComposing(event)) return;
         if (event.key === "Enter") end(event.currentTarget.value);
         if (event.key === "Escape") end(undefined);
         event.stopPropagation();
@@ -236,7 +281,7 @@ function Rename({ item, onEnd }: { item: Listed; onEnd: () => void }) {
 const THEMES: [Theme, string, IconName][] = [
   ["light", "Light", "sun"],
   ["dark", "Dark", "moon"],
-  ["system", "As the system", "screen"],
+  ["system", "System", "screen"],
 ];
 
 function Person() {

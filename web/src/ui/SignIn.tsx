@@ -1,5 +1,5 @@
 import { useState } from "preact/hooks";
-import { config } from "../state/service";
+import { api, config } from "../state/service";
 import { session, signIn, useToken } from "../state/session";
 import { Mark } from "./Icon";
 
@@ -12,7 +12,7 @@ export function SignInPage() {
         <h1>
           samosa<span>Chaat</span>
         </h1>
-        <p>Good talk, freshly made. Who is at the table?</p>
+        <p>Sign in to chat.</p>
         <SignInForm />
       </div>
     </main>
@@ -32,12 +32,15 @@ export function SignInForm() {
   const submit = async (event: Event) => {
     event.preventDefault();
     const text = (byName ? name : token).trim();
-    if (!text) return setProblem(byName ? "Please give a name." : "Please paste a token.");
+    if (!text) return setProblem(byName ? "Please enter a name." : "Please paste a token.");
     setBusy(true);
     setProblem("");
     try {
       if (byName) await signIn(config, text, admin);
-      else useToken(text);
+      else if (!/^[\x21-\x7e]+$/.test(text)) {
+        setProblem("This is not an access token: it contains a space or a special character.");
+      } else if (await api.accepts(text)) useToken(text);
+      else setProblem("The service does not accept this token.");
     } catch (error) {
       const unreachable = error instanceof TypeError;
       setProblem(
@@ -74,7 +77,7 @@ export function SignInForm() {
               onChange={(event) => setAdmin(event.currentTarget.checked)}
             />
             <span>
-              Administrator <small>may load other models</small>
+              Administrator <small>can load other models</small>
             </span>
           </label>
         </>

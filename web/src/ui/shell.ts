@@ -1,12 +1,14 @@
 // What of the page's frame is open, and where the focus goes.
 
 import { signal } from "@preact/signals";
+import { toast } from "../state/say";
 
 export const drawer = signal(false);
 export const palette = signal(false);
 export const settings = signal(false);
 
-const coarse = matchMedia("(pointer: coarse)");
+/** A touch screen: what one types on is on the screen too. */
+export const coarse = matchMedia("(pointer: coarse)");
 
 /** Puts the cursor where one types; not on a touch screen, where that opens the keyboard. */
 export function focusComposer(always = false): void {
@@ -17,4 +19,19 @@ export function focusComposer(always = false): void {
 /** Whether something is open that takes the keys for itself. */
 export function somethingIsOpen(): boolean {
   return document.querySelector("dialog[open], :popover-open") !== null || drawer.peek();
+}
+
+/** Keeps a file or a link that is dropped on the page from being opened in its place. */
+export function keepDrops(): void {
+  for (const name of ["dragover", "drop"] as const) {
+    addEventListener(name, (event: DragEvent) => {
+      const files = event.dataTransfer?.types.includes("Files") ?? false;
+      const field = event.target instanceof Element && event.target.closest("textarea, input");
+      if (field && !files) return;
+      event.preventDefault();
+      if (files && name === "drop") {
+        toast("Files cannot be sent. Copy the text into the message.");
+      }
+    });
+  }
 }

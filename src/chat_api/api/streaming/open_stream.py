@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator
-from typing import Annotated
+from typing import Annotated, Protocol
 
 from fastapi import Depends, Request
 
@@ -11,11 +11,23 @@ from chat_api.api.services import CurrentUser, ServicesOf
 from chat_api.api.streaming.accounting import OpenStreams
 from chat_api.auth import Authenticator, User, Validation
 from chat_api.errors import AuthUnavailable, NotAuthenticated
-from chat_api.generation.subscription import Subscription
 from chat_api.telemetry import log
 
 # How long to wait before the auth service is asked once more, at least; at most twice as long.
 _ASK_AGAIN_SECONDS = 5.0
+
+
+class Reading(Protocol):
+    """What an open stream sends: a subscription, to a generation or to the change feed."""
+
+    async def run(self) -> None:
+        """Write to the sink until the end."""
+
+    def leave(self) -> None:
+        """End before the next event."""
+
+    def close(self) -> None:
+        """Must be called when it has ended, however it did."""
 
 
 class OpenStream:
@@ -44,12 +56,12 @@ class OpenStream:
         self._authenticator = authenticator
         self._authorization = authorization
         self._user = user
-        self._subscription: Subscription | None = None
+        self._subscription: Reading | None = None
         self._expires = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
 
-    def follow(self, subscription: Subscription) -> None:
+    def follow(self, subscription: Reading) -> None:
         """Keep the place for a subscription, and end it when the token is refused."""
         self._subscription = subscription
         self._look()
@@ -109,7 +121,7 @@ class OpenStream:
     def _refuse(self) -> None:
         self.refused = True
         if self._subscription is not None:
-            log.info("stream_token_refused", message_id=self._subscription.message_id)
+            log.info("stream_token_refused")
             self._subscription.leave()
 
 

@@ -12,9 +12,8 @@ from chat_api.api.streaming.connection import (
     ServerConnection,
     until_gone,
 )
-from chat_api.api.streaming.open_stream import OpenStream
+from chat_api.api.streaming.open_stream import OpenStream, Reading
 from chat_api.errors import ApiError
-from chat_api.generation.subscription import Subscription
 from chat_api.telemetry import OPEN_STREAMS, log
 
 
@@ -27,7 +26,7 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, subscription: Subscription, stream: OpenStream) -> None:
+    def __init__(self, subscription: Reading, stream: OpenStream) -> None:
         self._subscription = subscription
         self._stream = stream
         self.status_code = 200
@@ -69,7 +68,7 @@ class EventStream(Response):
         self._stream.close()
 
 
-async def run_to_end(subscription: Subscription, stream: OpenStream, receive: Receive) -> None:
+async def run_to_end(subscription: Reading, stream: OpenStream, receive: Receive) -> None:
     """Run a subscription for a client that wants only the result."""
     watch = asyncio.create_task(until_gone(receive, subscription.leave), name="watch-client")
     try:

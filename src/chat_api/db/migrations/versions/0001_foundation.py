@@ -42,7 +42,7 @@ CREATE TABLE messages (
 CREATE UNIQUE INDEX messages_one_generating ON messages (conversation_id)
     WHERE status = 'generating';
 
--- One row for each answer ever begun, kept for a day after its end. Whoever holds the current
+-- One row for each answer ever begun, kept for a day after its end. The holder of the current
 -- attempt, and only that process, may write to the answer.
 CREATE TABLE generations (
     message_id uuid PRIMARY KEY,  -- no foreign key: an undone regeneration has no message left

@@ -11,7 +11,7 @@ from alembic import op
 from chat_api.db.steps import Steps
 
 revision = "0007"
-down_revision = "0003"
+down_revision = "0006"
 branch_labels = None
 depends_on = None
 

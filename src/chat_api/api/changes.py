@@ -1,0 +1,63 @@
+"""The change feed as an event stream."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query, Request
+from starlette.responses import Response
+
+from chat_api.api.responses import problems
+from chat_api.api.schemas import change_stream
+from chat_api.api.services import CurrentUser, ServicesOf
+from chat_api.api.streaming.connection import connection_of
+from chat_api.api.streaming.open_stream import UserStream
+from chat_api.api.streaming.response import EventStream
+from chat_api.changes import read_cursor
+
+router = APIRouter(prefix="/api", tags=["conversations"])
+
+_FORMAT = {"format": "change-id"}
+_EXAMPLE = (
+    'retry: 1000\n\nid: 1764087300000000\ndata: {"cursor":true}\n\n'
+    'id: 1764087312345678\ndata: {"conversation":{"id":"…","user_id":"…","title":"Paris", …}}\n\n'
+    'id: 1764087312345679\ndata: {"answer":{"conversation_id":"…","message_id":"…",'
+    '"status":"generating"}}\n\n'
+    'id: 1764087399999999\ndata: {"deleted":"…"}\n\n'
+)
+
+
+@router.get(
+    "/changes",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "The changes as they are committed; the stream has no end of its own",
+            "content": {"text/event-stream": change_stream(_EXAMPLE)},
+        },
+        **problems(400),
+    },
+)
+async def follow_changes(
+    request: Request,
+    services: ServicesOf,
+    user: CurrentUser,
+    stream: UserStream,
+    last_event_id: Annotated[
+        str | None,
+        Header(description="the id of the last event that was seen", json_schema_extra=_FORMAT),
+    ] = None,
+    after: Annotated[
+        str | None,
+        Query(description="the same, where no header can be set", json_schema_extra=_FORMAT),
+    ] = None,
+) -> Response:
+    """What changes in the user's conversations, on any replica and device, as it is committed.
+
+    Without a cursor it begins now. A cursor is good for a day: after that, the stream goes on with
+    `resync`, and the list is to be loaded again.
+    """
+    seen = last_event_id or after
+    subscription = await services.changes.subscribe(
+        user.id, read_cursor(seen) if seen else None, connection_of(request)
+    )
+    stream.follow(subscription)
+    return EventStream(subscription, stream)

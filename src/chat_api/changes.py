@@ -1,0 +1,234 @@
+"""The change feed: each client's reading of what changed in the user's conversations."""
+
+import asyncio
+import re
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from chat_api import sse
+from chat_api.db import changes as db_changes
+from chat_api.db.changes import Page, Place
+from chat_api.db.database import Database, StatementRefused
+from chat_api.errors import BadRequest, Draining
+from chat_api.generation.background import Background
+from chat_api.generation.sink import Sink
+from chat_api.telemetry import log
+
+# How long a change may wait for the poll that finds it.
+POLL_SECONDS = 0.25
+_TICK_SECONDS = 0.25
+_CURSOR = re.compile("0|[1-9][0-9]{0,17}")
+
+
+def read_cursor(text: str) -> int:
+    """Return the number of the change whose id this is. Raise BadRequest for anything else."""
+    if _CURSOR.fullmatch(text) is None:
+        raise BadRequest("The cursor is not an id of an event of this service.")
+    return int(text)
+
+
+class ChangeSubscription:
+    """Writes a user's changes to a sink, from a place on, each once and in order."""
+
+    def __init__(
+        self, feed: "ChangeFeed", sink: Sink, place: Place, *, begins: bool, clock_now: float
+    ) -> None:
+        """With `begins`, the client is first told the place itself."""
+        self._feed = feed
+        self._sink = sink
+        self.place = place
+        self._begins = begins
+        self._page: tuple[Page, bytes] | None = None
+        self._alarm: asyncio.Future[None] | None = None
+        self._leaving = False
+        self._beat = False
+        self._last_sent = clock_now
+
+    async def run(self) -> None:
+        """Write to the sink until the client is to go or has gone."""
+        await self._write(sse.RETRY)
+        if self._begins:
+            await self._write(_frame(self.place[1], b'{"cursor":true}'))
+        self._feed.ask(self, urgent=False)
+        while not self._leaving:
+            if self._beat:
+                self._beat = False
+                await self._write(sse.HEARTBEAT)
+            elif self._page is not None:
+                page, frames = self._page
+                self._page = None
+                if frames:
+                    await self._write(frames)
+                self.place = (self.place[0], page.number)
+                self._feed.ask(self, urgent=page.is_full)
+            else:
+                self._alarm = asyncio.get_running_loop().create_future()
+                await self._alarm
+                self._alarm = None
+
+    async def _write(self, data: bytes) -> None:
+        await self._sink.write(data)
+        self._last_sent = self._feed.now()
+
+    def _wake(self) -> None:
+        if self._alarm is not None and not self._alarm.done():
+            self._alarm.set_result(None)
+
+    def take(self, page: Page, frames: bytes) -> None:
+        """Send what follows its place."""
+        self._page = (page, frames)
+        self._wake()
+
+    def look_at_clock(
+        self, now: float, *, heartbeat_seconds: float, slow_reader_seconds: float
+    ) -> None:
+        """Send a heartbeat after a silence; drop a client that takes nothing."""
+        blocked_since = self._sink.blocked_since
+        if blocked_since is not None:
+            if now - blocked_since > slow_reader_seconds:
+                log.info("slow_change_subscription_dropped")
+                self._sink.abort()
+        elif now - self._last_sent > heartbeat_seconds:
+            self._beat = True
+            self._wake()
+
+    def leave(self) -> None:
+        """End before the next change: the client has gone, or is to reconnect."""
+        self._leaving = True
+        self._wake()
+
+    def send_away(self) -> None:
+        """End now, also where the client takes nothing."""
+        if self._sink.blocked_since is None:
+            self.leave()
+        else:
+            self._sink.abort()
+
+    def close(self) -> None:
+        """Must be called when the subscription has ended, however it did."""
+        self._feed.forget(self)
+
+
+def _frame(number: int, data: bytes) -> bytes:
+    return sse.encode(str(number), data)
+
+
+class ChangeFeed:
+    """Reads the changes of all connected users of this process in one statement, in turn.
+
+    Subscriptions at the same place share the bytes that they send.
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        upkeep: Database,
+        *,
+        heartbeat_seconds: float,
+        slow_reader_seconds: float,
+        poll_seconds: float = POLL_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`db` serves a subscription's beginning, `upkeep` the poll."""
+        self._db = db
+        self._upkeep = upkeep
+        self._heartbeat_seconds = heartbeat_seconds
+        self._slow_reader_seconds = slow_reader_seconds
+        self._poll_seconds = poll_seconds
+        self.now = clock
+        self._open: set[ChangeSubscription] = set()
+        self._waiting: dict[ChangeSubscription, None] = {}  # in the order in which they asked
+        self._present = asyncio.Event()  # a subscription waits
+        self._asked = asyncio.Event()  # one is not to wait for the next round
+        self._is_closed = False
+
+    def tasks(self) -> tuple[Background, ...]:
+        """Return the tasks that read, and that look at the clocks of subscriptions."""
+        return (
+            Background("follow-changes", self.step),
+            Background("look-at-changes", self._look_at_clocks, every_seconds=_TICK_SECONDS),
+        )
+
+    async def subscribe(self, user_id: str, cursor: int | None, sink: Sink) -> ChangeSubscription:
+        """Return a subscription to what follows the cursor, or to what is new from now on.
+
+        Raise Draining or DatabaseUnavailable.
+        """
+        last = await db_changes.last_number(self._db, user_id)
+        if self._is_closed:
+            raise Draining
+        place = (user_id, last if cursor is None else cursor)
+        subscription = ChangeSubscription(
+            self, sink, place, begins=cursor is None, clock_now=self.now()
+        )
+        self._open.add(subscription)
+        return subscription
+
+    def ask(self, subscription: ChangeSubscription, *, urgent: bool) -> None:
+        """Have its `take` called when there is something new at its place.
+
+        `urgent` for one that has something to catch up with: it is looked up at once.
+        """
+        self._waiting[subscription] = None
+        self._present.set()
+        if urgent:
+            self._asked.set()
+
+    def forget(self, subscription: ChangeSubscription) -> None:
+        """It has ended."""
+        self._waiting.pop(subscription, None)
+        self._open.discard(subscription)
+
+    def send_away(self) -> None:
+        """End every subscription, and begin none: clients reconnect elsewhere."""
+        self._is_closed = True
+        for subscription in list(self._open):
+            subscription.send_away()
+
+    async def step(self) -> None:
+        """Read one round, once a subscription waits."""
+        await self._present.wait()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._asked.wait(), self._poll_seconds)
+        self._asked.clear()
+        if not self._waiting:
+            self._present.clear()
+            return
+        waiting: dict[Place, list[ChangeSubscription]] = {}
+        for subscription in self._waiting:
+            waiting.setdefault(subscription.place, []).append(subscription)
+        places = list(waiting)
+        for index, page in (await self._pages(places)).items():
+            self._give(waiting[places[index]], page)
+
+    def _give(self, subscriptions: Sequence[ChangeSubscription], page: Page | None) -> None:
+        frames = b"" if page is None else b"".join(_frame(*change) for change in page.changes)
+        for subscription in subscriptions:
+            if self._waiting.pop(subscription, False) is False:
+                continue  # it has ended while the page was read
+            if page is None:
+                subscription.leave()
+            else:
+                subscription.take(page, frames)
+
+    async def _pages(self, places: Sequence[Place], first: int = 0) -> dict[int, Page | None]:
+        """Return the pages by index, from `first` on; none for a place that cannot be read."""
+        try:
+            pages = await db_changes.read_pages(self._upkeep, places)
+        except StatementRefused:
+            if len(places) == 1:
+                return {first: None}
+            middle = len(places) // 2
+            found = await self._pages(places[:middle], first)
+            return found | await self._pages(places[middle:], first + middle)
+        return {first + index: page for index, page in pages.items()}
+
+    async def _look_at_clocks(self) -> None:
+        now = self.now()
+        for subscription in list(self._open):
+            subscription.look_at_clock(
+                now,
+                heartbeat_seconds=self._heartbeat_seconds,
+                slow_reader_seconds=self._slow_reader_seconds,
+            )

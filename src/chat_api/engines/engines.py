@@ -1,0 +1,325 @@
+"""All engines as one: picks the model's engine, tries again, falls back, gives up early.
+
+All of that happens before the first event of an attempt. The first event settles which model
+writes.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import aiohttp
+import orjson
+import tenacity
+
+from chat_api.engines.catalogue import DIALECTS, Catalogue, Member, Place
+from chat_api.engines.configuration import Configured
+from chat_api.engines.engine import CannotContinue, Event, Limits, Message, Request
+from chat_api.errors import (
+    ContextTooLong,
+    EngineFailed,
+    EngineIncomplete,
+    EngineOverloaded,
+    EngineProtocol,
+    EngineRefused,
+    EngineTimeout,
+    EngineUnavailable,
+    ModelNotFound,
+    ModelRefused,
+)
+from chat_api.settings import Settings
+from chat_api.telemetry import (
+    ENGINE_FALLBACKS,
+    ENGINE_FIRST_EVENT_SECONDS,
+    ENGINE_REQUESTS,
+    ENGINE_RETRIES,
+    log,
+)
+
+_MOST_ATTEMPTS = 4
+# With another model to take, nobody waits long for the first one.
+_MOST_WAIT_BEFORE_FALLBACK = 3.0
+_BACKOFF = tenacity.wait_exponential_jitter(multiplier=0.2, max=5, jitter=0.2)
+# Of the request or the configuration: another engine would be as wrong, or nobody would notice.
+_FINAL = (EngineRefused, ContextTooLong, EngineIncomplete)
+
+
+class Receiver(Protocol):
+    """Who has an answer written."""
+
+    def written_by(self, model_tag: str | None) -> None:
+        """The model that writes; None where the tag that was asked for stays."""
+
+    def take(self, arrived: list[Event], /) -> None:
+        """Events that arrived together; none for a sign of life."""
+
+
+class Prompt(Protocol):
+    """What the model is asked, before it is known which engine is."""
+
+    def messages_for(self, limits: Limits, context_tokens: int | None, /) -> list[Message]:
+        """The messages for an engine with these limits and this context, if it is known."""
+
+
+@dataclass(slots=True)
+class Order:
+    """An answer to be written.
+
+    `prompt` is let go of once the answer has begun: it may be long, and answers take minutes.
+    `until` is when the first event has to be there, on the monotonic clock.
+    """
+
+    model_tag: str
+    prompt: Prompt | None
+    options: dict[str, Any]
+    trace_id: str
+    until: float
+    beginning: str = ""
+
+
+class Engines:
+    """Every configured engine. Methods raise EngineFailed or one of its kinds."""
+
+    def __init__(
+        self, session: aiohttp.ClientSession, settings: Settings, configured: Sequence[Configured]
+    ) -> None:
+        self._session = session
+        self._settings = settings
+        self._catalogue = self._made(configured, {})
+
+    def _made(self, configured: Sequence[Configured], kept: Mapping[str, Member]) -> Catalogue:
+        members = []
+        for one in configured:
+            before = kept.get(one.settings.name)
+            if before is not None and before.configured == one:
+                members.append(before)
+            else:
+                engine = DIALECTS[one.settings.api](self._session, one, self._settings)
+                members.append(Member(one, engine))
+        return Catalogue(members, self._settings.default_model)
+
+    def reload(self, configured: Sequence[Configured]) -> None:
+        """Take a new configuration; engines that are in it unchanged keep what is known of them.
+
+        Answers that are being written go on.
+        """
+        before = {member.name: member for member in self._catalogue.members}
+        self._catalogue = self._made(configured, before)
+        log.info("engines_configured", engines=[member.name for member in self._catalogue.members])
+
+    @property
+    def max_message_chars(self) -> int | None:
+        """The most that any of them reads of a message; None for no limit."""
+        limits = [member.engine.limits.message_chars for member in self._catalogue.members]
+        return None if None in limits else max(limit for limit in limits if limit is not None)
+
+    def close(self) -> None:
+        """Ask no engine for its models any more."""
+        self._catalogue.close()
+
+    # --- models ---
+
+    async def knows(self, model_tag: str, trace_id: str) -> bool:
+        """Whether there is, or may be, such a model."""
+        return await self._catalogue.look_up(model_tag, trace_id) is not None
+
+    async def list_models(self, trace_id: str) -> bytes:
+        """The models as JSON. One samosaChaat engine's own list is passed on as it is."""
+        only = self._catalogue.only
+        if only is not None and only.takes_any_tag:
+            raw = (await only.engine.list_models(trace_id)).raw
+            if raw is None:
+                raise EngineProtocol
+            return raw
+        return orjson.dumps(await self._catalogue.models(trace_id))
+
+    async def swap(self, model_tag: str, trace_id: str) -> tuple[int, bytes]:
+        """Have the model's engine load it; the engine's status and JSON.
+
+        Raises ModelRefused where it refuses.
+        """
+        only = self._catalogue.only
+        if only is not None:
+            member, name = only, model_tag
+        else:
+            engine_name, _, name = model_tag.partition("/")
+            found = self._catalogue.member(engine_name)
+            if found is None:
+                raise ModelRefused(404)
+            member = found
+        reply = await member.engine.swap(name, trace_id)
+        if reply.status >= 400:
+            raise ModelRefused(reply.status)
+        member.asked_at = None
+        return reply.status, reply.body
+
+    # --- generating ---
+
+    async def can_continue(self, order: Order) -> bool:
+        """Whether the model can go on from the order's beginning. False if that is not known."""
+        try:
+            place = await self._catalogue.look_up(order.model_tag, order.trace_id)
+            if place is None:
+                return False
+            return await place.member.engine.can_continue(_request(order, place))
+        except EngineFailed:
+            return False
+
+    async def generate(self, order: Order, receiver: Receiver) -> str | None:
+        """Have an answer written; its finish reason, as far as it is known.
+
+        Cancelling it closes the request. A beginning is continued by its own model only; raises
+        CannotContinue where that does not go on from it.
+        """
+        attempt = _Attempt(order, receiver)
+        failure: EngineFailed | None = None
+        places = await self._places(order)
+        for index, place in enumerate(places):
+            if index:
+                ENGINE_FALLBACKS.labels(place.member.name).inc()
+            try:
+                return await self._write(order, place, attempt, is_last=index == len(places) - 1)
+            except _FINAL:
+                raise
+            except EngineFailed as error:
+                if attempt.has_begun:
+                    raise
+                failure = failure or error
+        raise failure or ModelNotFound
+
+    async def _places(self, order: Order) -> list[Place]:
+        """The model's place, and those of its fallbacks."""
+        first = await self._catalogue.look_up(order.model_tag, order.trace_id)
+        if first is None:
+            raise ModelNotFound
+        tags = [] if order.beginning else first.member.configured.settings.fallback
+        found = [await self._catalogue.look_up(tag, order.trace_id) for tag in tags]
+        return [first, *(place for place in found if place is not None and place != first)]
+
+    async def _write(
+        self, order: Order, place: Place, attempt: "_Attempt", *, is_last: bool
+    ) -> str | None:
+        """One engine's tries. Raises what the last of them came to."""
+        breaker = place.member.breaker
+        wait = max(0.0, order.until - time.monotonic())
+        if not is_last:
+            wait = min(wait, _MOST_WAIT_BEFORE_FALLBACK)
+
+        def is_worth_another(error: BaseException) -> bool:
+            return (
+                isinstance(error, EngineFailed)
+                and error.transient
+                and not attempt.has_begun
+                and breaker.allows_retries
+            )
+
+        retrying = tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception(is_worth_another),
+            wait=_pause,
+            stop=tenacity.stop_after_attempt(_MOST_ATTEMPTS) | tenacity.stop_before_delay(wait),
+            before_sleep=lambda _: ENGINE_RETRIES.labels(place.member.name).inc(),
+            sleep=asyncio.sleep,
+            reraise=True,
+        )
+        try:
+            reason: str | None = await retrying(self._try, place, attempt)
+            return reason
+        except EngineFailed as failure:
+            if isinstance(failure, EngineUnavailable):
+                place.member.asked_at = None  # its models are not available either
+            if not attempt.has_begun and _is_breakdown(failure) and not attempt.is_refused:
+                breaker.failed(by_timeout=_is_timeout(failure))
+            raise
+        except asyncio.CancelledError:
+            # The writer gives up silent engines; that is the only sign of it here.
+            if not attempt.has_begun and time.monotonic() >= order.until:
+                breaker.failed(by_timeout=True)
+            raise
+
+    async def _try(self, place: Place, attempt: "_Attempt") -> str | None:
+        """One request to one engine."""
+        member = place.member
+        attempt.is_refused = not member.breaker.admit()
+        if attempt.is_refused:
+            ENGINE_REQUESTS.labels(member.name, "circuit_open").inc()
+            raise EngineUnavailable
+        outcome = "cancelled"
+        try:
+            reason = await member.engine.generate(attempt.begin(place), attempt.take)
+            outcome = "ok"
+            return reason
+        except EngineFailed as failure:
+            outcome = failure.code
+            raise
+        except CannotContinue:
+            outcome = "not_continued"
+            raise
+        finally:
+            ENGINE_REQUESTS.labels(member.name, outcome).inc()
+
+
+class _Attempt:
+    """What one order has come to: the events, once they begin, and who writes them."""
+
+    def __init__(self, order: Order, receiver: Receiver) -> None:
+        self.has_begun = False
+        self.is_refused = False  # by the breaker
+        self._order = order
+        self._receiver = receiver
+        self._place: Place | None = None
+        self._request: Request | None = None
+        self._began = 0.0
+
+    def begin(self, place: Place) -> Request:
+        """The request to the model's engine."""
+        self._place = place
+        self._began = time.monotonic()
+        self._request = _request(self._order, place)
+        return self._request
+
+    def take(self, arrived: list[Event]) -> None:
+        """Pass events on; the first ones settle who writes."""
+        if arrived and not self.has_begun:
+            self._settle()
+        self._receiver.take(arrived)
+
+    def _settle(self) -> None:
+        assert self._place is not None  # noqa: S101  # events come after `begin`
+        self.has_begun = True
+        self._order.prompt = None
+        if self._request is not None:
+            self._request.messages.clear()
+        member = self._place.member
+        member.breaker.succeeded()
+        ENGINE_FIRST_EVENT_SECONDS.labels(member.name).observe(time.monotonic() - self._began)
+        self._receiver.written_by(self._place.tag)
+
+
+def _request(order: Order, place: Place) -> Request:
+    assert order.prompt is not None  # noqa: S101  # nothing is asked after the first event
+    return Request(
+        model=place.model,
+        messages=order.prompt.messages_for(place.member.engine.limits, place.context_tokens),
+        trace_id=order.trace_id,
+        options=order.options,
+        beginning=order.beginning,
+    )
+
+
+def _is_breakdown(failure: EngineFailed) -> bool:
+    """Whether the engine is down, rather than busy or of another opinion."""
+    return not isinstance(failure, (*_FINAL, EngineOverloaded, ModelNotFound))
+
+
+def _is_timeout(failure: EngineFailed) -> bool:
+    """Whether it took a whole timeout to find out: to connect, or of a proxy before the engine."""
+    return isinstance(failure, EngineTimeout) or failure.was_slow
+
+
+def _pause(state: tenacity.RetryCallState) -> float:
+    """How long to wait: as the engine says, but no less than the backoff."""
+    error = state.outcome.exception() if state.outcome is not None else None
+    asked = error.retry_after if isinstance(error, EngineFailed) else None
+    return _BACKOFF(state) + (asked or 0.0)

@@ -1,0 +1,206 @@
+"""HTTP to an engine: streams through a protocol of our own, everything else through aiohttp.
+
+docs/decisions/0003 and 0008 say why. Sizes are bounded, compression is refused, redirects are not
+followed. Errors of the network become ours here.
+"""
+
+import asyncio
+import re
+import time
+from collections.abc import Mapping, Sequence
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+import orjson
+
+from chat_api.engines.engine import Decoder, Deliver, Reply
+from chat_api.engines.exchange import Exchange
+from chat_api.errors import (
+    EngineFailed,
+    EngineOverloaded,
+    EngineProtocol,
+    EngineRefused,
+    EngineTimeout,
+    EngineUnavailable,
+)
+from chat_api.telemetry import log
+
+MOST_JSON_BYTES = 4_000_000
+OVERLOADED_STATUS = 529  # Anthropic's, and others'; it has no name in HTTP
+
+# What may come between two events, in sizes of the largest event.
+_IDLE_EVENTS = 20
+# Worth another try before the first event.
+TRANSIENT_STATUSES = frozenset({429, 502, 503, OVERLOADED_STATUS})
+_SECONDS = re.compile(r"\d{1,9}(\.\d{1,9})?")
+
+# What aiohttp raises, and our name for it; the first that fits. A test walks aiohttp's own tree.
+TRANSLATION: tuple[tuple[type[BaseException], type[EngineFailed]], ...] = (
+    (aiohttp.ConnectionTimeoutError, EngineUnavailable),
+    (aiohttp.ServerTimeoutError, EngineTimeout),
+    (TimeoutError, EngineTimeout),
+    (aiohttp.ClientConnectorError, EngineUnavailable),
+    (aiohttp.ServerDisconnectedError, EngineUnavailable),
+    (aiohttp.ClientOSError, EngineUnavailable),
+    (aiohttp.ClientConnectionError, EngineUnavailable),
+    (aiohttp.ClientResponseError, EngineProtocol),
+    (aiohttp.ClientPayloadError, EngineProtocol),
+    (aiohttp.InvalidURL, EngineUnavailable),
+    (aiohttp.ClientError, EngineFailed),
+    (OSError, EngineUnavailable),
+)
+
+
+def translate(error: BaseException) -> EngineFailed:
+    """Our error for one that the HTTP client raised."""
+    for kind, ours in TRANSLATION:
+        if isinstance(error, kind):
+            return ours()
+    raise TypeError(f"not an error of the HTTP client: {type(error).__name__}") from error
+
+
+def failure_of(status: int) -> type[EngineFailed] | None:
+    """What a status means for a plain request; None for a success and a refusal to pass on."""
+    if 200 <= status < 300 or status in {400, 404, 409, 422}:
+        return None
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        return EngineUnavailable
+    if status in {HTTPStatus.TOO_MANY_REQUESTS, OVERLOADED_STATUS}:
+        return EngineOverloaded
+    if status == HTTPStatus.GATEWAY_TIMEOUT:
+        return EngineTimeout
+    if 400 <= status < 500:
+        return EngineRefused
+    return EngineFailed if status >= 500 else EngineProtocol
+
+
+def retry_after_of(headers: Mapping[str, str]) -> float | None:
+    """The seconds of a `Retry-After` (RFC 9110, section 10.2.3) or `retry-after-ms`."""
+    try:
+        text = headers.get("retry-after-ms", "").strip()
+        if _SECONDS.fullmatch(text):
+            return float(text) / 1000
+        text = headers.get("retry-after", "").strip()
+        if _SECONDS.fullmatch(text):
+            return float(text)
+        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+class EngineHttp:
+    """Requests to one engine at `url`, each with `headers`."""
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        *,
+        name: str,
+        url: str,
+        headers: Sequence[tuple[str, str]],
+        connect_timeout_seconds: float,
+        max_event_bytes: int,
+    ) -> None:
+        self.url = url
+        self.max_event_bytes = max_event_bytes
+        self._session = session
+        self._name = name
+        self._address = urlsplit(url)
+        self._headers = [*headers, ("Accept-Encoding", "identity")]
+        # How long an answer may be silent is its writer's business, not the connection's.
+        self._connect_timeout = connect_timeout_seconds
+
+    async def stream(
+        self, path: str, body: Mapping[str, Any], trace_id: str, decoder: Decoder, deliver: Deliver
+    ) -> None:
+        """POST the body, and have the response decoded; returns after its end.
+
+        Cancelling closes the request. Raises EngineFailed, after what came before it.
+        """
+        exchange = Exchange(
+            self._request(path, body, trace_id),
+            decoder=decoder,
+            deliver=deliver,
+            max_idle_bytes=_IDLE_EVENTS * self.max_event_bytes,
+        )
+        del body  # it may be long, and the answer takes its time
+        transport: asyncio.Transport | None = None
+        try:
+            transport = await self._connect(exchange)
+            await exchange.ended
+        except EngineFailed as failure:
+            log.warning("inference_failed", engine=self._name, code=failure.code)
+            raise
+        finally:
+            exchange.ended.cancel()
+            if transport is not None:
+                transport.abort()
+
+    async def _connect(self, exchange: Exchange) -> asyncio.Transport:
+        """A connection of its own: none is lost on one that the engine is just closing."""
+        try:
+            address = self._address
+            secure = address.scheme == "https"
+            async with asyncio.timeout(self._connect_timeout):
+                transport, _ = await asyncio.get_running_loop().create_connection(
+                    lambda: exchange,
+                    str(address.hostname),
+                    address.port or (443 if secure else 80),
+                    ssl=secure or None,
+                )
+        except (OSError, TimeoutError, ValueError) as error:
+            log.warning("inference_unreachable", engine=self._name, error=type(error).__name__)
+            failure = EngineUnavailable()
+            failure.was_slow = isinstance(error, TimeoutError)
+            failure.transient = not failure.was_slow
+            raise failure from None
+        return transport
+
+    def _request(self, path: str, body: Mapping[str, Any], trace_id: str) -> bytes:
+        address = self._address
+        content = orjson.dumps(body)
+        head = [f"POST {address.path}{path} HTTP/1.1", f"Host: {address.netloc}"]
+        head += [f"{name}: {value}" for name, value in (*self._headers, ("x-trace-id", trace_id))]
+        head += [
+            "Accept: text/event-stream",
+            "Content-Type: application/json",
+            f"Content-Length: {len(content)}",
+            "Connection: close",
+        ]
+        return "\r\n".join([*head, "", ""]).encode("latin-1") + content
+
+    async def json(
+        self,
+        method: str,
+        url: str,
+        body: Mapping[str, Any] | None,
+        trace_id: str,
+        timeout: aiohttp.ClientTimeout,
+    ) -> Reply:
+        """A plain request; its reply is JSON. Raises EngineFailed."""
+        try:
+            async with self._session.request(
+                method,
+                url,
+                json=body,
+                headers=[*self._headers, ("x-trace-id", trace_id)],
+                timeout=timeout,
+                allow_redirects=False,
+            ) as response:
+                if failure := failure_of(response.status):
+                    raise failure()
+                content = bytearray()
+                while chunk := await response.content.read(MOST_JSON_BYTES + 1 - len(content)):
+                    content += chunk
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            failed = translate(error)
+            log.warning("inference_unreachable", engine=self._name, error=type(error).__name__)
+            raise failed from None
+        try:
+            orjson.loads(content)
+        except orjson.JSONDecodeError:
+            raise EngineProtocol from None
+        return Reply(response.status, bytes(content))

@@ -1,0 +1,95 @@
+// Loads the page again where one of its files is missing. While a new version is deployed behind a
+// proxy, the page may come from one version and its files be asked of the other, which lacks them.
+// A file that was loaded once stays in the browser, so each try gets further.
+(function () {
+  var KEPT = "samosachaat.recovering";
+  var MOST_RELOADS = 3;
+  var RELOADS_WITHIN_MS = 60000;
+  var MOST_TRIES = 5;
+  var TRY_AGAIN_MS = 250;
+  var recovering = false;
+
+  addEventListener(
+    "error",
+    function (event) {
+      var file = event.target;
+      var needed =
+        file instanceof HTMLScriptElement ||
+        (file instanceof HTMLLinkElement && /stylesheet|modulepreload/.test(file.rel));
+      if (!needed || recovering) return;
+      recovering = true;
+      if (document.readyState === "loading") addEventListener("DOMContentLoaded", recover);
+      else recover();
+    },
+    true,
+  );
+
+  function recover() {
+    if (!mayReload()) {
+      say("The page could not be loaded. Its server may be changing to a new version.", true);
+      return;
+    }
+    say("A new version of the page is being installed. One moment…", false);
+    var files = document.querySelectorAll(
+      "script[src], link[rel=stylesheet], link[rel=modulepreload]",
+    );
+    var all = Array.prototype.map.call(files, function (file) {
+      return load(file.src || file.href, 1);
+    });
+    Promise.all(all).then(function () {
+      location.reload();
+    });
+  }
+
+  /** Asks for the file until some server behind the proxy has it, which is then kept. */
+  function load(address, tries) {
+    return fetch(address, { cache: "reload" })
+      .then(
+        function (response) {
+          var type = response.headers.get("Content-Type") || "";
+          return response.ok && type.indexOf("text/html") < 0 && response.arrayBuffer();
+        },
+        function () {
+          return false;
+        },
+      )
+      .then(function (loaded) {
+        if (loaded || tries >= MOST_TRIES) return undefined;
+        return new Promise(function (resolve) {
+          setTimeout(resolve, TRY_AGAIN_MS * tries);
+        }).then(function () {
+          return load(address, tries + 1);
+        });
+      });
+  }
+
+  /** Whether it has not been loaded again too often just now. */
+  function mayReload() {
+    try {
+      var recent = JSON.parse(sessionStorage.getItem(KEPT) || "[]").filter(function (at) {
+        return Date.now() - at < RELOADS_WITHIN_MS;
+      });
+      sessionStorage.setItem(KEPT, JSON.stringify(recent.concat(Date.now())));
+      return recent.length < MOST_RELOADS;
+    } catch (error) {
+      return false;
+    }
+  }
+
+  function say(text, final) {
+    var message = document.createElement("p");
+    message.setAttribute("role", "alert");
+    message.style.margin = "2rem";
+    message.textContent = text + " ";
+    if (final) {
+      var button = document.createElement("button");
+      button.type = "button";
+      button.textContent = "Load it again";
+      button.onclick = function () {
+        location.reload();
+      };
+      message.appendChild(button);
+    }
+    document.querySelector("#app").replaceChildren(message);
+  }
+})();
