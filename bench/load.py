@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 import psutil
 import uvloop
 
-_SENT = re.compile(rb'"sent": ?([0-9.]+)')
+_SENT = re.compile(rb'sent(?:": ?|=)([0-9.]+)')
 _ID = re.compile(rb'"id" ?: ?"([0-9a-f-]+)"')
 
 

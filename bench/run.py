@@ -174,6 +174,12 @@ def measure(effort: Effort, *, parts: Sequence[str]) -> dict[str, float]:
         except FileNotFoundError:
             print("bench: nginx was not found (Debian: apt install nginx-light); measuring without")
         subjects["service"] = stack.enter_context(ground.service())
+        subjects["openai"] = stack.enter_context(
+            ground.service(
+                INFERENCE_API="openai",
+                INFERENCE_SERVICE_URL=f"http://127.0.0.1:{ground.upstream}/v1",
+            )
+        )
         subjects["textbook"] = stack.enter_context(ground.textbook())
         seed.fill(ground)
         run = Run(ground, effort, subjects)

@@ -3,7 +3,8 @@
     python -m bench.upstream --port 9000
 
 One process, plain asyncio protocols. `POST /auth/validate` knows every token: the user is named
-like it. Any other POST streams: the last `rate=R tokens=N` in the request's body asks for N tokens
+like it. `GET …/models` lists one model. Any other POST streams, to `…/chat/completions` in OpenAI's
+dialect: the last `rate=R tokens=N` in the request's body asks for N tokens
 at R a second (the first at once); the rest of the body is ignored. Each token's event carries the
 time it was sent, `"sent"`, in seconds of the machine's monotonic clock.
 """
@@ -31,6 +32,13 @@ def _chunk(data: bytes) -> bytes:
 
 
 _END = _chunk(b'data: {"done":true}\n\n') + b"0\r\n\r\n"
+# As llama.cpp sends it.
+_OPENAI = (
+    '{"choices":[{"finish_reason":%s,"index":0,"delta":{%s}}],"created":%d,'
+    '"id":"chatcmpl-xk4sFCz7RSsrjnVQ8vIKPPb3yTOqHr1y","model":"bench",'
+    '"system_fingerprint":"b0-unknown","object":"chat.completion.chunk"}'
+)
+_MODELS = b'{"object":"list","data":[{"id":"bench","object":"model","owned_by":"bench"}]}'
 
 
 class Upstream(asyncio.Protocol):
@@ -40,6 +48,7 @@ class Upstream(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._received = b""
         self._number = 0
+        self._is_openai = False
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -57,8 +66,12 @@ class Upstream(asyncio.Protocol):
         if not end or len(body) < length:
             return
         self._received = body[length:]
-        if b"/auth/validate" in head.split(b"\r\n", 1)[0]:
+        line = head.split(b"\r\n", 1)[0]
+        self._is_openai = b"/chat/completions" in line
+        if b"/auth/validate" in line:
             self._validate(body[:length])
+        elif b"/models" in line:
+            self._respond(_MODELS)
         else:
             self._generate(body[:length])
 
@@ -69,6 +82,9 @@ class Upstream(asyncio.Protocol):
             b'{"valid":true,"user":{"id":"%b","email":"%b@bench","name":"%b"},'
             b'"claims":{"sub":"%b","exp":%d}}' % (name, name, name, name, time.time() + 86_400)
         )
+        self._respond(answer)
+
+    def _respond(self, answer: bytes) -> None:
         self._transport.write(
             b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
             % (len(answer), answer)
@@ -87,14 +103,24 @@ class Upstream(asyncio.Protocol):
 
     def _send(self) -> None:
         if self._left == 0:
-            self._transport.write(_END)
+            self._transport.write(self._end())
             return
         self._left -= 1
         word = _WORDS[self._number % len(_WORDS)]
-        event = f'data: {{"token":"{word}","gpu":0,"sent":{time.monotonic():.6f}}}\n\n'
-        self._transport.write(_chunk(event.encode()))
+        if self._is_openai:
+            text = f"{word} sent={time.monotonic():.6f}"  # other fields would not be passed on
+            event = _OPENAI % ("null", f'"content":"{text}"', time.time())
+        else:
+            event = f'{{"token":"{word}","gpu":0,"sent":{time.monotonic():.6f}}}'
+        self._transport.write(_chunk(f"data: {event}\n\n".encode()))
         self._number += 1
         self._timer = self._loop.call_at(self._began + self._number * self._pause, self._send)
+
+    def _end(self) -> bytes:
+        if not self._is_openai:
+            return _END
+        last = _OPENAI % ('"stop"', "", time.time())
+        return _chunk(f"data: {last}\n\ndata: [DONE]\n\n".encode()) + b"0\r\n\r\n"
 
 
 async def serve(port: int) -> None:

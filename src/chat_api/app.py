@@ -58,7 +58,7 @@ from chat_api.generation.sweeping import Sweeping
 from chat_api.generation.takeover import Takeover
 from chat_api.generation.writer import GenerationWriter
 from chat_api.middleware import CatchAll, Cors, HeadAsGet, Trace
-from chat_api.settings import Settings, load_settings
+from chat_api.settings import Settings, SettingsError, load_settings
 from chat_api.shutdown import (
     drained_before_exit,
     ended_with_its_supervisor,
@@ -177,7 +177,7 @@ def _lifespan(
                     with (
                         drained_before_exit(process.drain.drain),
                         ended_with_its_supervisor(),
-                        reloaded_on_hangup(_reload),
+                        reloaded_on_hangup(process.reload),
                     ):
                         yield
             finally:
@@ -186,11 +186,6 @@ def _lifespan(
                 await asyncio.gather(process.db.close(), process.upkeep.close())
 
     return lifespan
-
-
-def _reload() -> None:
-    """Read again what can change without a restart. Settings cannot."""
-    log.info("reloaded")
 
 
 class _Process:
@@ -206,6 +201,15 @@ class _Process:
         self._configured = configured
         self._http = http
         self.registry = Registry()
+
+    def reload(self) -> None:
+        """Read ENGINES_FILE again. A file that is wrong changes nothing; settings do not change."""
+        try:
+            self.engines.reload(read_engines(self._settings))
+        except SettingsError as error:
+            log.error("engines_not_reloaded", reason=str(error))
+            return
+        log.info("reloaded")
 
     def begin(self) -> None:
         """Start the background tasks."""

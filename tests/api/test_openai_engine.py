@@ -1,6 +1,8 @@
 """The service with engines that speak OpenAI's Chat Completions."""
 
 import json
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from tests.support.inference import Script as NativeScript
 from tests.support.openai_engine import ChatScript, OpenAIEngineServer
 from tests.support.service import Service, ServiceDiedError, ServiceWith, StartService
 from tests.support.shapes import check_invalid, check_problem
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.case(64)
 
@@ -337,6 +340,52 @@ async def test_a_model_tag_picks_per_conversation_send_and_regenerate(
     assert await written_by(client.send(other["id"], "Hi")) == "two/other"
     tags = [m["model_tag"] for m in await client.messages(other["id"]) if m["role"] == "assistant"]
     assert tags == ["one/small", "one/small", "two/other"]
+
+
+async def test_the_file_is_read_again_on_sighup(
+    start_service: StartService,
+    clients: MakeClient,
+    auth: AuthServer,
+    engine: OpenAIEngineServer,
+    second: OpenAIEngineServer,
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "engines.toml"
+    one = f'[[engine]]\nname = "one"\nurl = "{engine.url}"\nkey_env = "KEY_OF_ONE"\n'
+    path.write_text(one)
+    service = start_service(ENGINES_FILE=str(path), KEY_OF_ONE=KEY)
+    client = clients(service, auth.user())
+
+    async def tags() -> list[str]:
+        models = (await client.get("/api/models")).json()["models"]
+        return [model["model_tag"] for model in models]
+
+    assert await tags() == ["small"]
+    gate = Gate()
+    engine.once(ChatScript().tokens("Half").wait(gate).tokens(" more").finish().done())
+    conversation = await client.create()
+    async with client.send(conversation["id"], "Hi") as stream:
+        await stream.until_text("Half")
+        path.write_text(f'{one}[[engine]]\nname = "two"\nurl = "{second.url}"\n')
+        os.kill(service.pid, signal.SIGHUP)
+
+        async def is_read() -> bool:
+            return await tags() == ["one/small", "two/small"]
+
+        await eventually(is_read)
+        gate.open()
+        await stream.rest()
+        assert stream.text == "Half more"
+    path.write_text(one + "colour = 1\n")
+    os.kill(service.pid, signal.SIGHUP)
+    await eventually(
+        lambda: any(
+            "line 5: colour" in str(line.get("reason"))
+            for line in service.logs()
+            if line["event"] == "engines_not_reloaded"
+        )
+    )
+    assert await is_read()
 
 
 @pytest.mark.parametrize(
