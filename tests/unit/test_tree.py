@@ -272,6 +272,29 @@ async def test_foreign_and_missing_messages_are_not_found(world: World) -> None:
     assert await world.rows("SELECT * FROM messages WHERE conversation_id = $1", other) == before
 
 
+async def test_a_fork_copies_every_column(world: World) -> None:
+    conversation = await world.conversation()
+    lease = await say(world, conversation, "One", "Uno")
+    await world.pool.fetch(
+        "UPDATE messages SET reasoning = 'r', finish_reason = 'length', input_tokens = 1, "
+        "output_tokens = 2, error = 'e', created_at = 'yesterday' WHERE conversation_id = $1",
+        conversation,
+    )
+    created = json.loads(
+        await trees(world).fork(
+            world.user, Fork(conversation, lease.message_id), ConversationSettings()
+        )
+    )
+    rows = "SELECT * FROM messages WHERE conversation_id = $1 ORDER BY position"
+    own = {"id", "conversation_id", "parent_id"}
+    found = [await world.rows(rows, one) for one in (conversation, created["id"])]
+    original, copy = (
+        [{name: value for name, value in row.items() if name not in own} for row in listed]
+        for listed in found
+    )
+    assert copy == original
+
+
 async def test_a_fork_is_a_copy_of_one_path(world: World) -> None:
     conversation = await world.conversation("Title")
     await queries.update_conversation(
