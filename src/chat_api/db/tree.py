@@ -181,6 +181,13 @@ async def next_version(
     return int(version)
 
 
+async def tell(connection: Connection, conversation_id: str) -> None:
+    """Have the change feed say that the conversation changed; its place in the list stays."""
+    await connection.execute(
+        "UPDATE conversations SET updated_at = updated_at WHERE id = $1", conversation_id
+    )
+
+
 # --- a regeneration that is complete --------------------------------------------------------------
 
 # Make it a version, not shown yet. It takes its own id first: that of the old message is what the
