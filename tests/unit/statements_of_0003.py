@@ -56,9 +56,7 @@ LEFT JOIN LATERAL (
 """
 
 READ_HISTORY = """
-SELECT role, right(content, $4) AS content, input_tokens, output_tokens,
-    coalesce(octet_length(reasoning), 0) AS reasoning_bytes
-FROM messages
+SELECT role, right(content, $4) AS content FROM messages
 WHERE conversation_id = $1 AND replaces IS NULL AND content ~ '[^[:space:]]'
     AND position <= (SELECT position FROM messages WHERE id = $2)
 ORDER BY position DESC LIMIT $3
@@ -68,8 +66,7 @@ DELETE_MESSAGE = "DELETE FROM messages WHERE id = $1"
 
 END_MESSAGE = """
 UPDATE messages SET status = $2, content = $3, token_count = $4, inference_time_ms = $5,
-    replaces = NULL, model_tag = $6, reasoning = $7, finish_reason = $8, input_tokens = $9,
-    output_tokens = $10, error = $11
+    replaces = NULL
 WHERE id = $1
 """
 

@@ -272,6 +272,48 @@ async def test_foreign_and_missing_messages_are_not_found(world: World) -> None:
     assert await world.rows("SELECT * FROM messages WHERE conversation_id = $1", other) == before
 
 
+async def test_a_switch_and_a_delete_are_changes_that_leave_the_list_as_it_is(
+    world: World,
+) -> None:
+    conversation = await world.conversation()
+    one = await say(world, conversation, "One", "Uno")
+    other = await say(world, conversation, "Other", "Otro", at=conversation)
+    told = "SELECT count(*) FROM changes WHERE user_id = $1 AND conversation_id = $2"
+    updated = "SELECT updated_at FROM conversations WHERE id = $1"
+    before = await world.value(updated, conversation)
+    for act, message in (
+        (trees(world).show_path, one.message_id),
+        (trees(world).delete_message, other.message_id),
+    ):
+        count = await world.value(told, world.user, conversation)
+        await act(world.user, conversation, message)
+        assert await world.value(told, world.user, conversation) == count + 1
+    assert await world.value(updated, conversation) == before
+
+
+async def test_a_fork_copies_every_column(world: World) -> None:
+    conversation = await world.conversation()
+    lease = await say(world, conversation, "One", "Uno")
+    await world.pool.fetch(
+        "UPDATE messages SET reasoning = 'r', finish_reason = 'length', input_tokens = 1, "
+        "output_tokens = 2, error = 'e', created_at = 'yesterday' WHERE conversation_id = $1",
+        conversation,
+    )
+    created = json.loads(
+        await trees(world).fork(
+            world.user, Fork(conversation, lease.message_id), ConversationSettings()
+        )
+    )
+    rows = "SELECT * FROM messages WHERE conversation_id = $1 ORDER BY position"
+    own = {"id", "conversation_id", "parent_id"}
+    found = [await world.rows(rows, one) for one in (conversation, created["id"])]
+    original, copy = (
+        [{name: value for name, value in row.items() if name not in own} for row in listed]
+        for listed in found
+    )
+    assert copy == original
+
+
 async def test_a_fork_is_a_copy_of_one_path(world: World) -> None:
     conversation = await world.conversation("Title")
     await queries.update_conversation(

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from importlib import import_module
 from typing import Any
 from uuid import uuid4
 
@@ -9,7 +10,6 @@ import asyncpg
 import pytest
 from tests.support.database import Databases
 from tests.support.trees import FAULTS
-from tests.support.waiting import eventually
 from tests.unit import statements_of_0003 as before
 from tests.unit.world import World, connected, opened
 from uuid_utils.compat import uuid7
@@ -18,6 +18,8 @@ from chat_api.conversations.tree import Trees
 from chat_api.db import queries
 from chat_api.db.generations import Outcome
 from chat_api.db.migrate import migrate
+
+migration = import_module("chat_api.db.migrations.versions.0007_tree")
 
 
 class Replica:
@@ -166,29 +168,21 @@ async def test_it_cannot_end_an_earlier_answer_s_regeneration(url: str, replica:
 async def test_a_locked_conversation_is_left_by_the_migration_and_filled_later(
     url: str, replica: Replica
 ) -> None:
+    await migrate(url)
     conversation, other = await replica.conversation(), await replica.conversation()
     for one in (conversation, other):
         await replica.say(one, "One", "Uno")
     filled = "SELECT count(*) FROM messages WHERE conversation_id = $1 AND version = 1"
-
-    async def is_filled() -> bool:
-        try:
-            return bool(await replica.connection.fetchval(filled, other) == 2)
-        except asyncpg.UndefinedColumnError:
-            return False
-
     async with connected(url) as locking:
-        # On other tables, the migration waits for nobody; here it waits for the columns' lock.
-        await migrate_columns(url)
+        await locking.execute(migration.FILL)
         async with locking.transaction():
             await locking.execute(
                 "SELECT 1 FROM conversations WHERE id = $1 FOR UPDATE", conversation
             )
-            migrating = asyncio.create_task(migrate(url))
-            await eventually(is_filled, 30)
+            async with asyncio.timeout(10):
+                await replica.connection.fetch("SELECT samosachaat_fill_tree(NULL, 10)")
             assert await replica.connection.fetchval(filled, conversation) == 0
-        async with asyncio.timeout(60):
-            await migrating
+            assert await replica.connection.fetchval(filled, other) == 2
     async with opened(url) as pool:
         world = World(pool)
         world.user = replica.user
@@ -199,14 +193,6 @@ async def test_a_locked_conversation_is_left_by_the_migration_and_filled_later(
         assert found.messages.count('"version" : 1, "versions" : 1') == 2
         await world.end(await world.regeneration(conversation), "Eins")
         assert await world.rows(FAULTS, conversation) == []
-
-
-async def migrate_columns(url: str) -> None:
-    """What an earlier try of the migration, which was cut off, has done."""
-    async with connected(url) as connection:
-        await connection.execute(
-            "ALTER TABLE messages ADD COLUMN parent_id uuid, ADD COLUMN version integer"
-        )
 
 
 @pytest.mark.case(63)

@@ -66,6 +66,7 @@ class Trees:
                 raise ConversationBusy(running.id)
             await tree.fill(connection, conversation_id)
             await tree.show_through(connection, conversation_id, node.id)
+            await tree.tell(connection, conversation_id)
 
     async def _delete(self, user_id: str, conversation_id: str, message_id: str) -> None:
         async with self._db.transaction() as connection:
@@ -75,6 +76,7 @@ class Trees:
                 raise ConversationBusy(running.id)
             await tree.fill(connection, conversation_id)
             await tree.delete(connection, conversation_id, node)
+            await tree.tell(connection, conversation_id)
 
     async def _fork(self, user_id: str, fork: Fork, settings: ConversationSettings) -> str:
         async with self._db.transaction() as connection:

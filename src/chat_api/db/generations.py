@@ -143,20 +143,7 @@ async def end(connection: Connection, lease: Lease, ending: Ending, tail: LogRow
         ending.before_done,
     )
     if tail is not None:
-        await connection.executemany(
-            _INSERT_TAIL,
-            [
-                (
-                    row.message_id,
-                    row.attempt,
-                    row.first_event,
-                    row.last_event,
-                    row.events,
-                    row.is_snapshot,
-                )
-                for row in pieces(tail)
-            ],
-        )
+        await _log_tail(connection, tail)
     if ending.undone:
         await connection.execute(_DELETE_MESSAGE, lease.message_id)
     elif lease.replaces is not None:
@@ -176,6 +163,23 @@ async def end(connection: Connection, lease: Lease, ending: Ending, tail: LogRow
         ending.error,
     )
     return Outcome.SAVED
+
+
+async def _log_tail(connection: Connection, tail: LogRow) -> None:
+    await connection.executemany(
+        _INSERT_TAIL,
+        [
+            (
+                row.message_id,
+                row.attempt,
+                row.first_event,
+                row.last_event,
+                row.events,
+                row.is_snapshot,
+            )
+            for row in pieces(tail)
+        ],
+    )
 
 
 # Lock the conversation first, as a send does.

@@ -29,6 +29,33 @@ _PAUSE_SECONDS = (0.05, 0.5)
 _PATIENCE_SECONDS = 600.0
 _PASSING = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)
 
+_IN_SHORT_ATTEMPTS = """
+DO $attempts$
+BEGIN
+    SET LOCAL lock_timeout = '{milliseconds}ms';
+    FOR attempt IN 1 .. 100 LOOP
+        BEGIN
+            {statements}
+            RETURN;
+        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+            IF attempt = 100 THEN
+                RAISE;
+            END IF;
+            PERFORM pg_sleep(0.1 + random() * 0.4);
+        END;
+    END LOOP;
+END $attempts$
+"""
+
+
+def in_short_attempts(statements: str) -> str:
+    """Return one statement that does these inside the migration's own transaction.
+
+    It waits for a lock only briefly, and tries again later; the last attempt's error,
+    `lock_not_available`, is raised.
+    """
+    return _IN_SHORT_ATTEMPTS.format(statements=statements, milliseconds=2 * LOCK_MILLISECONDS)
+
 
 def cause_of(error: BaseException, kinds: tuple[type[BaseException], ...]) -> BaseException | None:
     """What the driver raised, which SQLAlchemy wraps twice, where it is one of these."""

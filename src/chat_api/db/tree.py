@@ -181,6 +181,13 @@ async def next_version(
     return int(version)
 
 
+async def tell(connection: Connection, conversation_id: str) -> None:
+    """Have the change feed say that the conversation changed; its place in the list stays."""
+    await connection.execute(
+        "UPDATE conversations SET updated_at = updated_at WHERE id = $1", conversation_id
+    )
+
+
 # --- a regeneration that is complete --------------------------------------------------------------
 
 # Make it a version, not shown yet. It takes its own id first: that of the old message is what the
@@ -262,9 +269,11 @@ ORDER BY position
 # Copy messages, as one shown path.
 _COPY = """
 INSERT INTO messages (id, conversation_id, position, role, content, status, token_count,
-    model_tag, inference_time_ms, created_at, parent_id, version)
+    model_tag, inference_time_ms, created_at, reasoning, finish_reason, input_tokens,
+    output_tokens, error, parent_id, version)
 SELECT c.copy, $1, c.place - 1, m.role, m.content, m.status, m.token_count,
-    m.model_tag, m.inference_time_ms, m.created_at,
+    m.model_tag, m.inference_time_ms, m.created_at, m.reasoning, m.finish_reason, m.input_tokens,
+    m.output_tokens, m.error,
     coalesce(lag(c.copy) OVER (ORDER BY c.place), $1), 1
 FROM unnest($2::uuid[], $3::uuid[]) WITH ORDINALITY AS c (original, copy, place)
 JOIN messages m ON m.id = c.original

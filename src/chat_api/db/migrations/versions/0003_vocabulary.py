@@ -10,29 +10,12 @@ table, so the wait is short, shorter than PostgreSQL's deadlock check, and is tr
 
 from alembic import op
 
+from chat_api.db.steps import in_short_attempts
+
 revision = "0003"
 down_revision = "0002"
 branch_labels = None
 depends_on = None
-
-# The last attempt's error is raised: `lock_not_available`.
-_IN_SHORT_ATTEMPTS = """
-DO $migration$
-BEGIN
-    SET LOCAL lock_timeout = '400ms';
-    FOR attempt IN 1 .. 100 LOOP
-        BEGIN
-            {statements}
-            RETURN;
-        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
-            IF attempt = 100 THEN
-                RAISE;
-            END IF;
-            PERFORM pg_sleep(0.1 + random() * 0.4);
-        END;
-    END LOOP;
-END $migration$
-"""
 
 UPGRADE = """
 LOCK TABLE generations, answer_log, listeners IN ACCESS EXCLUSIVE MODE;
@@ -91,9 +74,9 @@ ALTER TABLE generations DROP COLUMN undone;
 
 
 def upgrade() -> None:
-    op.execute(_IN_SHORT_ATTEMPTS.format(statements=UPGRADE))
+    op.execute(in_short_attempts(UPGRADE))
     op.execute(_GRANTS)
 
 
 def downgrade() -> None:
-    op.execute(_IN_SHORT_ATTEMPTS.format(statements=DOWNGRADE))
+    op.execute(in_short_attempts(DOWNGRADE))

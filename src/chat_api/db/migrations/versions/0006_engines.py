@@ -6,29 +6,12 @@ are by default, which means what it meant before.
 
 from alembic import op
 
+from chat_api.db.steps import in_short_attempts
+
 revision = "0006"
 down_revision = "0003"
 branch_labels = None
 depends_on = None
-
-# The last attempt's error is raised: `lock_not_available`.
-_IN_SHORT_ATTEMPTS = """
-DO $migration$
-BEGIN
-    SET LOCAL lock_timeout = '400ms';
-    FOR attempt IN 1 .. 100 LOOP
-        BEGIN
-            {statements}
-            RETURN;
-        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
-            IF attempt = 100 THEN
-                RAISE;
-            END IF;
-            PERFORM pg_sleep(0.1 + random() * 0.4);
-        END;
-    END LOOP;
-END $migration$
-"""
 
 UPGRADE = """
 LOCK TABLE messages, generations IN ACCESS EXCLUSIVE MODE;
@@ -58,8 +41,8 @@ ALTER TABLE generations DROP COLUMN seams, DROP COLUMN resumed_after;
 
 
 def upgrade() -> None:
-    op.execute(_IN_SHORT_ATTEMPTS.format(statements=UPGRADE))
+    op.execute(in_short_attempts(UPGRADE))
 
 
 def downgrade() -> None:
-    op.execute(_IN_SHORT_ATTEMPTS.format(statements=DOWNGRADE))
+    op.execute(in_short_attempts(DOWNGRADE))

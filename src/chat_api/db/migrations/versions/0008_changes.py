@@ -1,11 +1,13 @@
 """The change feed: what changed in each user's conversations, numbered in the order of commits.
 
 Triggers write the changes, so that every statement is covered, also those of replicas of the
-version before and of whoever else deletes rows (docs/decisions/0021). They are deferred to the
-commit: the user's counter is the last lock of a transaction, and no client can hold it.
+version before and of any other program that deletes rows (docs/decisions/0021). They are deferred
+to the commit: the user's counter is the last lock of a transaction, and no client can hold it.
 """
 
 from alembic import op
+
+from chat_api.db.steps import in_short_attempts
 
 revision = "0008"
 down_revision = "0007"
@@ -150,10 +152,12 @@ DOWNGRADE = (
 
 
 def upgrade() -> None:
-    for statement in UPGRADE:
-        op.execute(statement)
+    op.execute(in_short_attempts(_joined(UPGRADE)))
 
 
 def downgrade() -> None:
-    for statement in DOWNGRADE:
-        op.execute(statement)
+    op.execute(in_short_attempts(_joined(DOWNGRADE)))
+
+
+def _joined(statements: tuple[str, ...]) -> str:
+    return ";\n".join(statement.strip() for statement in statements) + ";"
