@@ -192,7 +192,6 @@ class Person:
         kept = self.accepted[: place["number"]]
         reader = await self.ask(question, key, parent_id=place["parent_id"])
         self.accepted = [*kept, question]
-        self.sent.append((key, question, reader))
         await self.finish(reader)
 
     async def again(self) -> None:
