@@ -191,6 +191,7 @@ def ending(
     *,
     status: str = "complete",
     last_event: int = 2,
+    error: str | None = None,
 ) -> Ending:
     kept = None if status == "complete" else lease.replaces
     return Ending(
@@ -198,7 +199,7 @@ def ending(
         content=content,
         token_count=1,
         inference_time_ms=7,
-        error=None,
+        error=error,
         model_tag="default",
         reasoning=None,
         finish_reason=None,
