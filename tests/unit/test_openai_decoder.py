@@ -177,9 +177,42 @@ STREAMS: dict[str, tuple[bytes, Outcome]] = {
         Outcome("Hello", failure=EngineIncomplete),
     ),
     "nothing at all": (b"", Outcome(failure=EngineIncomplete)),
-    "[DONE] without an end of line is not sent": (
-        sse(*HELLO) + b"data: [DONE]",
+    "[DONE] without an end of line": (sse(*HELLO) + b"data: [DONE]", Outcome("Hello")),
+    "the last chunk without a blank line": (
+        sse(*HELLO, chunk("!", "stop"))[:-1],
+        Outcome("Hello!", finish_reason="stop"),
+    ),
+    "a last chunk that is cut off": (
+        sse(*HELLO, chunk("!", "stop"))[:-3],
         Outcome("Hello", failure=EngineIncomplete),
+    ),
+    "finish_reason: null as a word": (
+        sse(chunk("Hel", "null"), chunk("lo", "None")),
+        Outcome("Hello", failure=EngineIncomplete),
+    ),
+    "text after a finish_reason": (
+        sse(chunk("Hel", "stop"), chunk("lo")),
+        Outcome("Hello", finish_reason="stop", failure=EngineIncomplete),
+    ),
+    "finish_reason on every chunk": (
+        sse(chunk("Hel", "stop"), chunk("lo", "stop")),
+        Outcome("Hello", finish_reason="stop"),
+    ),
+    "the whole message once more, at the end": (
+        sse(
+            *HELLO,
+            {"choices": [{"delta": {}, "message": {"content": "Hello"}, "finish_reason": "stop"}]},
+            DONE,
+        ),
+        Outcome("Hello", finish_reason="stop"),
+    ),
+    "a whole message in one event": (
+        sse({"choices": [{"message": {"content": "Hello"}, "finish_reason": "stop"}]}, DONE),
+        Outcome("Hello", finish_reason="stop"),
+    ),
+    "an index that is none": (
+        sse({"choices": [{"index": [0], "delta": {"content": "x"}}]}, *HELLO, STOP, DONE),
+        Outcome("Hello", finish_reason="stop"),
     ),
     "what follows [DONE] does not count": (
         sse(*HELLO, DONE, chunk("!")),
@@ -357,6 +390,11 @@ WHOLES: dict[str, tuple[bytes, dict[str, str], Outcome]] = {
         JSON,
         Outcome("Hi", "ab"),
     ),
+    "a whole body with what JSON cannot say": (
+        b'{"choices":[{"message":{"content":"a\\ud800b"},"logprobs":NaN}]}',
+        JSON,
+        Outcome("a\ufffdb"),
+    ),
     "a stream called JSON": (sse(*HELLO, STOP, DONE), JSON, Outcome("Hello", "", "stop")),
     "a stream without a type": (sse(*HELLO, STOP, DONE), {}, Outcome("Hello", "", "stop")),
     "an error with status 200": (
@@ -424,6 +462,23 @@ def test_a_refusal_has_a_name_of_ours_and_its_words_go_nowhere(
     assert outcome.error.retry_after == 7
     filtered = "content_filter" in body.decode()
     assert outcome.error.finish_reason == ("content_filter" if filtered else None)
+
+
+@pytest.mark.parametrize(
+    ("error", "is_transient"),
+    [
+        ({"code": 429}, True),
+        ({"code": "503"}, True),
+        ({"code": 400}, False),
+        ({"code": 500}, False),
+    ],
+)
+def test_an_error_in_the_stream_may_pass_as_one_before_it(
+    error: dict[str, Any], is_transient: bool
+) -> None:
+    outcome = decoded([sse({"error": error})])
+    assert outcome.error is not None
+    assert outcome.error.transient is is_transient
 
 
 def test_an_error_body_without_an_end_is_not_waited_for() -> None:
