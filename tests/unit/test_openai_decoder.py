@@ -311,7 +311,11 @@ STREAMS: dict[str, tuple[bytes, Outcome]] = {
     ),
     "<think> in the text": (
         sse(chunk("<think>\nHm."), chunk("\n</think>\n\nHel"), chunk("lo"), STOP, DONE),
-        Outcome("Hello", "\nHm.\n", "stop"),
+        Outcome("Hello", "Hm.\n", "stop"),
+    ),
+    "<think> with nothing in it": (
+        sse(chunk("<think>\n"), chunk("\n</think>\n\nHel"), chunk("lo"), STOP, DONE),
+        Outcome("Hello", "", "stop"),
     ),
     "<think> that never ends": (
         sse(chunk("<think>Hm.</thi"), chunk(None, "length"), DONE),
@@ -348,6 +352,19 @@ STREAMS: dict[str, tuple[bytes, Outcome]] = {
     'vLLM\'s object: "error"': (
         sse({"object": "error", "message": SENTINEL, "type": "BadRequestError", "code": 400}),
         Outcome(failure=EngineRefused),
+    ),
+    "an error by its event's name, without choices": (
+        b"event: error\n" + sse({"message": SENTINEL, "code": 503}),
+        Outcome(failure=EngineUnavailable),
+    ),
+    "FastAPI's detail": (sse({"detail": SENTINEL}), Outcome(failure=EngineFailed)),
+    "type: error": (
+        sse({"type": "error", "code": "overloaded_error"}),
+        Outcome(failure=EngineOverloaded),
+    ),
+    "an event of another kind": (
+        sse({"type": "ping"}, *HELLO, {"object": "x.y", "choices": []}, STOP, DONE),
+        Outcome("Hello", finish_reason="stop"),
     ),
     "an error that is a string": (
         sse({"error": SENTINEL}),

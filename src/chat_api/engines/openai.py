@@ -440,7 +440,12 @@ def _read(data: bytes) -> dict[str, Any]:
 
 
 def _is_error(document: dict[str, Any]) -> bool:
-    return bool(document.get("error")) or document.get("object") == "error"
+    if document.get("error") or "error" in (document.get("object"), document.get("type")):
+        return True
+    # FastAPI's, and others': an error by what it has instead of choices.
+    return "choices" not in document and (
+        isinstance(document.get("message"), str) or isinstance(document.get("detail"), str)
+    )
 
 
 def _first_choice(choices: object) -> dict[str, Any] | None:
