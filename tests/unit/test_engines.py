@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -20,7 +21,8 @@ from tests.support.waiting import eventually
 from chat_api.engines import engines as module
 from chat_api.engines import exchange
 from chat_api.engines.breaker import Breaker
-from chat_api.engines.configuration import Configured, EngineSettings
+from chat_api.engines.catalogue import DIALECTS
+from chat_api.engines.configuration import Configured, EngineSettings, read_engines
 from chat_api.engines.engine import CannotContinue, Event, Limits, Message, Usage
 from chat_api.engines.engines import Engines, Order
 from chat_api.errors import (
@@ -34,7 +36,7 @@ from chat_api.errors import (
     ModelNotFound,
     ModelRefused,
 )
-from chat_api.settings import Settings
+from chat_api.settings import Settings, SettingsError
 from chat_api.telemetry import ENGINE_RETRIES
 
 pytestmark = pytest.mark.case(64)
@@ -587,6 +589,27 @@ async def test_a_new_configuration_is_taken_while_an_answer_is_written(
         await task
         assert written.text == "Half more"
     assert len(two.calls) == 1
+
+
+async def test_another_dialect_is_a_module_and_a_line_of_the_table(
+    one: OpenAIEngineServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(DIALECTS, "third", DIALECTS["openai"])
+    path = tmp_path / "engines.toml"
+    path.write_text(f'[[engine]]\nname = "a"\nurl = "{one.url}"\napi = "third"\nkey_env = "K"')
+    key = SecretStr(KEY)
+    by_file = Settings(internal_api_key=key, engines_file=str(path))
+    by_name = Settings(
+        internal_api_key=key,
+        inference_api="third",
+        inference_service_url=one.url,
+        inference_api_key=SecretStr("k0"),
+    )
+    for settings in (by_file, by_name):
+        async with made(*read_engines(settings, DIALECTS, {"K": "k0"})) as engines:
+            assert (await write(engines)).text == PLAIN_TEXT
+    with pytest.raises(SettingsError, match="INFERENCE_API: must be one of openai, samosachaat"):
+        read_engines(by_name, {"openai", "samosachaat"})
 
 
 # --- going on -----------------------------------------------------------------------------------

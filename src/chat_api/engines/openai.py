@@ -537,6 +537,7 @@ class OpenAIEngine:
     """A client of one engine; see Engine. `url` ends before `/chat/completions`."""
 
     limits = Limits()
+    takes_any_tag = False
 
     def __init__(self, http: EngineHttp, *, name: str, continues: bool | None = None) -> None:
         """`continues` says whether the engine goes on from a beginning; None: find out."""
