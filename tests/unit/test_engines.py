@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -18,8 +19,10 @@ from tests.support.openai_engine import ChatScript, OpenAIEngineServer, plain_ch
 from tests.support.waiting import eventually
 
 from chat_api.engines import engines as module
+from chat_api.engines import exchange
 from chat_api.engines.breaker import Breaker
-from chat_api.engines.configuration import Configured, EngineSettings
+from chat_api.engines.catalogue import DIALECTS
+from chat_api.engines.configuration import Configured, EngineSettings, read_engines
 from chat_api.engines.engine import CannotContinue, Event, Limits, Message, Usage
 from chat_api.engines.engines import Engines, Order
 from chat_api.errors import (
@@ -33,7 +36,7 @@ from chat_api.errors import (
     ModelNotFound,
     ModelRefused,
 )
-from chat_api.settings import Settings
+from chat_api.settings import Settings, SettingsError
 from chat_api.telemetry import ENGINE_RETRIES
 
 pytestmark = pytest.mark.case(64)
@@ -192,6 +195,11 @@ async def test_a_stream_that_is_cut_after_its_finish_is_whole(one: OpenAIEngineS
         ("top_k", {"message": "Unrecognized request argument supplied: top_k"}, {}),
         ("stream_options", {"message": "x", "param": "stream_options"}, {}),
         (
+            "top_k",
+            {"detail": [{"loc": ["body", "top_k"], "msg": "Extra inputs are not permitted"}]},
+            {},
+        ),
+        (
             "max_tokens",
             {"message": "x", "code": "unsupported_parameter", "param": "max_tokens"},
             {"max_completion_tokens": 9},
@@ -252,6 +260,36 @@ async def test_what_would_not_pass_is_not_tried_again(
     assert len(one.calls) == 1
 
 
+async def test_an_error_in_the_stream_before_the_first_event_is_tried_again(
+    one: OpenAIEngineServer,
+) -> None:
+    one.once(
+        ChatScript().raw(b': OPENROUTER PROCESSING\n\ndata: {"error":{"code":429}}\n\n'),
+        ChatScript().usage().raw(b'data: {"error":{"code":503}}\n\n'),
+    )
+    async with made(configured(one, "openai")) as engines:
+        written = await write(engines)
+    assert (written.text, written.failure, len(one.calls)) == (PLAIN_TEXT, None, 3)
+
+
+async def test_an_empty_answer_has_a_writer_and_a_price(one: OpenAIEngineServer) -> None:
+    one.once(ChatScript().finish().usage().done())
+    async with made(configured(one, "openai")) as engines:
+        assert await write(engines) == Written(
+            usage=Usage(11, 4), model="small", finish_reason="stop"
+        )
+
+
+async def test_text_after_a_finish_reason_is_waited_for(
+    one: OpenAIEngineServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "_REST_SECONDS", 0.05)
+    one.once(ChatScript().tokens("a").finish().tokens("b").pause(0.5).tokens("c").finish().hang())
+    async with made(configured(one, "openai")) as engines:
+        async with asyncio.timeout(20):
+            assert (await write(engines)).text == "abc"
+
+
 async def test_a_refused_connection_is_tried_again(
     one: OpenAIEngineServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -295,6 +333,9 @@ async def test_after_the_first_event_nothing_is_tried_again(
         ChatScript().status(429, retry_after="30"),
         ChatScript().header(content_type="text/html").raw(b"<html>"),
         ChatScript().error(404, code="model_not_found"),
+        ChatScript(),
+        ChatScript().usage().cut(),
+        ChatScript().usage().raw(b'data: {"error":{"code":429}}\n\n'),
     ],
 )
 async def test_a_fallback_is_taken_and_recorded(
@@ -550,6 +591,27 @@ async def test_a_new_configuration_is_taken_while_an_answer_is_written(
     assert len(two.calls) == 1
 
 
+async def test_another_dialect_is_a_module_and_a_line_of_the_table(
+    one: OpenAIEngineServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(DIALECTS, "third", DIALECTS["openai"])
+    path = tmp_path / "engines.toml"
+    path.write_text(f'[[engine]]\nname = "a"\nurl = "{one.url}"\napi = "third"\nkey_env = "K"')
+    key = SecretStr(KEY)
+    by_file = Settings(internal_api_key=key, engines_file=str(path))
+    by_name = Settings(
+        internal_api_key=key,
+        inference_api="third",
+        inference_service_url=one.url,
+        inference_api_key=SecretStr("k0"),
+    )
+    for settings in (by_file, by_name):
+        async with made(*read_engines(settings, DIALECTS, {"K": "k0"})) as engines:
+            assert (await write(engines)).text == PLAIN_TEXT
+    with pytest.raises(SettingsError, match="INFERENCE_API: must be one of openai, samosachaat"):
+        read_engines(by_name, {"openai", "samosachaat"})
+
+
 # --- going on -----------------------------------------------------------------------------------
 
 
@@ -607,12 +669,22 @@ async def test_a_refusal_to_go_on_is_remembered(
         assert await engines.can_continue(wanted)
 
 
+async def test_a_refusal_to_go_on_may_come_as_an_event(one: OpenAIEngineServer) -> None:
+    one.lists("small", owned_by="vllm")
+    one.once(ChatScript().raw(b'data: {"object":"error","message":"no","code":400}\n\n'))
+    async with made(configured(one, "openai")) as engines:
+        with pytest.raises(CannotContinue):
+            await engines.generate(order(beginning="Samosas"), Written())
+
+
+@pytest.mark.parametrize("owner", ["somebody", "vllm", "llamacpp"])
 async def test_an_engine_that_starts_over_is_found_out_before_anything_is_shown(
-    one: OpenAIEngineServer,
+    one: OpenAIEngineServer, owner: str
 ) -> None:
-    one.lists("small", owned_by="somebody")
+    one.lists("small", owned_by=owner)
+    one.default = ChatScript().tokens("Samosas", " are triangles with", " a filling.").finish()
     async with made(configured(one, "openai")) as engines:
         written = Written()
         with pytest.raises(CannotContinue):
-            await engines.generate(order(beginning="Samosas are tri"), written)
+            await engines.generate(order(beginning="Samosas are triangles with a fil"), written)
         assert written.text == ""
