@@ -106,6 +106,10 @@ async def test_messages_are_as_described(status: str, world: World) -> None:
         "parent_id": None,
         "version": 1,
         "versions": 1,
+        "reasoning": None,
+        "finish_reason": None,
+        "usage": None,
+        "error": None,
     }
     ended = status != "generating"
     assert answer | {"created_at": ""} == {
@@ -121,6 +125,10 @@ async def test_messages_are_as_described(status: str, world: World) -> None:
         "parent_id": lease.question_id,
         "version": 1,
         "versions": 1,
+        "reasoning": None,
+        "finish_reason": None,
+        "usage": None,
+        "error": None,
     }
     read = await queries.read_message(world.pool, world.user, conversation, lease.message_id)
     assert read is not None

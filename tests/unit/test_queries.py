@@ -14,7 +14,7 @@ from tests.unit.world import World, connected, key, opened
 from uuid_utils.compat import uuid7
 
 from chat_api.db import event_log as db_event_log
-from chat_api.db import generations, queries, sends, tree
+from chat_api.db import generations, queries, resuming, sends, tree
 from chat_api.db import leases as db_leases
 from chat_api.db.database import Connection, Database
 from chat_api.db.event_log import LogRow
@@ -87,6 +87,7 @@ ASKED: dict[str, tuple[Ask, object]] = {
     "begin": (lambda w, u, c, m: w.begin(c, user=u), None),
     "begin regeneration": (lambda w, u, c, m: w.begin(c, w.draft(None), user=u), None),
     "begin with a key": (lambda w, u, c, m: w.begin(c, w.draft(key=key("k")), user=u), None),
+    "read_last": (lambda w, u, c, m: resuming.read_last(w.pool, u, c), None),
     "find_joinable": (lambda w, u, c, m: generations.find_joinable(w.pool, u, c, None), None),
     "find_joinable by cursor": (
         lambda w, u, c, m: generations.find_joinable(w.pool, u, c, m[-12:]),
@@ -114,7 +115,7 @@ async def test_a_stranger_finds_nothing_and_changes_nothing(name: str, world: Wo
 def test_every_function_that_takes_a_user_is_asked() -> None:
     takes_a_user = {
         name
-        for module in (queries, generations, sends, tree)
+        for module in (queries, generations, sends, tree, resuming)
         for name, function in vars(module).items()
         if callable(function)
         and not name.startswith("_")
@@ -124,6 +125,8 @@ def test_every_function_that_takes_a_user_is_asked() -> None:
         *(name.split()[0] for name in ASKED),
         "create_conversation",
         "list_conversations",
+        # Parts of a transaction that has locked the user's conversation.
+        *("check_quotas", "count_message", "find_repeat", "keep_key", "resume"),
     }
 
 
