@@ -39,8 +39,6 @@ from chat_api.errors import (
 from chat_api.settings import Settings, SettingsError
 from chat_api.telemetry import ENGINE_RETRIES
 
-pytestmark = pytest.mark.case(64)
-
 KEY = "key-that-only-the-services-know-7f3a"
 PLAIN_TEXT = "Samosas are triangles."
 
@@ -189,6 +187,7 @@ async def test_a_stream_that_is_cut_after_its_finish_is_whole(one: OpenAIEngineS
         assert (await write(engines)).failure is EngineIncomplete
 
 
+@pytest.mark.case(64)
 @pytest.mark.parametrize(
     ("parameter", "refusal", "instead"),
     [
@@ -229,6 +228,7 @@ async def test_what_is_refused_for_another_reason_is_refused(one: OpenAIEngineSe
 # --- retries and fallback -----------------------------------------------------------------------
 
 
+@pytest.mark.case(64)
 @pytest.mark.parametrize("status", [429, 502, 503, 529])
 async def test_what_may_pass_is_tried_again(one: OpenAIEngineServer, status: int) -> None:
     one.once(*[ChatScript().status(status)] * 3)
@@ -237,6 +237,7 @@ async def test_what_may_pass_is_tried_again(one: OpenAIEngineServer, status: int
     assert (written.text, written.failure, len(one.calls)) == (PLAIN_TEXT, None, 4)
 
 
+@pytest.mark.case(64)
 @pytest.mark.parametrize(
     ("script", "ours"),
     [
@@ -314,6 +315,7 @@ async def test_retry_after_is_heeded_where_there_is_time(one: OpenAIEngineServer
     assert len(one.calls) == 2
 
 
+@pytest.mark.case(64)
 async def test_after_the_first_event_nothing_is_tried_again(
     one: OpenAIEngineServer, two: OpenAIEngineServer
 ) -> None:
@@ -325,6 +327,7 @@ async def test_after_the_first_event_nothing_is_tried_again(
     assert (len(one.calls), len(two.calls)) == (1, 0)
 
 
+@pytest.mark.case(64)
 @pytest.mark.parametrize(
     "script",
     [
@@ -381,6 +384,7 @@ async def test_cancelling_closes_the_request(one: OpenAIEngineServer) -> None:
         await one.calls[0].gone.wait()
 
 
+@pytest.mark.case(64)
 async def test_a_silent_engine_is_not_asked_again_and_again(one: OpenAIEngineServer) -> None:
     one.default = ChatScript().hang()
     async with made(configured(one, "openai", models=["small"])) as engines:
@@ -474,6 +478,7 @@ async def test_the_models_of_all_engines_are_listed(
     assert two.calls[0].body["model"] == "/models/Big.Q4.gguf"
 
 
+@pytest.mark.case(64)
 async def test_an_engine_that_is_down_hides_nobody(
     one: OpenAIEngineServer, two: OpenAIEngineServer
 ) -> None:

@@ -25,8 +25,6 @@ from chat_api.errors import (
     ModelNotFound,
 )
 
-pytestmark = pytest.mark.case(64)
-
 SSE = {"content-type": "text/event-stream"}
 JSON = {"content-type": "application/json"}
 SENTINEL = "sentinel-words-of-the-engine"
@@ -381,6 +379,7 @@ STREAMS: dict[str, tuple[bytes, Outcome]] = {
 }
 
 
+@pytest.mark.case(64)
 @pytest.mark.parametrize("name", STREAMS)
 def test_a_stream_comes_to_the_same_in_any_cutting(name: str) -> None:
     body, expected = STREAMS[name]
@@ -431,6 +430,7 @@ WHOLES: dict[str, tuple[bytes, dict[str, str], Outcome]] = {
 }
 
 
+@pytest.mark.case(64)
 @pytest.mark.parametrize("name", WHOLES)
 def test_what_is_no_stream_is_told_by_its_first_byte(name: str) -> None:
     body, headers, expected = WHOLES[name]
@@ -468,6 +468,7 @@ REFUSALS: list[tuple[int, Any, type[EngineFailed]]] = [
 ]
 
 
+@pytest.mark.case(64)
 @pytest.mark.parametrize(("status", "document", "ours"), REFUSALS)
 def test_a_refusal_has_a_name_of_ours_and_its_words_go_nowhere(
     status: int, document: Any, ours: type[EngineFailed]
@@ -525,6 +526,7 @@ def test_reasoning_comes_before_text() -> None:
     assert outcome.order == ["reasoning", "token", "reasoning", "token"]
 
 
+@pytest.mark.case(64)
 @pytest.mark.parametrize("at", range(len("<think>plan</think>Hello") + 1))
 def test_think_marks_may_be_split_anywhere(at: int) -> None:
     text = "<think>plan</think>Hello"
@@ -558,6 +560,7 @@ def raw(content: bytes, created: int = 1) -> bytes:
 TEXTS = st.text(st.characters(exclude_categories=[]), max_size=6)
 
 
+@pytest.mark.case(64)
 @given(
     st.lists(
         st.tuples(TEXTS, st.booleans(), st.integers(1, 2), st.sampled_from(["", "x", "<think>"])),
