@@ -23,7 +23,7 @@ export interface FoundPage {
   next_cursor: string | null;
 }
 
-/** What the inference service says of its models; the API passes it on as it is. */
+/** The models of all engines. `source` is the engine, unless there is only samosaChaat's own. */
 export interface Models {
   current_model: string | null;
   models: { model_tag: string; source: string; available: boolean; loaded: boolean }[];

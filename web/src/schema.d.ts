@@ -420,9 +420,11 @@ export interface components {
          * @example {
          *       "created_at": "2026-11-22T09:30:00.123456+00:00",
          *       "id": "019aab5c-7d0e-7c39-9f6e-0a3a3e1fb0a1",
+         *       "instructions": null,
          *       "is_favorited": false,
          *       "metadata": {},
          *       "model_tag": "default",
+         *       "options": null,
          *       "tags": [],
          *       "title": "What is the capital of France?",
          *       "updated_at": "2026-11-22T09:31:12.456789+00:00",
@@ -461,35 +463,40 @@ export interface components {
             user_id: string;
         };
         /**
-<<<<<<< HEAD
+         * ConversationEvent
+         * @description A conversation that is new or has changed, in its newest state.
+         */
+        ConversationEvent: {
+            conversation: components["schemas"]["Conversation"];
+        };
+        /**
          * ConversationOptions
          * @description Defaults for the answers of one conversation.
          */
         ConversationOptions: {
             /**
              * Max Tokens
+             * @default null
              * @example 512
              */
-            max_tokens?: number | null;
+            max_tokens: number | null;
             /**
              * Temperature
+             * @default null
              * @example 0.7
              */
-            temperature?: number | null;
-            /** Thinking Mode */
-            thinking_mode?: boolean | null;
+            temperature: number | null;
+            /**
+             * Thinking Mode
+             * @default null
+             */
+            thinking_mode: boolean | null;
             /**
              * Top K
+             * @default null
              * @example 40
              */
-            top_k?: number | null;
-=======
-         * ConversationEvent
-         * @description A conversation that is new or has changed, in its newest state.
-         */
-        ConversationEvent: {
-            conversation: components["schemas"]["Conversation"];
->>>>>>> feed
+            top_k: number | null;
         };
         /**
          * ConversationPage

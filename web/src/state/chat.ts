@@ -207,7 +207,17 @@ export class Chat {
   send(content: string): void {
     if (this.answering.peek()) return;
     const after = this.messages.peek().at(-1)?.id;
-    void this.ask({ key: newKey(), body: { content, ...chosen() }, sentAt: Date.now(), after });
+    void this.ask({
+      key: newKey(),
+      body: { content, ...this.options() },
+      sentAt: Date.now(),
+      after,
+    });
+  }
+
+  /** How an answer is to be written, as fields of a request. */
+  private options(): Record<string, unknown> {
+    return { ...chosen(), ...models.forAnswer(this.id) };
   }
 
   /** Sends again what was not sent, or perhaps was: the same key makes that harmless. */
@@ -229,8 +239,16 @@ export class Chat {
     if (this.answering.peek()) return;
     const replaces = this.messages.peek().findLast((message) => message.role === "assistant")?.id;
     const last = this.messages.peek().at(-1);
-    const question: Question = { path: "regenerate", body: chosen(), key: newKey() };
+    const question: Question = { path: "regenerate", body: this.options(), key: newKey() };
     void this.read(question, last?.id === replaces ? replaces : undefined);
+  }
+
+  /** Lets the last answer go on where it ended early. */
+  goOn(): void {
+    const last = this.messages.peek().at(-1);
+    if (this.answering.peek() || last?.role !== "assistant") return;
+    const question: Question = { path: "continue", body: chosen(), key: newKey() };
+    void this.read(question, last.id, { text: last.content, continues: last.content });
   }
 
   async stop(): Promise<void> {
@@ -301,7 +319,7 @@ export class Chat {
   }
 
   /** Reads one answer to its end: to that question, or the one being written, if any. */
-  private async read(question?: Question, replaces?: string): Promise<void> {
+  private async read(question?: Question, replaces?: string, begun?: Answer): Promise<void> {
     const before = this.live.peek();
     // Where a reading was broken off, for want of a sign-in, it goes on.
     const from = question || !before || this.latest?.done ? undefined : this.latest;
@@ -312,7 +330,7 @@ export class Chat {
     const seed = this.running()?.content ?? "";
     if (from) this.live.value = { ...before!, seed: longer(before!.seed, seed) };
     else if (question ?? this.running()) {
-      this.live.value = { answer: { text: "" }, seed, replaces };
+      this.live.value = { answer: begun ?? { text: "" }, seed, replaces };
     }
     const source = {
       url: config.api,
@@ -321,7 +339,7 @@ export class Chat {
     };
     const stopWatching = this.watch(reading, question);
     try {
-      for await (const answer of follow(source, question, reading.signal, from)) {
+      for await (const answer of follow(source, question, reading.signal, from ?? begun)) {
         const id = answer.start?.message_id;
         if (id !== undefined && id !== this.startOfLatest()?.message_id)
           await this.begin(answer.start!, question);
@@ -390,8 +408,10 @@ export class Chat {
       replaces = messages[at + 1]?.id;
       if (!replaces) this.append({ id: start.message_id, role: "assistant", status: "generating" });
     }
-    const { seed = "", stopping = false } = this.live.peek() ?? {};
-    this.live.value = { answer: { text: "" }, seed, replaces, stopping };
+    const { answer = { text: "" }, seed = "", stopping = false } = this.live.peek() ?? {};
+    const { text, continues } = answer;
+    const begun = continues === undefined ? { text: "" } : { text, continues };
+    this.live.value = { answer: begun, seed, replaces, stopping };
     if (stopping) void this.stopBegun();
     else announce("Answering");
     tell({ type: "conversation", id: this.id });
@@ -405,8 +425,15 @@ export class Chat {
       status: "complete",
       token_count: 0,
       inference_time_ms: 0,
-      model_tag: models.current.peek() ?? "",
+      model_tag: models.modelOf(this.id) ?? "",
       created_at: new Date().toISOString(),
+      reasoning: null,
+      finish_reason: null,
+      usage: null,
+      error: null,
+      parent_id: this.messages.peek().at(-1)?.id ?? null,
+      version: 1,
+      versions: 1,
       ...fields,
     };
     this.messages.value = [...this.messages.peek(), message];
@@ -443,11 +470,21 @@ export class Chat {
     const place = kept ?? replaces ?? id;
     if (!this.messages.peek().some((message) => message.id === place)) await this.refresh();
     const detail = answer.error?.detail;
-    const written = { id, content: answer.text, status, token_count, inference_time_ms };
+    const written = {
+      id,
+      content: answer.text,
+      reasoning: answer.reasoning || null,
+      status,
+      token_count,
+      inference_time_ms,
+      finish_reason: done.finish_reason ?? null,
+      usage: done.usage ?? null,
+    };
     batch(() => {
       this.messages.value = this.messages.peek().map((message): Shown => {
         if (message.id !== place) return message;
-        if (kept === undefined) return withNotice({ ...message, ...written }, detail);
+        const model_tag = done.model_tag ?? message.model_tag;
+        if (kept === undefined) return withNotice({ ...message, ...written, model_tag }, detail);
         // Of one failure after the other, the newest reason is the one to know.
         return withNotice(message, message.status === "failed" ? detail : ofKept(status, detail));
       });
@@ -557,8 +594,11 @@ function withNotice(message: Message & { notice?: string }, notice: string | und
 
 /** The message as the service has it; the very object that was there if nothing has changed. */
 function merged(message: Message, before: Shown | undefined): Shown {
-  if (before?.status === message.status && before.content === message.content) return before;
-  return withNotice(message, before?.notice);
+  const now = withNotice(message, before?.notice);
+  return JSON.stringify(Object.entries(now).sort()) ===
+    JSON.stringify(Object.entries(before ?? {}).sort())
+    ? before!
+    : now;
 }
 
 /** With the next frame; in a hidden tab, which has none, a little later. */

@@ -3,7 +3,7 @@ import type { Chat, Live, Shown } from "../state/chat";
 import type { Pending, Unsent } from "../state/drafts";
 import { tryNow } from "../state/service";
 import { moment } from "../time";
-import { AnswerText } from "./Answer";
+import { AnswerText, Thinking } from "./Answer";
 import { CopyButton } from "./CopyButton";
 import { Icon, Mark } from "./Icon";
 import { memo } from "./memo";
@@ -86,6 +86,7 @@ const Answer = memo(
   ({ chat, message, live, last }: AnswerProps) => {
     const text = live ? textOf(live) : (message?.content ?? "");
     const written = text.trim() !== "";
+    const reasoning = reasoningOf(message, live);
     return (
       <article
         // A translator moves text into elements of its own, where its growth would be lost.
@@ -96,8 +97,9 @@ const Answer = memo(
       >
         <Mark lively={live !== undefined} />
         <div class="body">
+          {reasoning && <Thinking text={reasoning} growing={live !== undefined && !written} />}
           {written && <AnswerText text={text} growing={live !== undefined} />}
-          {live && !written && <Dots />}
+          {live && !written && !reasoning && <Dots />}
           {live && <Progress live={live} />}
           {message && !live && <Outcome chat={chat} message={message} last={last} />}
           {message && !live && written && (
@@ -114,6 +116,15 @@ const Answer = memo(
 /** Until the stream has caught up with what was there before the connection, that is shown. */
 function textOf({ answer, seed }: Live): string {
   return answer.text.length < seed.length ? seed : answer.text;
+}
+
+/** The same of the reasoning; that of an old answer, which is written again, does not count. */
+function reasoningOf(message: Shown | undefined, live: Live | undefined): string {
+  const known = message?.reasoning ?? "";
+  if (!live) return known;
+  const { reasoning = "", again, start } = live.answer;
+  const own = message?.status === "generating" || message?.id === start?.message_id;
+  return own && !again && reasoning.length < known.length ? known : reasoning;
 }
 
 function Dots() {
@@ -159,13 +170,27 @@ function Outcome({ chat, message, last }: { chat: Chat; message: Shown; last: bo
       <Icon name={message.status === "stopped" ? "stop" : "warning"} />
       <p>{text}</p>
       {last && (
-        <Again chat={chat} label={message.status === "failed" ? "Try again" : "Regenerate"} />
+        <span>
+          {endedEarly(message) && (
+            <button type="button" class="small" onClick={() => chat.goOn()}>
+              <Icon name="down" /> Continue
+            </button>
+          )}
+          <Again chat={chat} label={message.status === "failed" ? "Try again" : "Regenerate"} />
+        </span>
       )}
     </div>
   );
 }
 
-function outcome({ status, content, notice }: Shown): string | undefined {
+/** Whether an answer can go on where it ended, if its engine is able to. */
+function endedEarly({ status, content, finish_reason }: Shown): boolean {
+  if (content.trim() === "") return false;
+  const isCut = status === "complete" && finish_reason === "length";
+  return status === "stopped" || status === "interrupted" || isCut;
+}
+
+function outcome({ status, content, finish_reason, notice }: Shown): string | undefined {
   const written = content.trim() !== "";
   switch (status) {
     case "stopped":
@@ -178,18 +203,27 @@ function outcome({ status, content, notice }: Shown): string | undefined {
     case "failed":
       return `This answer failed. ${notice ?? "The model could not complete it."}`;
     case "complete":
-      return notice ?? (written ? undefined : "This answer is empty.");
+      if (notice !== undefined) return notice;
+      if (!written) return "This answer is empty.";
+      return finish_reason === "length"
+        ? "This answer reached its maximum length, and ends here."
+        : undefined;
     default:
       return notice;
   }
 }
 
-function facts({ model_tag, token_count, inference_time_ms }: Shown): string {
+function facts({ model_tag, token_count, inference_time_ms, usage }: Shown): string {
+  const tokens = usage?.output_tokens || token_count;
+  const seconds = inference_time_ms / 1000;
+  const measured = seconds >= 0.05;
+  const rounded = (value: number) =>
+    value.toLocaleString(undefined, { maximumFractionDigits: value < 100 ? 1 : 0 });
   const known = [
     model_tag !== "default" && model_tag,
-    token_count > 0 && `${token_count.toLocaleString()} ${token_count === 1 ? "token" : "tokens"}`,
-    inference_time_ms >= 50 &&
-      `${(inference_time_ms / 1000).toLocaleString(undefined, { maximumFractionDigits: 1 })} s`,
+    tokens > 0 && `${tokens.toLocaleString()} ${tokens === 1 ? "token" : "tokens"}`,
+    measured && `${rounded(seconds)} s`,
+    measured && tokens > 1 && `${rounded(tokens / seconds)} tokens/s`,
   ];
   return known.filter(Boolean).join(" · ");
 }
