@@ -130,6 +130,11 @@ async def test_each_conversation_has_its_model(
         await tab.ask("Again")
         assert (await near.call()).body["model"] == "large"
         await expect(tab.answer).to_contain_text("near/large")
+        await tab.answer.get_by_role("button", name="More for this answer").click()
+        await tab.page.get_by_role("menuitem", name="Regenerate with far/large").click()
+        await expect(tab.answer).to_contain_text("far/large")
+        await expect(tab.answer.get_by_role("group", name="Versions")).to_have_text("2/2")
+        await expect(tab.button("Model: near/large")).to_be_visible()
         await tab.page.goto("/")
         await expect(tab.button("Model: near/small")).to_be_visible()
         await tab.page.goto(f"/c/{first}")

@@ -1,7 +1,7 @@
 // One open conversation: its messages, the question on its way, the answer being written.
 
 import { batch, computed, signal } from "@preact/signals";
-import type { Message } from "../api";
+import type { Message, Opened } from "../api";
 import {
   type Answer,
   pause,
@@ -131,19 +131,7 @@ export class Chat {
     try {
       const opened = await api.open(this.id, { limit });
       if (this.isOlderThanTheAnswer(opened.messages)) return;
-      const first = opened.messages[0]?.id;
-      const before = this.messages.peek();
-      const known = new Map(before.map((message) => [message.id, message]));
-      const overlap = before.findIndex((message) => message.id === first);
-      const page = opened.messages.map((message) => merged(message, known.get(message.id)));
-      batch(() => {
-        this.messages.value = overlap > 0 ? [...before.slice(0, overlap), ...page] : page;
-        if (overlap <= 0) this.nextBefore.value = opened.next_before;
-        this.loaded.value = true;
-        this.problem.value = undefined;
-        this.reconcile();
-      });
-      conversations.put(opened);
+      this.take(opened);
     } catch (error) {
       refused(error);
       if (isGone(error)) this.vanish();
@@ -160,6 +148,23 @@ export class Chat {
     else void this.read();
   }
 
+  /** Shows what the service has. */
+  private take(opened: Opened): void {
+    const first = opened.messages[0]?.id;
+    const before = this.messages.peek();
+    const known = new Map(before.map((message) => [message.id, message]));
+    const overlap = before.findIndex((message) => message.id === first);
+    const page = opened.messages.map((message) => merged(message, known.get(message.id)));
+    batch(() => {
+      this.messages.value = overlap > 0 ? [...before.slice(0, overlap), ...page] : page;
+      if (overlap <= 0) this.nextBefore.value = opened.next_before;
+      this.loaded.value = true;
+      this.problem.value = undefined;
+      this.reconcile();
+    });
+    conversations.put(opened);
+  }
+
   /** Asked for before the answer began that is being read: of no use any more. */
   private isOlderThanTheAnswer(messages: Message[]): boolean {
     const start = this.reading && this.latest?.start;
@@ -173,6 +178,7 @@ export class Chat {
     const arrived = ({ after, body }: Pending) => {
       const at = messages.findIndex(({ id }) => id === after);
       if (after !== undefined && at < 0) return false;
+      if (isEdit(body)) return messages[at + 1]?.content === body.content;
       return messages
         .slice(at + 1)
         .some(({ role, content }) => role === "user" && content === body.content);
@@ -217,7 +223,11 @@ export class Chat {
 
   /** How an answer is to be written, as fields of a request. */
   private options(): Record<string, unknown> {
-    return { ...chosen(), ...models.forAnswer(this.id) };
+    const own = Object.entries(conversations.conversation(this.id)?.options ?? {});
+    const set = new Set(own.flatMap(([name, value]) => (value === null ? [] : [name])));
+    // What is set for the conversation goes before what is set for all.
+    const general = Object.entries(chosen()).filter(([name]) => !set.has(name));
+    return { ...Object.fromEntries(general), ...models.forAnswer(this.id) };
   }
 
   /** Sends again what was not sent, or perhaps was: the same key makes that harmless. */
@@ -234,13 +244,69 @@ export class Chat {
     this.keepUnsent(this.unsent.peek().filter((one) => one.key !== key));
   }
 
-  /** Has the last answer written again. */
-  regenerate(): void {
-    if (this.answering.peek()) return;
+  /** Sends another text in the place of a message, which stays as a version. */
+  edit(message: Message, content: string): void {
+    if (this.isBusy() || content === message.content) return;
+    const { parent_id } = message;
+    const body = { content, parent_id, ...this.options() };
+    void this.ask({ key: newKey(), body, sentAt: Date.now(), after: parent_id ?? undefined });
+  }
+
+  /** Has an answer written again, the last one if none is named. */
+  regenerate(answer?: Message, model?: string): void {
+    if (this.isBusy()) return;
     const replaces = this.messages.peek().findLast((message) => message.role === "assistant")?.id;
     const last = this.messages.peek().at(-1);
-    const question: Question = { path: "regenerate", body: this.options(), key: newKey() };
-    void this.read(question, last?.id === replaces ? replaces : undefined);
+    const place = answer?.id ?? (last?.id === replaces ? replaces : undefined);
+    const body = {
+      ...this.options(),
+      ...(answer && answer !== last && { message_id: answer.id }),
+      ...(model !== undefined && { model_tag: model }),
+    };
+    void this.read({ path: "regenerate", body, key: newKey() }, place);
+  }
+
+  /** Shows the version of a message that has this number. */
+  async showVersion(message: Message, version: number): Promise<void> {
+    if (this.isBusy()) return;
+    try {
+      let before: string | null | undefined;
+      let wanted: Message | undefined;
+      do {
+        const page = await api.versions(this.id, message.id, before ?? undefined);
+        wanted = page.items.find((one) => one.version === version);
+        before = page.next_before;
+      } while (!wanted && before !== null);
+      if (wanted) this.take(await api.show(this.id, wanted.id));
+      else await this.refresh();
+      announce(`Version ${version} of ${message.versions}`);
+      tell({ type: "conversation", id: this.id });
+    } catch (error) {
+      refused(error);
+      toast(`Not shown. ${(error as Error).message}`);
+    }
+  }
+
+  /** Deletes a message and what follows it; whether it was deleted. */
+  async delete(message: Message): Promise<boolean> {
+    if (this.isBusy()) return false;
+    try {
+      await api.deleteMessage(this.id, message.id);
+    } catch (error) {
+      refused(error);
+      toast(`Not deleted. ${(error as Error).message}`);
+      return false;
+    }
+    announce("Message deleted");
+    await this.refresh();
+    tell({ type: "conversation", id: this.id });
+    return true;
+  }
+
+  private isBusy(): boolean {
+    if (!this.answering.peek()) return false;
+    toast("Wait until the answer ends, or stop it.");
+    return true;
   }
 
   /** Lets the last answer go on where it ended early. */
@@ -396,7 +462,11 @@ export class Chat {
     if (question?.path === "messages" && pending) {
       const { content } = pending.body;
       if (!has(start.user_message_id)) {
-        this.append({ id: start.user_message_id, role: "user", content });
+        const kept = withoutEdited(this.messages.peek(), pending);
+        const versions = 1 + (this.messages.peek()[kept.length]?.versions ?? 0);
+        this.messages.value = kept;
+        const fields = { id: start.user_message_id, role: "user", content } as const;
+        this.append({ ...fields, version: versions, versions });
       }
       this.keep(undefined);
     }
@@ -491,6 +561,8 @@ export class Chat {
       this.live.value = undefined;
     });
     announce(kept === undefined ? ENDINGS[status] : ofKept(status, detail));
+    // The old answer has become a version, and what followed it is hidden.
+    if (replaces !== undefined && kept === undefined) void this.refresh();
     tell({ type: "conversation", id: this.id });
     void conversations.refresh();
   }
@@ -569,6 +641,17 @@ export class Chat {
 /** Whether the API itself says that there is no such conversation; a proxy's 404 says nothing. */
 function isGone(error: unknown): boolean {
   return error instanceof Refused && error.status === 404 && error.code === "not_found";
+}
+
+function isEdit(body: Pending["body"]): boolean {
+  return "parent_id" in body;
+}
+
+/** The messages without the one that is being edited, and what follows it. */
+export function withoutEdited(messages: Shown[], pending: Pending | undefined): Shown[] {
+  if (!pending || !isEdit(pending.body)) return messages;
+  const parent = pending.body["parent_id"];
+  return messages.slice(0, messages.findIndex(({ id }) => id === parent) + 1);
 }
 
 function longer(one: string, other: string): string {

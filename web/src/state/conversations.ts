@@ -216,8 +216,8 @@ export function put(changed: Conversation): void {
   });
 }
 
-/** The change at once, and back again if the service does not want it. */
-export async function change(id: string, fields: Change): Promise<void> {
+/** The change at once, and back again if the service does not want it; whether it was saved. */
+export async function change(id: string, fields: Change): Promise<boolean> {
   const before = conversation(id);
   if (before) replace({ ...before, ...fields });
   try {
@@ -225,10 +225,12 @@ export async function change(id: string, fields: Change): Promise<void> {
     const now = conversation(id);
     if (now) replace({ ...now, ...after });
     tell({ type: "list" });
+    return true;
   } catch (error) {
     refused(error);
     if (before) replace(before);
     toast(`Not saved: ${(error as Error).message}`);
+    return false;
   }
 }
 

@@ -17,7 +17,7 @@ export const current = computed(() => models.value?.current_model ?? undefined);
 export const picked = signal<string | undefined>(undefined);
 
 /** The models that can answer at once; samosaChaat's own engine has one at a time. */
-const ready = computed(
+export const ready = computed(
   () => models.value?.models.filter(({ available, loaded }) => available && loaded) ?? [],
 );
 

@@ -1,16 +1,19 @@
 import { useEffect, useState } from "preact/hooks";
-import type { Chat, Live, Shown } from "../state/chat";
+import { type Chat, type Live, type Shown, withoutEdited } from "../state/chat";
 import type { Pending, Unsent } from "../state/drafts";
+import * as models from "../state/models";
 import { tryNow } from "../state/service";
 import { moment } from "../time";
 import { AnswerText, Thinking } from "./Answer";
 import { CopyButton } from "./CopyButton";
 import { Icon, Mark } from "./Icon";
+import { Editor, Tool, Versions } from "./MessageTools";
 import { memo } from "./memo";
-import { focusComposer } from "./shell";
+import { Menu } from "./Menu";
+import { deleting, focusComposer } from "./shell";
 
 export function Messages({ chat }: { chat: Chat }) {
-  const messages = chat.messages.value;
+  const messages = withoutEdited(chat.messages.value, chat.pending.value);
   const pending = chat.pending.value;
   const live = chat.live.value;
   const trouble = chat.trouble.value;
@@ -22,7 +25,7 @@ export function Messages({ chat }: { chat: Chat }) {
     <>
       {messages.map((message, index) => {
         if (message.role === "user")
-          return <Question key={message.id} text={message.content} at={message.created_at} />;
+          return <Question key={message.id} chat={chat} message={message} />;
         return (
           <Answer
             // Of what it answers: an answer that is regenerated stays the same element.
@@ -63,14 +66,32 @@ function running(messages: Shown[]): Shown | undefined {
 }
 
 const Question = memo(
-  ({ text, at }: { text: string; at: string }) => (
-    <article class="message question" aria-label="You">
-      <div class="bubble" dir="auto" title={moment(at)}>
-        {text}
-      </div>
-    </article>
-  ),
-  (before, after) => before.text === after.text,
+  ({ chat, message }: { chat: Chat; message: Shown }) => {
+    const [editing, setEditing] = useState(false);
+    return (
+      <article class="message question" aria-label="You">
+        {editing ? (
+          <Editor chat={chat} message={message} close={() => setEditing(false)} />
+        ) : (
+          <>
+            <div class="bubble" dir="auto" title={moment(message.created_at)}>
+              {message.content}
+            </div>
+            <footer>
+              <Versions chat={chat} message={message} />
+              <Tool icon="pen" label="Edit this message" run={() => setEditing(true)} />
+              <Tool
+                icon="bin"
+                label="Delete this message"
+                run={() => (deleting.value = { chat, message })}
+              />
+            </footer>
+          </>
+        )}
+      </article>
+    );
+  },
+  (before, after) => before.message === after.message,
 );
 
 interface AnswerProps {
@@ -137,21 +158,36 @@ function Dots() {
   );
 }
 
+/** Other models than the one that answers in this conversation, as far as they can answer now. */
+function otherModels(id: string): string[] {
+  const tags = models.ready.value.map(({ model_tag }) => model_tag);
+  return tags.length > 1 ? tags.filter((tag) => tag !== models.modelOf(id)) : [];
+}
+
 function Tools({ chat, message, again }: { chat: Chat; message: Shown; again: boolean }) {
   return (
     <footer>
       <CopyButton text={message.content} label="Copy the answer" />
-      {again && (
-        <button
-          type="button"
-          class="tool"
-          title="Regenerate"
-          aria-label="Regenerate"
-          onClick={() => chat.regenerate()}
-        >
-          <Icon name="again" />
-        </button>
-      )}
+      {again && <Tool icon="again" label="Regenerate" run={() => chat.regenerate()} />}
+      <Menu
+        label="More for this answer"
+        button={<Icon name="more" />}
+        items={[
+          ...(again
+            ? []
+            : [{ label: "Regenerate this answer", run: () => chat.regenerate(message) }]),
+          ...otherModels(chat.id).map((model) => ({
+            label: `Regenerate with ${model}`,
+            run: () => chat.regenerate(message, model),
+          })),
+          {
+            label: "Delete this answer",
+            danger: true,
+            run: () => (deleting.value = { chat, message }),
+          },
+        ]}
+      />
+      <Versions chat={chat} message={message} />
       <small title={moment(message.created_at)}>{facts(message)}</small>
     </footer>
   );
@@ -171,6 +207,7 @@ function Outcome({ chat, message, last }: { chat: Chat; message: Shown; last: bo
       <p>{text}</p>
       {last && (
         <span>
+          <Versions chat={chat} message={message} />
           {endedEarly(message) && (
             <button type="button" class="small" onClick={() => chat.goOn()}>
               <Icon name="down" /> Continue
