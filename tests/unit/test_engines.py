@@ -479,7 +479,7 @@ async def test_the_models_of_all_engines_are_listed(
 
 
 @pytest.mark.case(64)
-async def test_an_engine_that_is_down_hides_nobody(
+async def test_an_engine_that_is_down_hides_no_other(
     one: OpenAIEngineServer, two: OpenAIEngineServer
 ) -> None:
     two.models_gate = Gate()
