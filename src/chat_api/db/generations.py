@@ -11,6 +11,7 @@ from enum import Enum
 from chat_api.db import tree
 from chat_api.db.database import Connection, Database, Record
 from chat_api.db.event_log import LogRow, pieces
+from chat_api.text import BLANK_CLASS
 
 # How long an ended generation's row, and an idempotency key, are kept.
 KEPT_FOR = "24 hours"
@@ -53,15 +54,17 @@ class Turn:
     reasoning_bytes: int = 0
 
 
-# Read the newest messages up to a question that are not blank, and the end of longer ones.
-_READ_HISTORY = """
+# Read the newest messages up to a question that are not blank, and the end of longer ones. Most
+# texts show something at once; a pattern costs as much as the whole text that it is given.
+_READ_HISTORY = f"""
 SELECT role, right(content, $4) AS content, input_tokens, output_tokens,
     coalesce(octet_length(reasoning), 0) AS reasoning_bytes
 FROM messages
-WHERE conversation_id = $1 AND replaces IS NULL AND content ~ '[^[:space:]]'
+WHERE conversation_id = $1 AND replaces IS NULL
+    AND (left(content, 100) ~ '[^{BLANK_CLASS}]' OR content ~ '[^{BLANK_CLASS}]')
     AND position <= (SELECT position FROM messages WHERE id = $2)
 ORDER BY position DESC LIMIT $3
-"""
+"""  # noqa: S608  # the inserted text is a constant
 
 
 async def read_history(
