@@ -116,6 +116,30 @@ async def test_two_crashes_in_one_answer_are_two_seams(
     assert (reader.text, "reset" in reader.kinds) == ("".join(known(*range(5))), False)
 
 
+@pytest.mark.case(65)
+async def test_a_crash_in_what_its_user_had_continued_leaves_the_limit_as_it_was(
+    start_pair: StartPair, engine: OpenAIEngineServer
+) -> None:
+    pair = await start_pair(**settings(engine))
+    engine.once(
+        ChatScript().tokens(*known(0, 1)).finish("length").done(),
+        ChatScript().tokens(*known(2, 3, 4)).hang(),
+        ChatScript().tokens(*known(5)).finish().done(),
+    )
+    conversation = await pair.here.create()
+    async with pair.here.send(conversation["id"], "Tell") as stream:
+        await stream.rest()
+    path = f"/api/conversations/{conversation['id']}/continue"
+    async with pair.here.stream("POST", path, json={"max_tokens": 7}, expect=200) as stream:
+        await stream.until_text(known(4)[0])
+        await logged(pair, known(4)[0])
+        pair.services[0].kill()
+    reader = Follower()
+    await follow(reader, conversation["id"], [pair.there])
+    assert (reader.text, "reset" in reader.kinds) == ("".join(known(*range(6))), False)
+    assert [call.body.get("max_tokens") for call in engine.calls] == [None, 7, 4]
+
+
 @pytest.mark.case(25)
 async def test_a_cursor_ahead_of_the_log_gets_a_snapshot(
     start_pair: StartPair, engine: OpenAIEngineServer

@@ -114,6 +114,9 @@ def test_settings_that_a_document_names_exist(document: Path) -> None:
         "CHAOS_SEED",
         "FLOOD_TOKENS",
         "FUZZ_SECONDS",
+        "CLOUD_KEY",
+        "OPENAI_API_KEY",
+        "OPENAI_BASE_URL",
         "POSTGRES_BIN",
         "SOAK_SECONDS",
     }  # of the tests

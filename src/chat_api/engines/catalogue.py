@@ -45,7 +45,7 @@ class Member:
     @property
     def takes_any_tag(self) -> bool:
         """Whether it answers with whichever model it has loaded, so that tags are only labels."""
-        return self.configured.settings.api == "samosachaat"
+        return self.engine.takes_any_tag
 
     def _notice(self, is_open: bool) -> None:
         ENGINE_CIRCUIT_OPEN.labels(self.name).set(is_open)

@@ -20,7 +20,6 @@ from chat_api.engines.engine import CannotContinue, Event, Limits, Message, Requ
 from chat_api.errors import (
     ContextTooLong,
     EngineFailed,
-    EngineIncomplete,
     EngineOverloaded,
     EngineProtocol,
     EngineRefused,
@@ -43,7 +42,7 @@ _MOST_ATTEMPTS = 4
 _MOST_WAIT_BEFORE_FALLBACK = 3.0
 _BACKOFF = tenacity.wait_exponential_jitter(multiplier=0.2, max=5, jitter=0.2)
 # The fault of the request or of the configuration, which a fallback would not remove, or hide.
-_FINAL = (EngineRefused, ContextTooLong, EngineIncomplete)
+_FINAL = (EngineRefused, ContextTooLong)
 
 
 class Receiver(Protocol):
@@ -249,6 +248,7 @@ class Engines:
         outcome = "cancelled"
         try:
             reason = await member.engine.generate(attempt.begin(place), attempt.take)
+            attempt.complete()
             outcome = "ok"
             return reason
         except EngineFailed as failure:
@@ -273,19 +273,30 @@ class _Attempt:
         self._place: Place | None = None
         self._request: Request | None = None
         self._began = 0.0
+        self._unseen: list[Event] = []  # usage that came before the first event that is shown
 
     def begin(self, place: Place) -> Request:
         """The request to the model's engine."""
         self._place = place
         self._began = time.monotonic()
+        self._unseen = []
         self._request = _request(self._order, place)
         return self._request
 
     def take(self, arrived: list[Event]) -> None:
-        """Pass events on; the first ones settle who writes."""
+        """Pass events on; the first that is shown settles who writes."""
         if arrived and not self.has_begun:
-            self._settle()
+            if not any(event.data for event in arrived):
+                self._unseen, arrived = arrived, []
+            else:
+                self._settle()
         self._receiver.take(arrived)
+
+    def complete(self) -> None:
+        """The answer is whole: settle who wrote it, even if it is empty."""
+        if not self.has_begun:
+            self._settle()
+            self._receiver.take(self._unseen)
 
     def _settle(self) -> None:
         assert self._place is not None  # noqa: S101  # events come after `begin`

@@ -137,9 +137,15 @@ class GenerationWriter:
         del context
         if (beginning := generation.beginning) is not None:
             order.beginning = beginning.written.text
-            # A user who has it continued says how much more it may be.
-            if options.max_tokens is not None and generation.lease.resumed_after is None:
-                left = options.max_tokens - beginning.written.token_count
+            if options.max_tokens is not None:
+                # A user who has it continued says how much more it may be.
+                resumed_after = generation.lease.resumed_after
+                spent = (
+                    beginning.written.token_count
+                    if resumed_after is None
+                    else beginning.last_event - resumed_after
+                )
+                left = options.max_tokens - spent
                 if left <= 0:
                     generation.finish_reason = "length"
                     return

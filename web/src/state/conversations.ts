@@ -199,8 +199,8 @@ export async function create(model: string | undefined): Promise<Conversation> {
 export function put(changed: Conversation): void {
   const { id, user_id, title, model_tag, is_favorited, created_at, updated_at } = changed;
   const { instructions, options, tags, metadata } = changed;
-  const settings = { instructions, options, tags, metadata };
-  const own = { id, user_id, title, model_tag, is_favorited, created_at, updated_at, ...settings };
+  const more = { instructions, options, tags, metadata };
+  const own = { id, user_id, title, model_tag, is_favorited, created_at, updated_at, ...more };
   const before = conversation(id);
   const day = before?.updated_at === updated_at ? before.day : today(new Date(updated_at));
   const item = { ...own, day };
@@ -216,8 +216,8 @@ export function put(changed: Conversation): void {
   });
 }
 
-/** The change at once, and back again if the service does not want it. */
-export async function change(id: string, fields: Change): Promise<void> {
+/** The change at once, and back again if the service does not want it; whether it was saved. */
+export async function change(id: string, fields: Change): Promise<boolean> {
   const before = conversation(id);
   if (before) replace({ ...before, ...fields });
   try {
@@ -225,10 +225,12 @@ export async function change(id: string, fields: Change): Promise<void> {
     const now = conversation(id);
     if (now) replace({ ...now, ...after });
     tell({ type: "list" });
+    return true;
   } catch (error) {
     refused(error);
     if (before) replace(before);
     toast(`Not saved: ${(error as Error).message}`);
+    return false;
   }
 }
 

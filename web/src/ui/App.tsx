@@ -10,12 +10,13 @@ import { Dialog } from "./Dialog";
 import { Home } from "./Home";
 import { Icon } from "./Icon";
 import { isComposing } from "./keys";
+import { Lazy } from "./Lazy";
 import { Countdown } from "./Messages";
 import { ModelPicker } from "./ModelPicker";
 import { Palette } from "./Palette";
 import { Settings } from "./Settings";
 import { Sidebar } from "./Sidebar";
-import { drawer, focusComposer, palette, settings, somethingIsOpen } from "./shell";
+import { deleting, drawer, focusComposer, palette, settings, somethingIsOpen } from "./shell";
 import { SignInForm, SignInPage } from "./SignIn";
 
 export function App() {
@@ -98,6 +99,7 @@ function Signed() {
       </main>
       {palette.value && <Palette />}
       {settings.value && <Settings />}
+      {deleting.value && <Lazy load={() => import("./DeleteMessage")} />}
       {expired.value && (
         <Dialog title="Please sign in again" class="again">
           <p>Your sign-in has expired. What you typed is kept.</p>
