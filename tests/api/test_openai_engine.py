@@ -248,8 +248,13 @@ async def test_models_are_listed_in_the_shape_of_before(
     alice: Client, engine: OpenAIEngineServer
 ) -> None:
     engine.lists("small", "large")
-    document = (await alice.get("/api/models")).json()
-    assert document == {
+
+    async def listed() -> Any:
+        document = (await alice.get("/api/models")).json()
+        return document if len(document["models"]) == 2 else None
+
+    # The list of a test before may be a few seconds old.
+    assert await eventually(listed) == {
         "current_model": "small",
         "models": [
             {

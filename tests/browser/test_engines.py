@@ -77,9 +77,7 @@ async def test_an_answer_that_ended_early_goes_on(
     engine.once(ChatScript().tokens(" it").wait(more).tokens(" all.").finish().usage().done())
     await tab.button("Continue").click()
     await expect(tab.answer.locator(".prose")).to_have_text("Half of it")
-    beside = await visit(
-        path=f"/c/{await tab.conversation_id()}", beside=tab, site=engine_site
-    )
+    beside = await visit(path=f"/c/{await tab.conversation_id()}", beside=tab, site=engine_site)
     await expect(beside.answer.locator(".prose")).to_have_text("Half of it")
     more.open()
     for each in (tab, beside):
