@@ -16,7 +16,15 @@ import { ModelPicker } from "./ModelPicker";
 import { Palette } from "./Palette";
 import { Settings } from "./Settings";
 import { Sidebar } from "./Sidebar";
-import { deleting, drawer, focusComposer, palette, settings, somethingIsOpen } from "./shell";
+import {
+  conversationSettings,
+  deleting,
+  drawer,
+  focusComposer,
+  palette,
+  settings,
+  somethingIsOpen,
+} from "./shell";
 import { SignInForm, SignInPage } from "./SignIn";
 
 export function App() {
@@ -86,6 +94,7 @@ function Signed() {
           ) : (
             <span class="grow" />
           )}
+          {open && <SettingsButton id={open.id} />}
           <ModelPicker />
         </header>
         <Banner />
@@ -99,6 +108,7 @@ function Signed() {
       </main>
       {palette.value && <Palette />}
       {settings.value && <Settings />}
+      {conversationSettings.value && <Lazy load={() => import("./ConversationSettings")} />}
       {deleting.value && <Lazy load={() => import("./DeleteMessage")} />}
       {expired.value && (
         <Dialog title="Please sign in again" class="again">
@@ -110,6 +120,31 @@ function Signed() {
         </Dialog>
       )}
     </div>
+  );
+}
+
+/** Opens what is set for this conversation, and shows whether anything is. */
+function SettingsButton({ id }: { id: string }) {
+  const { instructions, options, tags = [] } = conversations.conversation(id) ?? {};
+  const isSet = Boolean(instructions ?? options) || tags.length > 0;
+  const label = `Settings of this conversation${isSet ? " (changed)" : ""}`;
+  return (
+    <>
+      {tags.length > 0 && (
+        <span class="tags" title={tags.join(", ")} dir="auto">
+          {tags.join(", ")}
+        </span>
+      )}
+      <button
+        type="button"
+        class={isSet ? "tool set" : "tool"}
+        aria-label={label}
+        title={label}
+        onClick={() => (conversationSettings.value = true)}
+      >
+        <Icon name="sliders" />
+      </button>
+    </>
   );
 }
 

@@ -105,7 +105,7 @@ interface NumberProps {
 }
 
 /** A number, or the default of the model. */
-function Number_({ label, hint, value, range: [min, max, step], usual, set }: NumberProps) {
+export function Number_({ label, hint, value, range: [min, max, step], usual, set }: NumberProps) {
   const id = label.toLowerCase().replace(/\W+/g, "-");
   return (
     <div class="number">
@@ -137,7 +137,7 @@ function Number_({ label, hint, value, range: [min, max, step], usual, set }: Nu
   );
 }
 
-function Check({
+export function Check({
   label,
   value,
   set,
