@@ -14,7 +14,6 @@ import { Lazy } from "./Lazy";
 import { Countdown } from "./Messages";
 import { ModelPicker } from "./ModelPicker";
 import { Palette } from "./Palette";
-import { Settings } from "./Settings";
 import { Sidebar } from "./Sidebar";
 import {
   conversationSettings,
@@ -107,9 +106,11 @@ function Signed() {
         )}
       </main>
       {palette.value && <Palette />}
-      {settings.value && <Settings />}
-      {conversationSettings.value && <Lazy load={() => import("./ConversationSettings")} />}
-      {deleting.value && <Lazy load={() => import("./DeleteMessage")} />}
+      {settings.value && <Lazy load={() => import("./Settings")} isOpen={settings} />}
+      {conversationSettings.value && (
+        <Lazy load={() => import("./ConversationSettings")} isOpen={conversationSettings} />
+      )}
+      {deleting.value && <Lazy load={() => import("./DeleteMessage")} isOpen={deleting} />}
       {expired.value && (
         <Dialog title="Please sign in again" class="again">
           <p>Your sign-in has expired. What you typed is kept.</p>

@@ -3,7 +3,7 @@ import { Dialog } from "./Dialog";
 import { settings } from "./shell";
 
 /** How answers are written, and how the page looks. */
-export function Settings() {
+export default function Settings() {
   const set = (change: Partial<Options>) => (options.value = { ...options.value, ...change });
   const { temperature, max_tokens, top_k, thinking_mode, force_web_search } = options.value;
   return (
