@@ -295,7 +295,7 @@ async function connect(
 }
 
 /** The body of a stream; a sign-in page of a network, for example, is none. */
-function bodyOf(response: Response): ReadableStream<Uint8Array<ArrayBuffer>> {
+export function bodyOf(response: Response): ReadableStream<Uint8Array<ArrayBuffer>> {
   const type = response.headers.get("Content-Type") ?? "";
   if (response.body && type.startsWith("text/event-stream")) return response.body;
   const detail = "Something between this client and the service answered in its place.";
@@ -303,7 +303,7 @@ function bodyOf(response: Response): ReadableStream<Uint8Array<ArrayBuffer>> {
 }
 
 /** The events of a response as they arrive: those of one chunk together, none for a heartbeat. */
-async function* batches(
+export async function* batches(
   body: ReadableStream<Uint8Array<ArrayBuffer>>,
 ): AsyncGenerator<[string, StreamEvent][]> {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();

@@ -189,6 +189,11 @@ export class Chat {
     if (unsent.some(arrived)) this.keepUnsent(unsent.filter((one) => !arrived(one)));
   }
 
+  /** Whether the message is known here, with this status. */
+  knows(id: string, status: string): boolean {
+    return this.messages.peek().some((message) => message.id === id && message.status === status);
+  }
+
   private running(): Shown | undefined {
     return this.messages.peek().findLast((message) => message.status === "generating");
   }

@@ -234,6 +234,14 @@ export async function change(id: string, fields: Change): Promise<boolean> {
   }
 }
 
+/** It has been deleted elsewhere. */
+export function drop(id: string): void {
+  batch(() => {
+    items.value = items.peek().filter((item) => item.id !== id);
+    strays.value = strays.peek().filter((item) => item.id !== id);
+  });
+}
+
 function replace(item: Listed): void {
   const swap = (list: Listed[]) => list.map((one) => (one.id === item.id ? item : one));
   batch(() => {
@@ -293,8 +301,7 @@ async function execute(id: string, leaving = false): Promise<void> {
     }
   }
   batch(() => {
-    items.value = items.peek().filter((item) => item.id !== id);
-    strays.value = strays.peek().filter((item) => item.id !== id);
+    drop(id);
     spare(id);
   });
   tell({ type: "list" });
