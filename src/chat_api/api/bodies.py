@@ -43,6 +43,11 @@ def reason_of(message: str) -> str:
     return message.removeprefix("Value error, ")
 
 
+async def json_document(request: HttpRequest, limit: int) -> object:
+    """Return the JSON of a body of at most `limit` bytes; no body counts as `{}`."""
+    return _parse(await _read(request, limit), request, empty=True)
+
+
 # RFC 8259, section 2: nothing else is white space.
 _JSON_SPACE = b" \t\n\r"
 

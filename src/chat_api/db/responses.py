@@ -7,9 +7,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from chat_api.db.database import Connection, Database
-from chat_api.db.queries import _MESSAGE as MESSAGE
-from chat_api.db.sends import KeptRequest
+from chat_api.db.queries import MESSAGE
 from chat_api.db.tree import BESIDE, PARENT
+
+
+@dataclass(frozen=True, slots=True)
+class KeptRequest:
+    """What a dialect keeps of a request with the generation that it begins."""
+
+    echo: str
+    """JSON, which only the dialect reads."""
+    is_background: bool
+    fingerprint: bytes
+    is_repeat: bool = False
+    """Whether the client says that it sends the request again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,13 +4,17 @@ Whatever is done here is part of one transaction, which locks in this order: the
 user's quota, the generation. A send in which nothing is refused costs four statements.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import orjson
 
-from chat_api.db import tree
+from chat_api.db import queries, responses, tree
 from chat_api.db.database import Connection, Record
 from chat_api.db.generations import KEPT_FOR, Lease
+from chat_api.db.responses import KeptRequest
+from chat_api.db.tree import Addition
 from chat_api.errors import (
     IdempotencyKeyReused,
     NotFound,
@@ -58,6 +62,11 @@ class Draft:
     at: str | None = None
     """The message to answer after, or the answer to regenerate; None for the last one shown. The
     conversation's own id stands for the parent of a first message."""
+    before: Sequence[Addition] = ()
+    """Messages to add before the question."""
+    creates: bool = False
+    """Whether the conversation is to be created."""
+    request: KeptRequest | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +112,10 @@ async def begin(
     changed; None where the user has no such conversation. Raise NotFound where it has no message
     `draft.at`, NothingToAnswer, IdempotencyKeyReused, TooManyMessages or TooManyGenerations.
     """
+    if (
+        repeat := await _repeated_or_created(connection, user_id, conversation_id, draft)
+    ) is not None:
+        return repeat
     conversation = await connection.fetchrow(LOCK_CONVERSATION, user_id, conversation_id)
     if conversation is None:
         return None
@@ -118,7 +131,12 @@ async def begin(
     version = 1  # nothing is below the last message that is shown
     if draft.at is not None:
         version = await _show_place(connection, conversation_id, draft, node)
-    last = await count_message(connection, user_id, conversation_id, quotas, draft)
+    last: Mapping[str, Any] = dict(
+        await count_message(connection, user_id, conversation_id, quotas, draft)
+    )
+    if draft.before:
+        last = await _add_before(connection, conversation_id, draft, last, version)
+        version = 1
     place = _place(last, draft, conversation_id)
     options = with_defaults(draft.options, conversation["options"])
     model_tag = draft.model_tag or conversation["model_tag"]
@@ -145,6 +163,8 @@ async def begin(
         raise TooManyGenerations(quotas.running_generations, GENERATION_RETRY_SECONDS)
     if draft.idempotency is not None:
         await keep_key(connection, user_id, conversation_id, draft.message_id, draft.idempotency)
+    if draft.request is not None:
+        await responses.keep(connection, user_id, draft.message_id, draft.request)
     return Lease(
         message_id=draft.message_id,
         conversation_id=conversation_id,
@@ -157,6 +177,24 @@ async def begin(
         model_tag=model_tag,
         instructions=conversation["instructions"],
     )
+
+
+async def _repeated_or_created(
+    connection: Connection, user_id: str, conversation_id: str, draft: Draft
+) -> Repeat | None:
+    """Return what the request repeats; else create the conversation, if it is to be created."""
+    if draft.request is not None:
+        repeated = await responses.find_repeated(connection, user_id, draft.request)
+        if repeated is not None:
+            return Repeat(repeated)
+    if not draft.creates:
+        return None
+    if draft.idempotency is not None and (
+        repeat := await find_repeat(connection, user_id, draft.idempotency)
+    ):
+        return repeat
+    await queries.insert_conversation(connection, user_id, conversation_id, draft.title)
+    return None
 
 
 async def _find_place(
@@ -174,6 +212,32 @@ async def _find_place(
     if draft.content is None and node.role != "assistant":
         raise NothingToAnswer("Only an answer can be regenerated.")
     return node
+
+
+async def _add_before(
+    connection: Connection,
+    conversation_id: str,
+    draft: Draft,
+    last: Mapping[str, Any],
+    version: int,
+) -> Mapping[str, Any]:
+    """Add the messages before the question, and return the last of them."""
+    position = -1 if last["id"] is None else int(last["position"])
+    await tree.append(
+        connection,
+        conversation_id,
+        last["id"] or conversation_id,
+        position + 1,
+        version,
+        draft.before,
+    )
+    newest = draft.before[-1]
+    return {
+        "id": newest.id,
+        "position": position + len(draft.before),
+        "role": newest.role,
+        "question_id": None,
+    }
 
 
 async def _show_place(
@@ -247,7 +311,7 @@ RETURNING true
 """
 
 
-def _place(last: Record, draft: Draft, conversation_id: str) -> _Place:
+def _place(last: Mapping[str, Any], draft: Draft, conversation_id: str) -> _Place:
     """Return the place after the last message, or, for a regeneration, at the answer.
 
     A regeneration of the last answer has that one's id in `replaces` while it is under way; a
@@ -351,9 +415,12 @@ async def check_quotas(connection: Connection, user_id: str, quotas: Quotas) -> 
 
 
 # Find the running generation of a conversation, and whether any process has a subscription to it.
+# Clients come back for a background response: it counts as subscribed to.
 _FIND_BUSY = """
 SELECT g.message_id::text AS id, EXISTS (
     SELECT 1 FROM subscriptions s WHERE s.message_id = g.message_id AND s.until > now()
+) OR EXISTS (
+    SELECT 1 FROM responses r WHERE r.message_id = g.message_id AND r.is_background
 ) AS has_subscribers
 FROM generations g WHERE g.conversation_id = $1 AND g.ended_at IS NULL
 """

@@ -62,6 +62,12 @@ class Translator:
         self._is_lost = False
         """Whether the numbers before the final event cannot be rebuilt for the client's cursor."""
 
+    def belong_to(self, message_id: str, conversation_id: str, echo: Echo) -> None:
+        """Translate another response, before the first event."""
+        self._message_id = message_id
+        self._conversation_id = conversation_id
+        self._echo = echo
+
     def translate(self, _attempt: int, _number: int, data: bytes) -> bytes:
         """Return the response's events for one of the generation's. Raise CannotGoOn."""
         if self.has_ended:
