@@ -187,7 +187,9 @@ SELECT message_id FROM held
 async def continue_from(
     db: Database, lease: Lease, last_event: int, attempt: int | None = None
 ) -> bool:
-    """Let the lease go on from an earlier attempt (None: the one before), up to whose `last_event` both are the same.
+    """Let the lease go on from an earlier attempt up to whose `last_event` both are the same.
+
+    None for `attempt` is the one before.
 
     Return whether the attempt still holds the generation.
     """

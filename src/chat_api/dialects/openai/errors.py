@@ -1,4 +1,4 @@
-"""Errors in OpenAI's shape: one object under `error`, by whose status clients choose an exception."""
+"""Errors in OpenAI's shape. Clients choose the exception by the status."""
 
 import orjson
 from starlette.responses import Response

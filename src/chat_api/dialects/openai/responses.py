@@ -29,6 +29,8 @@ from chat_api.telemetry import trace_id_var
 
 router = APIRouter(prefix="/v1/responses", include_in_schema=False)
 
+# Of a message, what `done` has.
+_DONE = ("status", "token_count", "inference_time_ms", "finish_reason", "usage")
 # Whole histories are sent each time.
 _MOST_BODY_BYTES = 4 * 1024 * 1024
 
@@ -152,7 +154,7 @@ def _saved(stored: StoredResponse, translator: Translator) -> bytes:
     happened = [events.snapshot(message["content"], message["reasoning"] or "")]
     if message["error"] is not None:
         happened.append(events.error(message["error"], inference_failure(message["error"]).detail))
-    happened.append(orjson.dumps({**message, "done": True}))
+    happened.append(orjson.dumps({"done": True, **{name: message[name] for name in _DONE}}))
     return b"".join(translator.translate(0, 0, event) for event in happened)
 
 

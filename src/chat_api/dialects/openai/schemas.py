@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 
@@ -14,9 +14,9 @@ from chat_api.api.schemas import (
     Metadata,
     ModelTag,
     Request,
-    _is_format,
-    _whole,
+    is_format,
     is_storable,
+    whole_number,
 )
 from chat_api.dialects.openai.errors import invalid, unsupported
 from chat_api.dialects.openai.objects import Json
@@ -31,7 +31,7 @@ _TEXT_PARTS = {"input_text", "output_text", "text"}
 
 
 class TextOptions(Request):
-    format: Annotated[dict[str, Any] | None, AfterValidator(_is_format)] = None
+    format: Annotated[dict[str, Any] | None, AfterValidator(is_format)] = None
 
 
 class ReasoningOptions(Request):
@@ -48,7 +48,7 @@ class NewResponse(Request):
     store: bool | None = None
     temperature: Annotated[float | None, Field(ge=0, le=2, allow_inf_nan=False)] = None
     top_p: Annotated[float | None, Field(gt=0, le=1, allow_inf_nan=False)] = None
-    max_output_tokens: Annotated[int | None, Field(ge=1), BeforeValidator(_whole)] = None
+    max_output_tokens: Annotated[int | None, Field(ge=1), BeforeValidator(whole_number)] = None
     metadata: Metadata | None = None
     text: TextOptions | None = None
     reasoning: ReasoningOptions | None = None
@@ -113,7 +113,10 @@ def as_object(document: object) -> Json:
     return document
 
 
-def validated[Model: Request](model: type[Model], fields: Json) -> Model:
+_Model = TypeVar("_Model", bound=Request)
+
+
+def validated(model: type[_Model], fields: Json) -> _Model:
     """Return the fields as `model`. Raise Invalid."""
     try:
         return model.model_validate(fields)

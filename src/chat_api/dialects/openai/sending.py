@@ -71,9 +71,9 @@ async def _known(services: Services, user: User, entries: Sequence[Entry]) -> di
     Raise NotFound for a reference to anything else.
     """
     ours = {
-        entry.id: found
+        entry.id: ours_id
         for entry in entries
-        if entry.id is not None and (found := ids.find("msg", entry.id)) is not None
+        if entry.id is not None and (ours_id := ids.find("msg", entry.id)) is not None
     }
     found = (
         await db_responses.find_conversations(services.db, user.id, list(ours.values()))
