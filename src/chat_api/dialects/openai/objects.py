@@ -8,12 +8,16 @@ from typing import Any
 import orjson
 
 from chat_api.dialects.openai import ids
+from chat_api.errors import InternalError, inference_failure
 
 Json = dict[str, Any]
 
 _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
 # Of the codes that clients know.
 _CODES = {"inference_overloaded": "rate_limit_exceeded"}
+
+# Where ours speak of the service behind us. By the code alone, so that every replay says the same.
+_SENTENCES = {"inference_unavailable": "The model is not available at the moment."}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +58,8 @@ class Ended:
     inference_time_ms: int = 0
     finish_reason: str | None = None
     usage: Mapping[str, int] | None = None
-    error: tuple[str, str] | None = None
-    """The code and the sentence of what failed."""
+    error: str | None = None
+    """Our name for what failed."""
 
     @property
     def is_whole(self) -> bool:
@@ -145,14 +149,13 @@ def listing(data: Sequence[Json], *, has_more: bool) -> Json:
 
 def ended_message(message: Json) -> Ended:
     """Return how a message ended, as our own API writes it."""
-    error = message["error"]
     return Ended(
         message["status"],
         message["token_count"],
         message["inference_time_ms"],
         message["finish_reason"],
         message["usage"],
-        None if error is None else (error, message.get("error_detail", "The answer failed.")),
+        message["error"],
     )
 
 
@@ -222,10 +225,11 @@ def _completed_at(echo: Echo, ended: Ended | None) -> int | None:
 def _error(ended: Ended) -> Json | None:
     if ended.status != "failed":
         return None
-    code, detail = ended.error or ("internal_error", "An internal error occurred.")
+    code = ended.error or InternalError.code
+    kind = InternalError if code == InternalError.code else inference_failure(code)
     return {
         "code": _CODES.get(code, "server_error"),
-        "message": detail,
+        "message": _SENTENCES.get(code, kind.detail),
         "type": "server_error",
         "param": None,
     }

@@ -22,7 +22,7 @@ from chat_api.dialects.openai.errors import invalid
 from chat_api.dialects.openai.objects import Echo, Json
 from chat_api.dialects.openai.translator import Translator
 from chat_api.dialects.translated import Translated
-from chat_api.errors import NotAuthenticated, NotFound, Superseded, inference_failure
+from chat_api.errors import NotAuthenticated, NotFound, Superseded
 from chat_api.generation import events
 from chat_api.generation.sink import Discard
 from chat_api.telemetry import trace_id_var
@@ -153,7 +153,7 @@ def _saved(stored: StoredResponse, translator: Translator) -> bytes:
     message = orjson.loads(stored.message)
     happened = [events.snapshot(message["content"], message["reasoning"] or "")]
     if message["error"] is not None:
-        happened.append(events.error(message["error"], inference_failure(message["error"]).detail))
+        happened.append(events.error(message["error"], ""))
     happened.append(orjson.dumps({"done": True, **{name: message[name] for name in _DONE}}))
     return b"".join(translator.translate(0, 0, event) for event in happened)
 
@@ -244,8 +244,6 @@ async def _described(services: Services, user: User, message_id: str) -> Respons
         so_far = await services.joins.written_so_far(message_id)
         message |= {"content": so_far.text, "reasoning": so_far.reasoning}
     else:
-        if message["error"] is not None:
-            message["error_detail"] = inference_failure(message["error"]).detail
         ended = objects.ended_message(message)
     document = objects.response(
         message_id, stored.conversation_id, _echo(stored), objects.stored_output(message), ended

@@ -58,7 +58,7 @@ class Translator:
         self._message: _Item | None = None
         self._reasoning: _Item | None = None
         self._reasonings = 0
-        self._error: tuple[str, str] | None = None
+        self._error: str | None = None
         self._is_lost = False
         """Whether the numbers before the final event cannot be rebuilt for the client's cursor."""
 
@@ -83,7 +83,7 @@ class Translator:
         if "reset" in event:
             return sent + self._begin_again()
         if "error" in event:
-            self._error = (str(event["error"]), str(event.get("detail", "")))
+            self._error = str(event["error"])
         elif event.get("done"):
             return sent + self._end(event)
         return sent
