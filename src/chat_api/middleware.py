@@ -19,7 +19,15 @@ from chat_api.telemetry import (
 )
 
 _QUIET = frozenset({"/api/health", "/api/ready", "/metrics"})
-_EXPOSED = ("Location", "RateLimit", "RateLimit-Policy", "Retry-After", "x-trace-id")
+_EXPOSED = (
+    "Location",
+    "RateLimit",
+    "RateLimit-Policy",
+    "Retry-After",
+    "x-request-id",
+    "x-trace-id",
+    "x-workflow-run-id",
+)
 
 
 def cors_headers(origins: Sequence[str], origin: str | None) -> dict[str, str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import orjson
 
-from chat_api.db import tree
+from chat_api.db import named, tree
 from chat_api.db.database import Connection, Record
 from chat_api.db.generations import KEPT_FOR, Lease
 from chat_api.errors import (
@@ -58,6 +58,10 @@ class Draft:
     at: str | None = None
     """The message to answer after, or the answer to regenerate; None for the last one shown. The
     conversation's own id stands for the parent of a first message."""
+    is_named: bool = False
+    """Whether `question_id` stands for a client's own id: the same one again is a repeat."""
+    creates: bool = False
+    """Whether the conversation is created where the user has none of this id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +108,14 @@ async def begin(
     `draft.at`, NothingToAnswer, IdempotencyKeyReused, TooManyMessages or TooManyGenerations.
     """
     conversation = await connection.fetchrow(LOCK_CONVERSATION, user_id, conversation_id)
+    if conversation is None and draft.creates:
+        await connection.execute(_CREATE_CONVERSATION, user_id, conversation_id)
+        conversation = await connection.fetchrow(LOCK_CONVERSATION, user_id, conversation_id)
     if conversation is None:
         return None
-    if draft.idempotency is not None:
-        repeat = await find_repeat(connection, user_id, draft.idempotency)
-        if repeat is not None:
-            return repeat
+    repeat = await _find_repeat(connection, user_id, conversation_id, draft)
+    if repeat is not None:
+        return repeat
     node = await _find_place(connection, conversation_id, draft)
     if busy := await find_busy(connection, conversation_id):
         # Before the caller stops that generation for a message that would then be refused.
@@ -157,6 +163,25 @@ async def begin(
         model_tag=model_tag,
         instructions=conversation["instructions"],
     )
+
+
+# Create the conversation, unless another request does so.
+_CREATE_CONVERSATION = """
+INSERT INTO conversations (id, user_id, title, title_given, model_tag)
+VALUES ($2, $1, 'New conversation', false, 'default') ON CONFLICT (id) DO NOTHING
+"""
+
+
+async def _find_repeat(
+    connection: Connection, user_id: str, conversation_id: str, draft: Draft
+) -> Repeat | None:
+    """Return the generation that an earlier request of the same key or question began."""
+    if draft.idempotency is not None:
+        return await find_repeat(connection, user_id, draft.idempotency)
+    if draft.is_named and draft.content is not None:
+        answer = await named.find_answer(connection, conversation_id, draft.question_id)
+        return None if answer is None else Repeat(answer.id)
+    return None
 
 
 async def _find_place(

@@ -98,6 +98,8 @@ class SendPolicy:
         one_attempt: bool,
         at: str | None = None,
         if_busy: Literal["reject", "stop"] | None = None,
+        question_id: str | None = None,
+        creates: bool = False,
     ) -> Subscription:
         """Keep the message (None: regenerate), begin its generation, and subscribe to it.
 
@@ -105,12 +107,14 @@ class SendPolicy:
         The conversation's id stands for the parent of a first message. With the key of an earlier
         request, subscribe to the generation that it began. A generation that runs in the
         conversation is stopped if it has no subscriber; with `if_busy`, always or never.
+        `question_id` is the message's id, where a client has named it: the same one again
+        subscribes to its answer. With `creates`, a conversation that is unknown is created.
         Raise NotFound, NothingToAnswer, ConversationBusy, IdempotencyKeyReused, AnswerGone,
         TooManyMessages, TooManyGenerations, Draining or DatabaseUnavailable.
         """
         draft = Draft(
             message_id=str(uuid7()),
-            question_id=str(uuid7()),
+            question_id=question_id or str(uuid7()),
             content=content,
             title=title,
             options=options.as_json(),
@@ -118,6 +122,8 @@ class SendPolicy:
             idempotency=idempotency,
             model_tag=model_tag,
             at=at,
+            is_named=question_id is not None,
+            creates=creates,
         )
         return await self._begun(
             _Send(user_id, conversation_id, draft, sink, one_attempt, if_busy=if_busy)
