@@ -185,7 +185,11 @@ async def test_a_running_answer_is_resumed_stopped_and_refuses_another_message(
     inference.once(Script().tokens("One").wait(gate).done())
     task = await running(alice, turn(chat, user("A")))
     assert await shown(alice, chat) == [("user", "A")]
-    check_problem(await alice.request("POST", "/api/chat", json=turn(chat, user("B", "q2"))), 409)
+    check_problem(
+        await alice.request("POST", "/api/chat", json=turn(chat, user("B", "q2"))),
+        409,
+        "message_id",
+    )
     resumed = asyncio.create_task(alice.get(f"{path(chat)}/stream"))
     await asyncio.sleep(0)
     stopped = await alice.request("POST", f"{path(chat)}/stop")

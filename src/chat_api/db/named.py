@@ -82,7 +82,7 @@ ORDER BY a.replaces IS NULL DESC, a.created_at DESC, a.id DESC LIMIT 1
 
 
 async def find_answer(
-    db: Database | Connection, conversation_id: str, question_id: str
+    db: "Database | Connection", conversation_id: str, question_id: str
 ) -> Answer | None:
     """Return the answer that is shown after a question, or else the newest one."""
     row = await db.fetchrow(FIND_ANSWER, conversation_id, question_id)
