@@ -26,6 +26,7 @@ from chat_api.conversations.search import Search
 from chat_api.conversations.tree import Trees
 from chat_api.db.database import Database
 from chat_api.db.sends import Quotas
+from chat_api.dialects.ai_sdk import routes as ai_sdk
 from chat_api.dialects.openai import conversations as openai_conversations
 from chat_api.dialects.openai import errors as openai_errors
 from chat_api.dialects.openai import responses as openai_responses
@@ -100,7 +101,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_exception_handler(ApiError, _answer_api_error)
     app.add_exception_handler(HTTPException, _answer_http_exception)
     app.add_exception_handler(RequestValidationError, _answer_validation_error)
-    for part in (health, conversations, messages, models, search, changes):
+    for part in (health, conversations, messages, models, search, changes, ai_sdk):
         app.include_router(part.router)
     for dialect in (openai_responses, openai_conversations):
         app.include_router(dialect.router)

@@ -26,6 +26,7 @@ _EXPOSED = (
     "Retry-After",
     "x-request-id",
     "x-trace-id",
+    "x-workflow-run-id",
 )
 
 

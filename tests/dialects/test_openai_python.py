@@ -52,6 +52,10 @@ def text_of(events: list[Any]) -> str:
     return "".join(e.delta for e in events if e.type == "response.output_text.delta")
 
 
+def texts_of(items: Any) -> list[str]:
+    return [item.content[0].text for item in items]
+
+
 async def test_a_plain_response_and_what_can_be_asked_of_it(
     ai: AsyncOpenAI, alice: Client, inference: Inference
 ) -> None:
@@ -72,7 +76,7 @@ async def test_a_plain_response_and_what_can_be_asked_of_it(
     assert inference.calls[-1].contents == ["Be brief.\n\nHello"]
     assert await ai.responses.retrieve(created.id) == created
     items = await ai.responses.input_items.list(created.id)
-    assert [item.content[0].text for item in items.data] == ["Hello"]  # type: ignore[union-attr]
+    assert texts_of(items.data) == ["Hello"]
     # Our own API has the same conversation.
     assert created.conversation is not None
     messages = await alice.messages(str(UUID(created.conversation.id.removeprefix("conv_"))))
@@ -205,8 +209,7 @@ async def test_conversations_and_their_items(ai: AsyncOpenAI, inference: Inferen
     assert answer.conversation is not None
     assert answer.conversation.id == conversation.id
     listed = [item async for item in ai.conversations.items.list(conversation.id, limit=1)]
-    texts = [item.content[0].text for item in listed]  # type: ignore[union-attr]
-    assert texts == [PLAIN_TEXT, "Two", "1", "One"]
+    assert texts_of(listed) == [PLAIN_TEXT, "Two", "1", "One"]
     found = await ai.conversations.items.retrieve(
         listed[0].id or "", conversation_id=conversation.id
     )

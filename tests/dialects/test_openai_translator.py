@@ -14,16 +14,19 @@ from chat_api.dialects.openai.objects import Echo
 from chat_api.dialects.openai.translator import Translator
 from chat_api.dialects.translated import CannotGoOn
 
+Event = dict[str, Any]
+
 STREAMS = Path(__file__).parent / "streams"
 MESSAGE = "01234567-89ab-7def-8123-456789abcdef"
 CONVERSATION = "01234567-89ab-7def-8123-456789abcde0"
-START = {"start": {"conversation_id": CONVERSATION, "message_id": MESSAGE, "attempt": 1}}
-TEXT = [{"token": "0 ", "gpu": 0}, {"token": "1 "}]
-THOUGHTS = [{"reasoning": f"think{number} "} for number in range(5)]
-ERROR = {"error": "inference_unavailable", "detail": "The model is not available at the moment."}
+START: Event = {"start": {"conversation_id": CONVERSATION, "message_id": MESSAGE, "attempt": 1}}
+TEXT: list[Event] = [{"token": "0 ", "gpu": 0}, {"token": "1 "}]
+THOUGHTS: list[Event] = [{"reasoning": f"think{number} "} for number in range(5)]
+ERROR: Event = {
+    "error": "inference_unavailable",
+    "detail": "The model is not available at the moment.",
+}
 USAGE = {"input_tokens": 7, "output_tokens": 2}
-
-Event = dict[str, Any]
 
 
 def done(status: str = "complete", **fields: Any) -> Event:

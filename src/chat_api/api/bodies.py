@@ -16,12 +16,15 @@ _Model = TypeVar("_Model", bound=Request)
 
 
 def json_body(
-    model: type[_Model], *, empty: bool = False
+    model: type[_Model], *, empty: bool = False, at_least_bytes: int = 0
 ) -> Callable[[HttpRequest], Awaitable[_Model]]:
-    """Return a dependency that reads the body as `model`; with `empty`, no body counts as `{}`."""
+    """Return a dependency that reads the body as `model`; with `empty`, no body counts as `{}`.
+
+    A body may have MAX_BODY_BYTES, and at least `at_least_bytes`.
+    """
 
     async def read(request: HttpRequest) -> _Model:
-        limit = services_of(request).settings.max_body_bytes
+        limit = max(at_least_bytes, services_of(request).settings.max_body_bytes)
         document = _parse(await _read(request, limit), request, empty=empty)
         try:
             return model.model_validate(document)

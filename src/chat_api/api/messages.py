@@ -187,12 +187,12 @@ async def continue_answer(
 
     The message stays the same; the stream has only what is new of it.
     """
-    await _check_model(services, body.model_tag)
+    await check_model(services, body.model_tag)
     only_result = _wants_json(request.headers.get("accept", ""))
     subscription = await services.sends.resume(
         user.id,
         conversation_id,
-        options=_options(body),
+        options=options_of(body),
         model_tag=body.model_tag,
         idempotency=_idempotency(request, idempotency_key, body),
         sink=Discard() if only_result else connection_of(request),
@@ -215,14 +215,14 @@ async def _answer(
     content: str | None,
     at: str | None,
 ) -> Response:
-    await _check_model(services, body.model_tag)
+    await check_model(services, body.model_tag)
     only_result = _wants_json(request.headers.get("accept", ""))
     subscription = await services.sends.send(
         user.id,
         conversation_id,
         content=content,
         title=None if content is None else title_of(content),
-        options=_options(body),
+        options=options_of(body),
         model_tag=body.model_tag,
         idempotency=_idempotency(request, idempotency_key, body),
         sink=Discard() if only_result else connection_of(request),
@@ -235,13 +235,13 @@ async def _answer(
     )
 
 
-async def _check_model(services: Services, model_tag: str | None) -> None:
+async def check_model(services: Services, model_tag: str | None) -> None:
     """Raise Invalid for a model that no engine has."""
     if model_tag is not None and not await services.engines.knows(model_tag, trace_id_var.get()):
         raise Invalid([("model_tag", "is no model of this service's engines")])
 
 
-def _options(body: AnswerOptions) -> Options:
+def options_of(body: AnswerOptions) -> Options:
     return Options(
         temperature=body.temperature,
         max_tokens=body.max_tokens,

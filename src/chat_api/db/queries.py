@@ -131,21 +131,6 @@ async def create_conversation(
     return str(row["json"])
 
 
-async def insert_conversation(
-    connection: Connection, user_id: str, conversation_id: str, title: str | None
-) -> None:
-    """Create a conversation in the transaction of its first message, which gives it the title."""
-    await connection.execute(
-        """
-        INSERT INTO conversations (id, user_id, title, title_given, model_tag)
-        VALUES ($1, $2, coalesce($3, 'New conversation'), false, 'default')
-        """,
-        conversation_id,
-        user_id,
-        title,
-    )
-
-
 async def copy_conversation(
     connection: Connection,
     user_id: str,

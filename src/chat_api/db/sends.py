@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from chat_api.db import queries, responses, tree
+from chat_api.db import named, responses, tree
 from chat_api.db.database import Connection, Record
 from chat_api.db.generations import KEPT_FOR, Lease
 from chat_api.db.responses import KeptRequest
@@ -64,9 +64,11 @@ class Draft:
     conversation's own id stands for the parent of a first message."""
     before: Sequence[Addition] = ()
     """Messages to add before the question."""
-    creates: bool = False
-    """Whether the conversation is to be created."""
     request: KeptRequest | None = None
+    is_named: bool = False
+    """Whether `question_id` stands for a client's own id: the same one again is a repeat."""
+    creates: bool = False
+    """Whether the conversation is created where the user has none of this id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,17 +114,19 @@ async def begin(
     changed; None where the user has no such conversation. Raise NotFound where it has no message
     `draft.at`, NothingToAnswer, IdempotencyKeyReused, TooManyMessages or TooManyGenerations.
     """
-    if (
-        repeat := await _repeated_or_created(connection, user_id, conversation_id, draft)
-    ) is not None:
-        return repeat
+    if draft.request is not None:
+        repeated = await responses.find_repeated(connection, user_id, draft.request)
+        if repeated is not None:
+            return Repeat(repeated)
     conversation = await connection.fetchrow(LOCK_CONVERSATION, user_id, conversation_id)
+    if conversation is None and draft.creates:
+        await connection.execute(_CREATE_CONVERSATION, user_id, conversation_id, draft.title)
+        conversation = await connection.fetchrow(LOCK_CONVERSATION, user_id, conversation_id)
     if conversation is None:
         return None
-    if draft.idempotency is not None:
-        repeat = await find_repeat(connection, user_id, draft.idempotency)
-        if repeat is not None:
-            return repeat
+    repeat = await _find_repeat(connection, user_id, conversation_id, draft)
+    if repeat is not None:
+        return repeat
     node = await _find_place(connection, conversation_id, draft)
     if busy := await find_busy(connection, conversation_id):
         # Before the caller stops that generation for a message that would then be refused.
@@ -137,6 +141,34 @@ async def begin(
     if draft.before:
         last = await _add_before(connection, conversation_id, draft, last, version)
         version = 1
+    return await _inserted(
+        connection,
+        user_id,
+        conversation_id,
+        draft,
+        (conversation, last, version),
+        process=process,
+        lease_seconds=lease_seconds,
+        quotas=quotas,
+    )
+
+
+async def _inserted(
+    connection: Connection,
+    user_id: str,
+    conversation_id: str,
+    draft: Draft,
+    found: tuple[Record, Mapping[str, Any], int],
+    *,
+    process: str,
+    lease_seconds: float,
+    quotas: Quotas,
+) -> Lease:
+    """Insert what `begin` has found a place for: the conversation, its last message, the version.
+
+    Raise NothingToAnswer, TooManyGenerations or IdempotencyKeyReused.
+    """
+    conversation, last, version = found
     place = _place(last, draft, conversation_id)
     options = with_defaults(draft.options, conversation["options"])
     model_tag = draft.model_tag or conversation["model_tag"]
@@ -179,21 +211,23 @@ async def begin(
     )
 
 
-async def _repeated_or_created(
+# Create the conversation, unless another request does so.
+_CREATE_CONVERSATION = """
+INSERT INTO conversations (id, user_id, title, title_given, model_tag)
+VALUES ($2, $1, coalesce($3::text, 'New conversation'), false, 'default')
+ON CONFLICT (id) DO NOTHING
+"""
+
+
+async def _find_repeat(
     connection: Connection, user_id: str, conversation_id: str, draft: Draft
 ) -> Repeat | None:
-    """Return what the request repeats; else create the conversation, if it is to be created."""
-    if draft.request is not None:
-        repeated = await responses.find_repeated(connection, user_id, draft.request)
-        if repeated is not None:
-            return Repeat(repeated)
-    if not draft.creates:
-        return None
-    if draft.idempotency is not None and (
-        repeat := await find_repeat(connection, user_id, draft.idempotency)
-    ):
-        return repeat
-    await queries.insert_conversation(connection, user_id, conversation_id, draft.title)
+    """Return the generation that an earlier request of the same key or question began."""
+    if draft.idempotency is not None:
+        return await find_repeat(connection, user_id, draft.idempotency)
+    if draft.is_named and draft.content is not None:
+        answer = await named.find_answer(connection, conversation_id, draft.question_id)
+        return None if answer is None else Repeat(answer.id)
     return None
 
 

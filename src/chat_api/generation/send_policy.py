@@ -102,6 +102,7 @@ class SendPolicy:
         at: str | None = None,
         if_busy: Literal["reject", "stop"] | None = None,
         message_id: str | None = None,
+        question_id: str | None = None,
         before: Sequence[Addition] = (),
         creates: bool = False,
         request: KeptRequest | None = None,
@@ -112,17 +113,18 @@ class SendPolicy:
         The conversation's id stands for the parent of a first message. With the key of an earlier
         request, subscribe to the generation that it began. A generation that runs in the
         conversation is stopped if it has no subscriber; with `if_busy`, always or never.
+        `question_id` is the message's id, where a client has named it: the same one again
+        subscribes to its answer. With `creates`, a conversation that is unknown is created.
 
         `message_id` is the answer's, unless the request repeats an earlier one. The messages of
-        `before` are added before the question. With `creates`, the conversation is created by the
-        same transaction. `request` is kept with the generation; of one in the background, only what
-        the log has is shown.
+        `before` are added before the question. `request` is kept with the generation; of one in the
+        background, only what the log has is shown.
         Raise NotFound, NothingToAnswer, ConversationBusy, IdempotencyKeyReused, AnswerGone,
         TooManyMessages, TooManyGenerations, Draining or DatabaseUnavailable.
         """
         draft = Draft(
             message_id=message_id or str(uuid7()),
-            question_id=str(uuid7()),
+            question_id=question_id or str(uuid7()),
             content=content,
             title=title,
             options=options.as_json(),
@@ -131,8 +133,9 @@ class SendPolicy:
             model_tag=model_tag,
             at=at,
             before=before,
-            creates=creates,
             request=request,
+            is_named=question_id is not None,
+            creates=creates,
         )
         return await self._begun(
             _Send(
