@@ -115,10 +115,9 @@ class SendPolicy:
         conversation is stopped if it has no subscriber; with `if_busy`, always or never.
         `question_id` is the message's id, where a client has named it: the same one again
         subscribes to its answer. With `creates`, a conversation that is unknown is created.
-
-        `message_id` is the answer's, unless the request repeats an earlier one. The messages of
-        `before` are added before the question. `request` is kept with the generation; of one in the
-        background, only what the log has is shown.
+        `message_id` is the answer's, unless the request is a repeat. The messages of `before` are
+        added before the question. `request` is kept with the generation; of one in the background,
+        only what the log has is shown.
         Raise NotFound, NothingToAnswer, ConversationBusy, IdempotencyKeyReused, AnswerGone,
         TooManyMessages, TooManyGenerations, Draining or DatabaseUnavailable.
         """
