@@ -10,7 +10,7 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator
 
-from openai import APIConnectionError, APIStatusError, AsyncOpenAI
+from openai import APIConnectionError, APIStatusError, AsyncOpenAI, omit
 
 MOST_WAITING_SECONDS = 10.0
 
@@ -24,9 +24,8 @@ async def answer(client: AsyncOpenAI, question: str) -> AsyncIterator[str]:
     last, wait = -1, 0.5
     while True:
         try:
-            # -1 is no sequence number: the first time, read from the start.
             events = await client.responses.retrieve(
-                created.id, stream=True, **({} if last < 0 else {"starting_after": last})
+                created.id, stream=True, starting_after=omit if last < 0 else last
             )
             async for event in events:
                 last, wait = event.sequence_number, 0.5

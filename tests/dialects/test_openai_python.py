@@ -411,3 +411,16 @@ async def test_without_the_log_a_cursor_gets_the_final_event_under_its_number(
     fresh = await collected(await ai.responses.retrieve(created.id, stream=True))
     assert [event.delta for event in fresh if event.type.endswith("text.delta")] == [PLAIN_TEXT]
     assert fresh[-1] == whole[-1]
+
+
+@pytest.mark.case(66)
+async def test_an_idempotency_key_holds_here_too(
+    ai: AsyncOpenAI, alice: Client, inference: Inference
+) -> None:
+    key = {"Idempotency-Key": "k-1"}
+    first = await ai.responses.create(model="m", input="Hello", extra_headers=key)
+    assert await ai.responses.create(model="m", input="Hello", extra_headers=key) == first
+    with pytest.raises(BadRequestError):
+        await ai.responses.create(model="m", input="Other", extra_headers=key)
+    assert len(inference.calls) == 1
+    assert len((await alice.get("/api/conversations")).json()["items"]) == 1

@@ -51,13 +51,13 @@ from chat_api.telemetry import trace_id_var
 
 router = APIRouter(prefix="/api/conversations/{conversation_id}", tags=["messages"])
 
-_KEY = re.compile(r'"([ !#-\[\]-~]{1,255})"|([!#-~]{1,255})')
+KEY = re.compile(r'"([ !#-\[\]-~]{1,255})"|([!#-~]{1,255})')
 IdempotencyHeader = Annotated[
     str | None,
     Header(
         alias="Idempotency-Key",
         description="The same key and body again joins the first one's answer",
-        json_schema_extra={"pattern": f"^({_KEY.pattern})$"},
+        json_schema_extra={"pattern": f"^({KEY.pattern})$"},
     ),
 ]
 _EXAMPLE = (
@@ -282,7 +282,7 @@ def _idempotency(request: Request, sent: str | None, body: AnswerOptions) -> Ide
     """
     if sent is None:
         return None
-    found = _KEY.fullmatch(sent)
+    found = KEY.fullmatch(sent)
     if found is None or len(request.headers.getlist("idempotency-key")) > 1:
         raise BadRequest("The Idempotency-Key is 1 to 255 printable ASCII characters.")
     fields = body.model_dump(mode="json", exclude_none=True)

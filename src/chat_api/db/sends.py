@@ -118,6 +118,11 @@ async def begin(
         repeated = await responses.find_repeated(connection, user_id, draft.request)
         if repeated is not None:
             return Repeat(repeated)
+        # Before a conversation is created for it.
+        if draft.idempotency is not None and (
+            repeat := await find_repeat(connection, user_id, draft.idempotency)
+        ):
+            return repeat
     conversation = await connection.fetchrow(LOCK_CONVERSATION, user_id, conversation_id)
     if conversation is None and draft.creates:
         await connection.execute(_CREATE_CONVERSATION, user_id, conversation_id, draft.title)

@@ -9,6 +9,7 @@ from uuid_utils.compat import uuid7
 
 from chat_api import sse
 from chat_api.api.bodies import json_document
+from chat_api.api.messages import KEY
 from chat_api.api.responses import written_json
 from chat_api.api.services import CurrentUser, Services, ServicesOf, services_of
 from chat_api.api.streaming.connection import connection_of
@@ -17,6 +18,7 @@ from chat_api.api.streaming.response import EventStream, run_to_end
 from chat_api.auth import User
 from chat_api.db import responses as db_responses
 from chat_api.db.responses import StoredResponse
+from chat_api.db.sends import IdempotencyKey
 from chat_api.dialects.openai import ids, objects, schemas, sending
 from chat_api.dialects.openai.errors import invalid
 from chat_api.dialects.openai.objects import Echo, Json
@@ -53,6 +55,7 @@ async def create_response(
     stream: UserStream,
     document: Body,
     retry_count: Annotated[str | None, Header(alias="x-stainless-retry-count")] = None,
+    idempotency_key: Annotated[str | None, Header()] = None,
 ) -> Response:
     asked = schemas.read_response(document)
     entries = schemas.read_input(document.get("input"))
@@ -62,6 +65,7 @@ async def create_response(
         raise invalid("model", "is no model of this service")
     place = await sending.find_place(services, user, asked, document, entries)
     echo = sending.echo_of(asked, place)
+    fingerprint = schemas.fingerprint(user.id, document)
     message_id = str(uuid7())
     translator = Translator(message_id, place.conversation_id, echo)
     sink = Translated(connection_of(request), translator) if asked.stream else None
@@ -72,9 +76,9 @@ async def create_response(
         place,
         echo,
         instructions=schemas.instructions_of(asked, entries),
-        fingerprint=schemas.fingerprint(user.id, document),
+        fingerprint=fingerprint,
         is_repeat=retry_count not in (None, "", "0"),
-        idempotency=None,
+        idempotency=_idempotency(request, idempotency_key, fingerprint),
         message_id=message_id,
         sink=sink or Discard(),
     )
@@ -95,6 +99,15 @@ async def create_response(
     if orjson.loads(stored.message)["status"] == "generating":
         raise Superseded("Another replica is writing the answer. Send the request again.")
     return await _described(services, user, subscription.message_id)
+
+
+def _idempotency(request: Request, sent: str | None, fingerprint: bytes) -> IdempotencyKey | None:
+    if sent is None:
+        return None
+    found = KEY.fullmatch(sent)
+    if found is None or len(request.headers.getlist("idempotency-key")) > 1:
+        raise invalid("Idempotency-Key", "is not 1 to 255 printable ASCII characters")
+    return IdempotencyKey(found[1] or found[2], fingerprint)
 
 
 @router.get("/{response_id}")
