@@ -26,6 +26,11 @@ from chat_api.conversations.search import Search
 from chat_api.conversations.tree import Trees
 from chat_api.db.database import Database
 from chat_api.db.sends import Quotas
+from chat_api.dialects.ai_sdk import routes as ai_sdk
+from chat_api.dialects.openai import conversations as openai_conversations
+from chat_api.dialects.openai import errors as openai_errors
+from chat_api.dialects.openai import responses as openai_responses
+from chat_api.dialects.openai.numbering import Numbering
 from chat_api.engines.catalogue import DIALECTS
 from chat_api.engines.configuration import Configured, read_engines
 from chat_api.engines.engines import Engines
@@ -85,7 +90,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
     )
     # The one added last is the outermost.
-    app.add_middleware(CatchAll)
+    app.add_middleware(CatchAll, refusal=_refusal)
     app.add_middleware(Cors, origins=settings.origins)
     app.add_middleware(Trace)
     if settings.trusted_proxies:
@@ -97,8 +102,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_exception_handler(ApiError, _answer_api_error)
     app.add_exception_handler(HTTPException, _answer_http_exception)
     app.add_exception_handler(RequestValidationError, _answer_validation_error)
-    for part in (health, conversations, messages, models, search, changes):
+    for part in (health, conversations, messages, models, search, changes, ai_sdk):
         app.include_router(part.router)
+    for dialect in (openai_responses, openai_conversations):
+        app.include_router(dialect.router)
     if settings.serve_web:
         _serve_page(app, settings)
     describe(app)
@@ -112,11 +119,18 @@ def _serve_page(app: FastAPI, settings: Settings) -> None:
         app.add_api_route(path, endpoint, methods=["GET", "HEAD"], include_in_schema=False)
 
 
-async def _answer_api_error(_request: Request, error: Exception) -> Response:
+def _refusal(path: str, error: ApiError) -> Response:
+    """Return the response for an error, in the shape of the path's dialect."""
+    if path.startswith(f"{openai_errors.PATH}/"):
+        return openai_errors.refusal(error)
+    return problem(error, trace_id_var.get())
+
+
+async def _answer_api_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)  # noqa: S101  # what the handler is registered for
     if isinstance(error, TooManyRequests):
         REFUSALS.labels(error.code).inc()
-    return problem(error, trace_id_var.get())
+    return _refusal(request.url.path, error)
 
 
 async def _answer_http_exception(request: Request, error: Exception) -> Response:
@@ -129,7 +143,7 @@ async def _answer_http_exception(request: Request, error: Exception) -> Response
         ours = MethodNotAllowed(headers={"Allow": ", ".join(_methods_of(request))})
     else:
         ours = BadRequest()
-    return problem(ours, trace_id_var.get())
+    return _refusal(request.url.path, ours)
 
 
 def _methods_of(request: Request) -> list[str]:
@@ -144,11 +158,11 @@ def _methods_of(request: Request) -> list[str]:
     ]
 
 
-async def _answer_validation_error(_request: Request, error: Exception) -> Response:
+async def _answer_validation_error(request: Request, error: Exception) -> Response:
     """Answer invalid query parameters; api.bodies validates bodies."""
     assert isinstance(error, RequestValidationError)  # noqa: S101
     problems = [(str(e["loc"][-1]), reason_of(str(e["msg"]))) for e in error.errors()]
-    return problem(Invalid(problems), trace_id_var.get())
+    return _refusal(request.url.path, Invalid(problems))
 
 
 def _lifespan(
@@ -413,6 +427,10 @@ class _Process:
         return Sweeping(self.upkeep, log_retention_seconds=self._settings.log_retention_seconds)
 
     @cached_property
+    def numbering(self) -> Numbering:
+        return Numbering(self.upkeep, log_retention_seconds=self._settings.log_retention_seconds)
+
+    @cached_property
     def clocks(self) -> Clocks:
         return Clocks(
             self.registry,
@@ -443,6 +461,7 @@ class _Process:
             self.leases.task(),
             self.recovery.task(),
             self.stalls.task(),
+            self.numbering.task(),
             *self.changes.tasks(),
             *self.titling.tasks(),
             *self.sweeping.tasks(),

@@ -1,14 +1,14 @@
 """What every request passes through, as plain ASGI: nothing here buffers a stream."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from chat_api.errors import BadRequest, InternalError, problem
+from chat_api.errors import ApiError, BadRequest, InternalError, problem
 from chat_api.telemetry import (
     REQUEST_SECONDS,
     REQUESTS,
@@ -19,7 +19,15 @@ from chat_api.telemetry import (
 )
 
 _QUIET = frozenset({"/api/health", "/api/ready", "/metrics"})
-_EXPOSED = ("Location", "RateLimit", "RateLimit-Policy", "Retry-After", "x-trace-id")
+_EXPOSED = (
+    "Location",
+    "RateLimit",
+    "RateLimit-Policy",
+    "Retry-After",
+    "x-request-id",
+    "x-trace-id",
+    "x-workflow-run-id",
+)
 
 
 def cors_headers(origins: Sequence[str], origin: str | None) -> dict[str, str]:
@@ -124,6 +132,8 @@ class Trace:
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers["x-trace-id"] = trace_id
+                if scope["path"].startswith("/v1/"):
+                    headers["x-request-id"] = trace_id  # the name that OpenAI's clients read
                 headers.setdefault("cache-control", "no-store")
                 route = _route(scope)
                 REQUESTS.labels(scope["method"], route, status).inc()
@@ -153,8 +163,10 @@ def _route(scope: Scope) -> str:
 class CatchAll:
     """Turns an unexpected exception into a problem document without details; the log has them."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, refusal: Callable[[str, ApiError], Response]) -> None:
+        """`refusal` makes the response for an error at a path."""
         self._app = app
+        self._refusal = refusal
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = False
@@ -170,4 +182,4 @@ class CatchAll:
             if scope["type"] != "http" or started:
                 raise
             log.error("request_failed", exc_info=True)
-            await problem(InternalError(), trace_id_var.get())(scope, receive, send)
+            await self._refusal(scope["path"], InternalError())(scope, receive, send)

@@ -390,6 +390,11 @@ class _ClientConnection:
         self._flow = protocol.flow
         self._transport = protocol.transport
 
+    @property
+    def is_writable(self) -> bool:
+        cycle = self._cycle
+        return not (self._flow.write_paused or cycle.disconnected or cycle.response_complete)
+
     def try_write(self, data: bytes) -> bool:
         cycle = self._cycle
         if self._flow.write_paused or cycle.disconnected or cycle.response_complete:

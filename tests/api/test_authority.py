@@ -99,7 +99,8 @@ def test_every_route_of_the_application_has_a_row() -> None:
         (method, str(route.path))
         for route in iter_route_contexts(app.routes)
         for method in route.methods or ()
-        if method != "HEAD"
+        # OpenAI's dialect has errors of another shape: tests/dialects/test_openai_authority.py.
+        if method != "HEAD" and not str(route.path).startswith("/v1/")
     }
     assert routes == set(MATRIX)
 

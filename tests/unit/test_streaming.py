@@ -52,6 +52,10 @@ class Server:
         self.aborted = False
         self.gone: Callable[[], None] | None = None
 
+    @property
+    def is_writable(self) -> bool:
+        return self.takes
+
     def try_write(self, data: bytes) -> bool:
         if self.takes:
             self.written.append(data)

@@ -16,12 +16,15 @@ _Model = TypeVar("_Model", bound=Request)
 
 
 def json_body(
-    model: type[_Model], *, empty: bool = False
+    model: type[_Model], *, empty: bool = False, at_least_bytes: int = 0
 ) -> Callable[[HttpRequest], Awaitable[_Model]]:
-    """Return a dependency that reads the body as `model`; with `empty`, no body counts as `{}`."""
+    """Return a dependency that reads the body as `model`; with `empty`, no body counts as `{}`.
+
+    A body may have MAX_BODY_BYTES, and at least `at_least_bytes`.
+    """
 
     async def read(request: HttpRequest) -> _Model:
-        limit = services_of(request).settings.max_body_bytes
+        limit = max(at_least_bytes, services_of(request).settings.max_body_bytes)
         document = _parse(await _read(request, limit), request, empty=empty)
         try:
             return model.model_validate(document)
@@ -41,6 +44,11 @@ def errors_of(error: ValidationError) -> list[tuple[str, str]]:
 
 def reason_of(message: str) -> str:
     return message.removeprefix("Value error, ")
+
+
+async def json_document(request: HttpRequest, limit: int) -> object:
+    """Return the JSON of a body of at most `limit` bytes; no body counts as `{}`."""
+    return _parse(await _read(request, limit), request, empty=True)
 
 
 # RFC 8259, section 2: nothing else is white space.

@@ -51,13 +51,13 @@ from chat_api.telemetry import trace_id_var
 
 router = APIRouter(prefix="/api/conversations/{conversation_id}", tags=["messages"])
 
-_KEY = re.compile(r'"([ !#-\[\]-~]{1,255})"|([!#-~]{1,255})')
+KEY = re.compile(r'"([ !#-\[\]-~]{1,255})"|([!#-~]{1,255})')
 IdempotencyHeader = Annotated[
     str | None,
     Header(
         alias="Idempotency-Key",
         description="The same key and body again joins the first one's answer",
-        json_schema_extra={"pattern": f"^({_KEY.pattern})$"},
+        json_schema_extra={"pattern": f"^({KEY.pattern})$"},
     ),
 ]
 _EXAMPLE = (
@@ -187,12 +187,12 @@ async def continue_answer(
 
     The message stays the same; the stream has only what is new of it.
     """
-    await _check_model(services, body.model_tag)
+    await check_model(services, body.model_tag)
     only_result = _wants_json(request.headers.get("accept", ""))
     subscription = await services.sends.resume(
         user.id,
         conversation_id,
-        options=_options(body),
+        options=options_of(body),
         model_tag=body.model_tag,
         idempotency=_idempotency(request, idempotency_key, body),
         sink=Discard() if only_result else connection_of(request),
@@ -215,14 +215,14 @@ async def _answer(
     content: str | None,
     at: str | None,
 ) -> Response:
-    await _check_model(services, body.model_tag)
+    await check_model(services, body.model_tag)
     only_result = _wants_json(request.headers.get("accept", ""))
     subscription = await services.sends.send(
         user.id,
         conversation_id,
         content=content,
         title=None if content is None else title_of(content),
-        options=_options(body),
+        options=options_of(body),
         model_tag=body.model_tag,
         idempotency=_idempotency(request, idempotency_key, body),
         sink=Discard() if only_result else connection_of(request),
@@ -235,13 +235,13 @@ async def _answer(
     )
 
 
-async def _check_model(services: Services, model_tag: str | None) -> None:
+async def check_model(services: Services, model_tag: str | None) -> None:
     """Raise Invalid for a model that no engine has."""
     if model_tag is not None and not await services.engines.knows(model_tag, trace_id_var.get()):
         raise Invalid([("model_tag", "is no model of this service's engines")])
 
 
-def _options(body: AnswerOptions) -> Options:
+def options_of(body: AnswerOptions) -> Options:
     return Options(
         temperature=body.temperature,
         max_tokens=body.max_tokens,
@@ -282,7 +282,7 @@ def _idempotency(request: Request, sent: str | None, body: AnswerOptions) -> Ide
     """
     if sent is None:
         return None
-    found = _KEY.fullmatch(sent)
+    found = KEY.fullmatch(sent)
     if found is None or len(request.headers.getlist("idempotency-key")) > 1:
         raise BadRequest("The Idempotency-Key is 1 to 255 printable ASCII characters.")
     fields = body.model_dump(mode="json", exclude_none=True)

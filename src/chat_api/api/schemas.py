@@ -46,7 +46,7 @@ ModelTag = Annotated[
 ]
 
 
-def _whole(value: object) -> object:
+def whole_number(value: object) -> object:
     """JSON has one kind of number, and JSON Schema counts 40.0 among the integers."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
@@ -64,7 +64,7 @@ def _few(value: list[str] | None) -> list[str] | None:
     return value
 
 
-def _is_format(value: dict[str, Any] | None) -> dict[str, Any] | None:
+def is_format(value: dict[str, Any] | None) -> dict[str, Any] | None:
     if value is not None and value.get("type") not in {"text", "json_object", "json_schema"}:
         raise ValueError("has a type: text, json_object or json_schema")
     try:
@@ -76,8 +76,8 @@ def _is_format(value: dict[str, Any] | None) -> dict[str, Any] | None:
     return value
 
 
-MaxTokens = Annotated[int, Field(ge=1, le=4096), BeforeValidator(_whole)]
-TopK = Annotated[int, Field(ge=0, le=200), BeforeValidator(_whole)]
+MaxTokens = Annotated[int, Field(ge=1, le=4096), BeforeValidator(whole_number)]
+TopK = Annotated[int, Field(ge=0, le=200), BeforeValidator(whole_number)]
 
 
 class Request(BaseModel):
@@ -175,7 +175,7 @@ class AnswerOptions(Request):
             examples=[{"type": "json_object"}],
             description="as in OpenAI's Chat Completions; engines that know none ignore it",
         ),
-        AfterValidator(_is_format),
+        AfterValidator(is_format),
     ] = None
     model_tag: Annotated[
         ModelTag | None,

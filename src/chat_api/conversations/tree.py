@@ -1,7 +1,7 @@
 """Changes of a conversation's tree that begin no generation: switch, delete, fork."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ from uuid_utils.compat import uuid7
 from chat_api.db import queries, tree
 from chat_api.db.database import Connection, Database
 from chat_api.db.queries import ConversationSettings
-from chat_api.db.tree import Node
+from chat_api.db.tree import Addition, Node
 from chat_api.errors import ConversationBusy, NotFound
 
 Own = Callable[[Coroutine[Any, Any, Any], str], "asyncio.Task[Any]"]
@@ -46,6 +46,15 @@ class Trees:
         """
         await self._run(self._delete(user_id, conversation_id, message_id), "delete-message")
 
+    async def append(
+        self, user_id: str, conversation_id: str, messages: Sequence[Addition]
+    ) -> None:
+        """Add messages that no generation writes after the last one shown.
+
+        Raise NotFound, or ConversationBusy while an answer is written.
+        """
+        await self._run(self._append(user_id, conversation_id, messages), "append")
+
     async def fork(self, user_id: str, fork: Fork, settings: ConversationSettings) -> str:
         """Copy the path to a message into a new conversation, and return that as JSON.
 
@@ -77,6 +86,24 @@ class Trees:
             await tree.fill(connection, conversation_id)
             await tree.delete(connection, conversation_id, node)
             await tree.tell(connection, conversation_id)
+
+    async def _append(
+        self, user_id: str, conversation_id: str, messages: Sequence[Addition]
+    ) -> None:
+        async with self._db.transaction() as connection:
+            if not await tree.lock(connection, user_id, conversation_id):
+                raise NotFound
+            running = await tree.find_running(connection, conversation_id)
+            if running is not None:
+                raise ConversationBusy(running.id)
+            await tree.fill(connection, conversation_id)
+            last = await tree.find_last(connection, conversation_id)
+            parent, position = (
+                (conversation_id, 0) if last is None else (last.id, last.position + 1)
+            )
+            version = await tree.next_version(connection, conversation_id, parent, position)
+            await tree.append(connection, conversation_id, parent, position, version, messages)
+            await tree.touch(connection, conversation_id)
 
     async def _fork(self, user_id: str, fork: Fork, settings: ConversationSettings) -> str:
         async with self._db.transaction() as connection:

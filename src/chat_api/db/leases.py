@@ -166,28 +166,35 @@ async def count_stall(
     return {row["id"]: row["crashes"] for row in rows}
 
 
-# Make the log of the attempt before, up to an event, the beginning of this attempt's.
+# Make the log of an earlier attempt, up to an event, the beginning of this attempt's.
 _CONTINUE = """
 WITH held AS (
-    UPDATE generations SET seams[attempt - 1] = $3
+    UPDATE generations g SET seams = ARRAY(
+        SELECT CASE WHEN number < $4 THEN g.seams[number] ELSE $3 END
+        FROM generate_series(1, $2 - 1) AS number ORDER BY number)
     WHERE message_id = $1 AND attempt = $2 AND ended_at IS NULL
     RETURNING message_id),
 copied AS (
     INSERT INTO event_log (message_id, attempt, first_event, last_event, events, is_snapshot)
     SELECT l.message_id, $2, l.first_event, l.last_event, l.events, l.is_snapshot
     FROM event_log l JOIN held USING (message_id)
-    WHERE l.attempt = $2 - 1 AND l.last_event <= $3
+    WHERE l.attempt = $4 AND l.last_event <= $3
     ON CONFLICT DO NOTHING)
 SELECT message_id FROM held
 """
 
 
-async def continue_from(db: Database, lease: Lease, last_event: int) -> bool:
-    """Let the attempt go on from the attempt before, up to whose `last_event` both are the same.
+async def continue_from(
+    db: Database, lease: Lease, last_event: int, attempt: int | None = None
+) -> bool:
+    """Let the lease go on from an earlier attempt up to whose `last_event` both are the same.
+
+    None for `attempt` is the one before.
 
     Return whether the attempt still holds the generation.
     """
-    row = await db.fetchrow(_CONTINUE, lease.message_id, lease.attempt, last_event)
+    source = lease.attempt - 1 if attempt is None else attempt
+    row = await db.fetchrow(_CONTINUE, lease.message_id, lease.attempt, last_event, source)
     return row is not None
 
 

@@ -35,7 +35,7 @@ _FIELDS = """'{"id" : "', m.id, '", "conversation_id" : "', m.conversation_id,
     ', "usage" : ', CASE WHEN m.input_tokens IS NULL THEN 'null' ELSE concat(
         '{"input_tokens" : ', m.input_tokens, ', "output_tokens" : ', m.output_tokens, '}') END,
     ', "error" : ', coalesce(to_json(m.error), 'null')"""
-_MESSAGE = f"concat({_FIELDS}, '}}')"
+MESSAGE = f"concat({_FIELDS}, '}}')"
 _VERSION = (
     f"concat({_FIELDS}, ', \"shown\" : ', "
     "CASE WHEN m.replaces IS NULL THEN 'true' ELSE 'false' END, '}')"
@@ -291,14 +291,14 @@ async def _open_conversation(
                 ORDER BY position DESC LIMIT $3) AS newest
             WHERE bytes_so_far <= $5 OR bytes_so_far = bytes),
         written AS MATERIALIZED (
-            SELECT string_agg({_MESSAGE}, ',' ORDER BY m.position)
+            SELECT string_agg({MESSAGE}, ',' ORDER BY m.position)
                 FILTER (WHERE m.status <> 'generating') AS messages, count(*) AS count
             FROM {_PAGE} m)
         SELECT {CONVERSATION} AS json,
             (SELECT position IS NOT NULL FROM place) AS is_placed,
             octet_length(w.messages) AS bytes, l.is_too_large,
             CASE WHEN NOT l.is_too_large THEN w.messages END AS messages,
-            (SELECT ARRAY[{_MESSAGE}, m.id::text] FROM {_PAGE} m
+            (SELECT ARRAY[{MESSAGE}, m.id::text] FROM {_PAGE} m
                 WHERE m.status = 'generating') AS running,
             (SELECT o.id::text FROM (SELECT * FROM page ORDER BY position LIMIT 1) o
                 WHERE EXISTS (SELECT 1 FROM messages older WHERE older.conversation_id = $2
@@ -402,7 +402,7 @@ async def read_message(
     """One message as JSON; None where the user has no such message."""
     row = await db.fetchrow(
         f"""
-        SELECT {_MESSAGE} AS json FROM (
+        SELECT {MESSAGE} AS json FROM (
             SELECT m.*, {PARENT} AS parent FROM messages m
             WHERE m.conversation_id = $2 AND m.id = $3) AS m
         CROSS JOIN LATERAL ({BESIDE}) AS b
@@ -419,7 +419,7 @@ async def read_last_answer(db: Database, user_id: str, conversation_id: str) -> 
     """The conversation's last answer as JSON; a regeneration counts once it is complete."""
     row = await db.fetchrow(
         f"""
-        SELECT {_MESSAGE} AS json FROM (
+        SELECT {MESSAGE} AS json FROM (
             SELECT m.*, {PARENT} AS parent FROM messages m
             WHERE m.conversation_id = $2 AND m.role = 'assistant' AND m.replaces IS NULL
             ORDER BY m.position DESC LIMIT 1) AS m

@@ -4,13 +4,17 @@ Whatever is done here is part of one transaction, which locks in this order: the
 user's quota, the generation. A send in which nothing is refused costs four statements.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import orjson
 
-from chat_api.db import tree
+from chat_api.db import named, responses, tree
 from chat_api.db.database import Connection, Record
 from chat_api.db.generations import KEPT_FOR, Lease
+from chat_api.db.responses import KeptRequest
+from chat_api.db.tree import Addition
 from chat_api.errors import (
     IdempotencyKeyReused,
     NotFound,
@@ -58,6 +62,13 @@ class Draft:
     at: str | None = None
     """The message to answer after, or the answer to regenerate; None for the last one shown. The
     conversation's own id stands for the parent of a first message."""
+    before: Sequence[Addition] = ()
+    """Messages to add before the question."""
+    request: KeptRequest | None = None
+    is_named: bool = False
+    """Whether `question_id` stands for a client's own id: the same one again is a repeat."""
+    creates: bool = False
+    """Whether the conversation is created where the user has none of this id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +116,18 @@ async def begin(
     changed; None where the user has no such conversation. Raise NotFound where it has no message
     `draft.at`, NothingToAnswer, IdempotencyKeyReused, TooManyMessages or TooManyGenerations.
     """
+    # Before a conversation is created for it.
+    if repeat := await _find_repeated_request(connection, user_id, draft):
+        return repeat
     conversation = await connection.fetchrow(LOCK_CONVERSATION, user_id, conversation_id)
+    if conversation is None and draft.creates:
+        await connection.execute(_CREATE_CONVERSATION, user_id, conversation_id, draft.title)
+        conversation = await connection.fetchrow(LOCK_CONVERSATION, user_id, conversation_id)
     if conversation is None:
         return None
-    if draft.idempotency is not None:
-        repeat = await find_repeat(connection, user_id, draft.idempotency)
-        if repeat is not None:
-            return repeat
+    repeat = await _find_repeat(connection, user_id, conversation_id, draft)
+    if repeat is not None:
+        return repeat
     node = await _find_place(connection, conversation_id, draft)
     if busy := await find_busy(connection, conversation_id):
         # Before the caller stops that generation for a message that would then be refused.
@@ -120,7 +136,12 @@ async def begin(
     version = 1  # nothing is below the last message that is shown
     if draft.at is not None:
         version = await _show_place(connection, conversation_id, draft, node)
-    last = await count_message(connection, user_id, conversation_id, quotas, draft)
+    last: Mapping[str, Any] = dict(
+        await count_message(connection, user_id, conversation_id, quotas, draft)
+    )
+    if draft.before:
+        last = await _add_before(connection, conversation_id, draft, last, version)
+        version = 1
     place = _place(last, draft, conversation_id, version)
     lease = Lease(
         message_id=draft.message_id,
@@ -137,6 +158,8 @@ async def begin(
     await _insert(connection, user_id, lease, place, draft, process, lease_seconds, quotas)
     if draft.idempotency is not None:
         await keep_key(connection, user_id, conversation_id, lease.message_id, draft.idempotency)
+    if draft.request is not None:
+        await responses.keep(connection, user_id, lease.message_id, draft.request)
     return lease
 
 
@@ -174,6 +197,40 @@ async def _insert(
         raise TooManyGenerations(quotas.running_generations, GENERATION_RETRY_SECONDS)
 
 
+# Create the conversation, unless another request does so.
+_CREATE_CONVERSATION = """
+INSERT INTO conversations (id, user_id, title, title_given, model_tag)
+VALUES ($2, $1, coalesce($3::text, 'New conversation'), false, 'default')
+ON CONFLICT (id) DO NOTHING
+"""
+
+
+async def _find_repeated_request(
+    connection: Connection, user_id: str, draft: Draft
+) -> Repeat | None:
+    """Return what an earlier try of the same request of another dialect began."""
+    if draft.request is None:
+        return None
+    repeated = await responses.find_repeated(connection, user_id, draft.request)
+    if repeated is not None:
+        return Repeat(repeated)
+    if draft.idempotency is None:
+        return None
+    return await find_repeat(connection, user_id, draft.idempotency)
+
+
+async def _find_repeat(
+    connection: Connection, user_id: str, conversation_id: str, draft: Draft
+) -> Repeat | None:
+    """Return the generation that an earlier request of the same key or question began."""
+    if draft.idempotency is not None:
+        return await find_repeat(connection, user_id, draft.idempotency)
+    if draft.is_named and draft.content is not None:
+        answer = await named.find_answer(connection, conversation_id, draft.question_id)
+        return None if answer is None else Repeat(answer.id)
+    return None
+
+
 async def _find_place(
     connection: Connection, conversation_id: str, draft: Draft
 ) -> tree.Node | None:
@@ -189,6 +246,32 @@ async def _find_place(
     if draft.content is None and node.role != "assistant":
         raise NothingToAnswer("Only an answer can be regenerated.")
     return node
+
+
+async def _add_before(
+    connection: Connection,
+    conversation_id: str,
+    draft: Draft,
+    last: Mapping[str, Any],
+    version: int,
+) -> Mapping[str, Any]:
+    """Add the messages before the question, and return the last of them."""
+    position = -1 if last["id"] is None else int(last["position"])
+    await tree.append(
+        connection,
+        conversation_id,
+        last["id"] or conversation_id,
+        position + 1,
+        version,
+        draft.before,
+    )
+    newest = draft.before[-1]
+    return {
+        "id": newest.id,
+        "position": position + len(draft.before),
+        "role": newest.role,
+        "question_id": None,
+    }
 
 
 async def _show_place(
@@ -262,7 +345,7 @@ RETURNING true
 """
 
 
-def _place(last: Record, draft: Draft, conversation_id: str, version: int) -> _Place:
+def _place(last: Mapping[str, Any], draft: Draft, conversation_id: str, version: int) -> _Place:
     """Return the place after the last message, or, for a regeneration, at the answer.
 
     A regeneration of the last answer has that one's id in `replaces` while it is under way; a
@@ -365,9 +448,12 @@ async def check_quotas(connection: Connection, user_id: str, quotas: Quotas) -> 
 
 
 # Find the running generation of a conversation, and whether any process has a subscription to it.
+# Clients come back for a background response: it counts as subscribed to.
 _FIND_BUSY = """
 SELECT g.message_id::text AS id, EXISTS (
     SELECT 1 FROM subscriptions s WHERE s.message_id = g.message_id AND s.until > now()
+) OR EXISTS (
+    SELECT 1 FROM responses r WHERE r.message_id = g.message_id AND r.is_background
 ) AS has_subscribers
 FROM generations g WHERE g.conversation_id = $1 AND g.ended_at IS NULL
 """

@@ -44,6 +44,15 @@ class Node:
     """Whether it is a regeneration that has not ended."""
 
 
+@dataclass(frozen=True, slots=True)
+class Addition:
+    """A message that no generation writes."""
+
+    id: str
+    role: str
+    content: str
+
+
 _FIND = """
 SELECT id::text AS id, role, position, replaces IS NULL AS is_shown,
     replaces IS NOT NULL AND replaces <> id AS is_under_way
@@ -64,6 +73,18 @@ async def lock(connection: Connection, user_id: str, conversation_id: str) -> bo
 async def find(connection: Connection, conversation_id: str, message_id: str) -> Node | None:
     """Return a message's place; None where the conversation has no such message."""
     row = await connection.fetchrow(_FIND, conversation_id, message_id)
+    return None if row is None else Node(**dict(row))
+
+
+_FIND_LAST = """
+SELECT id::text AS id, role, position, true AS is_shown, false AS is_under_way
+FROM messages WHERE conversation_id = $1 AND replaces IS NULL ORDER BY position DESC LIMIT 1
+"""
+
+
+async def find_last(connection: Connection, conversation_id: str) -> Node | None:
+    """Return the place of the last message that is shown."""
+    row = await connection.fetchrow(_FIND_LAST, conversation_id)
     return None if row is None else Node(**dict(row))
 
 
@@ -179,6 +200,49 @@ async def next_version(
     """Return the version that another message after a parent is."""
     version = await connection.fetchval(_NEXT_VERSION, conversation_id, position, parent_id)
     return int(version)
+
+
+# Insert messages below each other.
+_APPEND = """
+INSERT INTO messages (id, conversation_id, position, role, content, status, model_tag, parent_id,
+    version)
+SELECT n.id, $1, $2 + n.place - 1, n.role, n.content, 'complete', 'default',
+    coalesce(lag(n.id) OVER (ORDER BY n.place), $3::uuid), CASE n.place WHEN 1 THEN $4 ELSE 1 END
+FROM unnest($5::uuid[], $6::text[], $7::text[]) WITH ORDINALITY AS n (id, role, content, place)
+"""
+
+
+async def append(
+    connection: Connection,
+    conversation_id: str,
+    parent_id: str,
+    position: int,
+    version: int,
+    messages: Sequence[Addition],
+) -> None:
+    """Insert messages, each after the one before it, and the first one at a position."""
+    await connection.execute(
+        _APPEND,
+        conversation_id,
+        position,
+        parent_id,
+        version,
+        [message.id for message in messages],
+        [message.role for message in messages],
+        [message.content for message in messages],
+    )
+
+
+async def touch(connection: Connection, conversation_id: str) -> None:
+    """Move the conversation to the top of the list, as every message does."""
+    await connection.execute(
+        """
+        UPDATE conversations SET
+            updated_at = greatest(clock_timestamp(), updated_at + interval '1 microsecond')
+        WHERE id = $1
+        """,
+        conversation_id,
+    )
 
 
 async def tell(connection: Connection, conversation_id: str) -> None:

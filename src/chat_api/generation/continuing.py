@@ -8,7 +8,7 @@ from chat_api.db import leases as db_leases
 from chat_api.db.database import Database
 from chat_api.db.generations import Lease
 from chat_api.engines.engines import Engines, Order
-from chat_api.generation.events import Collector, Written
+from chat_api.generation.events import Collector, Written, collected
 from chat_api.generation.options import Options
 from chat_api.generation.retrying import until_available
 from chat_api.generation.running import Beginning
@@ -25,6 +25,28 @@ def can_be_continued(written: Written) -> bool:
     half a character. Reasoning is not sent back to the model, which would think again.
     """
     return bool(written.text.strip()) and not written.reasoning and written.text[-1] != "\ufffd"
+
+
+async def _newest_logged(db: Database, lease: Lease) -> tuple[int, Collector]:
+    """Return the newest attempt before the lease's that has logged anything, and its events."""
+    rows = await db_event_log.read(db, lease.message_id)
+    earlier = [row for row in rows if row.attempt < lease.attempt]
+    attempt = max((row.attempt for row in earlier), default=lease.attempt - 1)
+    return attempt, collected(row for row in earlier if row.attempt == attempt)
+
+
+async def kept(db: Database, lease: Lease) -> Beginning | None:
+    """Let the lease's events go on after what was logged before, without asking an engine.
+
+    Clients that cannot be told to forget what they have seen need that. None where nothing was
+    logged, or the attempt holds the generation no more.
+    """
+    attempt, earlier = await _newest_logged(db, lease)
+    if earlier.last_event < 0:
+        return None
+    if not await db_leases.continue_from(db, lease, earlier.last_event, attempt):
+        return None
+    return Beginning(earlier.written, earlier.last_event)
 
 
 class Continuing:
@@ -55,16 +77,12 @@ class Continuing:
 
         None where it cannot be continued, or this attempt holds the generation no more.
         """
-        earlier = Collector()
-        rows = await until_available(lambda: db_event_log.read(self._upkeep, lease.message_id))
-        for row in rows:
-            if row.attempt == lease.attempt - 1:
-                earlier.add(row)
+        attempt, earlier = await until_available(lambda: _newest_logged(self._upkeep, lease))
         if not await self.is_possible(earlier.written, lease.model_tag, context, options):
             return None
         beginning = Beginning(earlier.written, earlier.last_event)
         is_held = await until_available(
-            lambda: db_leases.continue_from(self._upkeep, lease, beginning.last_event)
+            lambda: db_leases.continue_from(self._upkeep, lease, beginning.last_event, attempt)
         )
         if not is_held:
             return None

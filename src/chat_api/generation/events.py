@@ -205,6 +205,8 @@ class Collector:
             if isinstance(piece := document.get("token"), str):
                 self._pieces.append(piece)
                 self._count += bool(piece)
+            elif "reset" in document:
+                self._pieces, self._thoughts, self._count = [], [], 0
             elif isinstance(thought := document.get("reasoning"), str):
                 self._thoughts.append(thought)
             elif (content := snapshot_content(event.data)) is not None:

@@ -63,7 +63,13 @@ class Joins:
         return None
 
     async def repeat(
-        self, message_id: str, sink: Sink, *, one_attempt: bool, resumed: bool = False
+        self,
+        message_id: str,
+        sink: Sink,
+        *,
+        one_attempt: bool,
+        resumed: bool = False,
+        from_log: bool = False,
     ) -> Subscription:
         """Subscribe from the start to what an earlier request with the same key began.
 
@@ -90,6 +96,20 @@ class Joins:
             sink=sink,
             one_attempt=one_attempt,
             only_stored=only_stored,
+            from_log=from_log,
+        )
+
+    async def read(
+        self, message_id: str, attempt: int, sink: Sink, *, from_log: bool
+    ) -> Subscription:
+        """Subscribe to a generation from its first event on, whatever became of its message.
+
+        The caller has seen that it is the user's. Raise Draining.
+        """
+        if self._registry.is_draining:
+            raise Draining
+        return await self._subscriptions.subscribe(
+            message_id, attempt, sink=sink, from_log=from_log
         )
 
     async def written_so_far(self, message_id: str) -> Written:

@@ -1,7 +1,7 @@
 """The options of one generation."""
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 
@@ -18,6 +18,10 @@ class Options:
     top_p: float | None = None
     stop: list[str] | None = None
     response_format: dict[str, Any] | None = None
+    instructions: str | None = None
+    """In place of the conversation's, for this generation."""
+    on_crash: Literal["rerun", "interrupt"] | None = None
+    """What becomes of a text that was shown and cannot be continued; None means rerun."""
 
     def as_json(self) -> str:
         """Return the options as JSON."""
@@ -32,5 +36,6 @@ class Options:
     def for_engine(self) -> dict[str, Any]:
         """Return the fields of the engine's request; an engine takes those that it knows."""
         named = asdict(self)
-        del named["thinking_mode"]
+        for ours in ("thinking_mode", "instructions", "on_crash"):
+            del named[ours]
         return {name: value for name, value in named.items() if value is not None}

@@ -42,8 +42,11 @@ class Prompts:
     def build(self, history: Sequence[Turn], options: Options, instructions: str | None) -> Context:
         """Return what the messages of the engine's request are made of.
 
-        The conversation's instructions, if it has any, stand in place of the system prompt.
+        The generation's instructions, or else the conversation's, if it has any, stand in place of
+        the system prompt.
         """
+        if options.instructions is not None:
+            instructions = options.instructions
         prompts = [self._system_prompt if instructions is None else instructions]
         if options.thinking_mode:
             prompts.append(self._thinking_prompt)

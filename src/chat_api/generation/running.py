@@ -61,6 +61,8 @@ class Beginning:
     usage: Usage | None = None
     """What the beginning cost, where its end was saved."""
     took_ms: int = 0
+    begins_again: bool = False
+    """Whether what was shown is to be forgotten; the events go on."""
 
 
 @dataclass(slots=True)
@@ -123,6 +125,8 @@ class RunningGeneration:
         self.beginning = beginning
         if beginning is not None:
             self._go_on_from(beginning)
+            if beginning.begins_again:
+                self.publish(events.reset(lease.attempt))
             return
         self.publish(
             events.start(lease.conversation_id, lease.message_id, lease.question_id, lease.attempt)
@@ -141,7 +145,9 @@ class RunningGeneration:
     @property
     def has_begun(self) -> bool:
         """Whether the engine has sent anything."""
-        return self.last_event > (0 if self.beginning is None else self.beginning.last_event)
+        if (beginning := self.beginning) is None:
+            return self.last_event > 0
+        return self.last_event > beginning.last_event + beginning.begins_again
 
     @property
     def written(self) -> Written:

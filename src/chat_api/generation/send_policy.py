@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,7 +14,9 @@ from chat_api.db import resuming as db_resuming
 from chat_api.db import sends as db_sends
 from chat_api.db.database import Database
 from chat_api.db.generations import Lease
+from chat_api.db.responses import KeptRequest
 from chat_api.db.sends import Busy, Draft, IdempotencyKey, Quotas, Repeat
+from chat_api.db.tree import Addition
 from chat_api.engines.engine import Usage
 from chat_api.errors import (
     ConversationBusy,
@@ -52,6 +54,7 @@ class _Send:
     one_attempt: bool
     if_busy: Literal["reject", "stop"] | None = None
     resumes: bool = False
+    from_log: bool = False
 
 
 class SendPolicy:
@@ -98,6 +101,11 @@ class SendPolicy:
         one_attempt: bool,
         at: str | None = None,
         if_busy: Literal["reject", "stop"] | None = None,
+        message_id: str | None = None,
+        question_id: str | None = None,
+        before: Sequence[Addition] = (),
+        creates: bool = False,
+        request: KeptRequest | None = None,
     ) -> Subscription:
         """Keep the message (None: regenerate), begin its generation, and subscribe to it.
 
@@ -105,12 +113,17 @@ class SendPolicy:
         The conversation's id stands for the parent of a first message. With the key of an earlier
         request, subscribe to the generation that it began. A generation that runs in the
         conversation is stopped if it has no subscriber; with `if_busy`, always or never.
+        `question_id` is the message's id, where a client has named it: the same one again
+        subscribes to its answer. With `creates`, a conversation that is unknown is created.
+        `message_id` is the answer's, unless the request is a repeat. The messages of `before` are
+        added before the question. `request` is kept with the generation; of one in the background,
+        only what the log has is shown.
         Raise NotFound, NothingToAnswer, ConversationBusy, IdempotencyKeyReused, AnswerGone,
         TooManyMessages, TooManyGenerations, Draining or DatabaseUnavailable.
         """
         draft = Draft(
-            message_id=str(uuid7()),
-            question_id=str(uuid7()),
+            message_id=message_id or str(uuid7()),
+            question_id=question_id or str(uuid7()),
             content=content,
             title=title,
             options=options.as_json(),
@@ -118,9 +131,21 @@ class SendPolicy:
             idempotency=idempotency,
             model_tag=model_tag,
             at=at,
+            before=before,
+            request=request,
+            is_named=question_id is not None,
+            creates=creates,
         )
         return await self._begun(
-            _Send(user_id, conversation_id, draft, sink, one_attempt, if_busy=if_busy)
+            _Send(
+                user_id,
+                conversation_id,
+                draft,
+                sink,
+                one_attempt,
+                if_busy=if_busy,
+                from_log=request is not None and request.is_background,
+            )
         )
 
     async def resume(
@@ -166,6 +191,7 @@ class SendPolicy:
                     send.sink,
                     one_attempt=send.one_attempt,
                     resumed=send.resumes,
+                    from_log=send.from_log,
                 )
             if send.if_busy == "reject" or first_found not in (None, accepted.message_id):
                 # Another send was faster: its generation is not the one to be stopped.
@@ -211,7 +237,11 @@ class SendPolicy:
         messages = self._prompts.build(history, options, begun.instructions)
         self._writer.start(begun, messages, options)
         return self._subscriptions.open(
-            begun.message_id, begun.attempt, sink=send.sink, one_attempt=send.one_attempt
+            begun.message_id,
+            begun.attempt,
+            sink=send.sink,
+            one_attempt=send.one_attempt,
+            from_log=send.from_log,
         )
 
     async def _resume(self, send: _Send) -> Subscription | Busy | Repeat:

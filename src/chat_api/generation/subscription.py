@@ -26,7 +26,8 @@ class Subscription:
     are still there, else from the log. With `one_attempt` (the response to a POST) the subscription
     ends without `done` where a later attempt begins; otherwise the client is sent `reset`. With
     `only_stored` a generation that has ended is sent as it was saved, whatever the log has. The
-    frames of `preface` come first.
+    frames of `preface` come first. With `from_log` nothing is shown that the log does not
+    have: what was shown can be read again after any crash.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Subscription:
         one_attempt: bool,
         only_stored: bool = False,
         preface: bytes = b"",
+        from_log: bool = False,
         on_close: Callable[["Subscription"], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -55,6 +57,7 @@ class Subscription:
         self._one_attempt = one_attempt
         self._only_stored = only_stored
         self._preface = preface
+        self._from_log = from_log
         self._on_close = on_close
         self._clock = clock
         self._running: RunningGeneration | None = None
@@ -191,6 +194,8 @@ class Subscription:
 
     def _local(self) -> RunningGeneration | None:
         """Return the generation in memory, where this process runs the attempt that is read."""
+        if self._from_log:
+            return None
         if self._running is None:
             running = self._registry.running.get(self.message_id)
             if running is not None and running.attempt == self._attempt:

@@ -61,6 +61,7 @@ class Subscriptions:
         one_attempt: bool,
         only_stored: bool = False,
         preface: bytes = b"",
+        from_log: bool = False,
     ) -> Subscription:
         """Return a subscription whose row in the database the caller has written already."""
         subscription = Subscription(
@@ -74,6 +75,7 @@ class Subscriptions:
             one_attempt=one_attempt,
             only_stored=only_stored,
             preface=preface,
+            from_log=from_log,
             on_close=self._closed,
             clock=self._clock,
         )
@@ -91,6 +93,7 @@ class Subscriptions:
         one_attempt: bool = False,
         only_stored: bool = False,
         preface: bytes = b"",
+        from_log: bool = False,
     ) -> Subscription:
         """Return a subscription that the other processes know of. Raise DatabaseUnavailable."""
         subscription = self.open(
@@ -101,6 +104,7 @@ class Subscriptions:
             one_attempt=one_attempt,
             only_stored=only_stored,
             preface=preface,
+            from_log=from_log,
         )
         try:
             await db_leases.subscribe(

@@ -3,11 +3,13 @@
 from chat_api.db import leases as db_leases
 from chat_api.db.database import Database
 from chat_api.db.generations import Lease, Turn
-from chat_api.generation.continuing import Continuing
+from chat_api.generation.continuing import Continuing, kept
+from chat_api.generation.events import Written
 from chat_api.generation.options import Options
 from chat_api.generation.prompts import Prompts
 from chat_api.generation.registry import Registry
 from chat_api.generation.retrying import until_available
+from chat_api.generation.running import Beginning
 from chat_api.generation.writer import GenerationWriter
 
 # A generation that has ended or stalled its process so often is ended.
@@ -63,6 +65,12 @@ class Takeover:
             options = Options.from_json(lease.options)
             context = self._prompts.build(history, options, lease.instructions)
             beginning = await self._continuing.take_over(lease, context, options)
+            if beginning is None and options.on_crash == "interrupt":
+                shown = await until_available(lambda: kept(self._upkeep, lease))
+                if shown is not None and shown.written.text:
+                    await self._writer.close_from_log(lease, "interrupted")
+                    return True
+                beginning = shown and _from_the_start(shown)
             if self._registry.is_draining:
                 return False
             self._writer.start(lease, context, options, beginning)
@@ -73,3 +81,8 @@ class Takeover:
             return await self._prompts.read_history(
                 connection, lease.conversation_id, lease.question_id
             )
+
+
+def _from_the_start(shown: Beginning) -> Beginning:
+    """Return where to begin again after what was shown, of which nothing is text."""
+    return Beginning(Written("", 0), shown.last_event, begins_again=bool(shown.written.reasoning))

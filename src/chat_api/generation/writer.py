@@ -23,6 +23,7 @@ from chat_api.errors import (
     InternalError,
 )
 from chat_api.generation import events
+from chat_api.generation.continuing import kept
 from chat_api.generation.events import Written
 from chat_api.generation.log_writer import LogWriter
 from chat_api.generation.options import Options
@@ -119,6 +120,9 @@ class GenerationWriter:
             if beginning is None or not _is_not_continued(generation.pump):
                 await self._end_as_pumped(generation, generation.pump)
                 return
+            if options.on_crash == "interrupt":
+                await self._end(generation, "interrupted")
+                return
         # Another attempt, from the start: subscriptions are told to forget the text.
         again = await until_available(lambda: db_leases.start_over(self._db, lease))
         if again is not None:
@@ -135,7 +139,7 @@ class GenerationWriter:
             until=generation.began + self._first_token_seconds,
         )
         del context
-        if (beginning := generation.beginning) is not None:
+        if (beginning := generation.beginning) is not None and beginning.written.text:
             order.beginning = beginning.written.text
             if options.max_tokens is not None:
                 # A user who has it continued says how much more it may be.
@@ -175,6 +179,12 @@ class GenerationWriter:
         """End a generation that another process ran, with what its log holds."""
         if self._registry.is_outdated(lease):
             return
+        if Options.from_json(lease.options).on_crash == "interrupt":
+            shown = await until_available(lambda: kept(self._db, lease))
+            if shown is not None:
+                with self._registered(lease, shown) as generation:
+                    await self._end(generation, status)
+                return
         with self._registered(lease) as generation:
             written = await until_available(lambda: self._longest_logged(lease.message_id))
             generation.replace_text(written)

@@ -21,6 +21,10 @@ CONNECTION = "samosachaat.connection"
 class ServerConnection(Protocol):
     """What our server does for one request beyond ASGI, from the start of the response on."""
 
+    @property
+    def is_writable(self) -> bool:
+        """Whether `try_write` would write."""
+
     def try_write(self, data: bytes) -> bool:
         """Write a piece of the body at once, and return True; False where it would have to wait."""
 
@@ -77,6 +81,11 @@ class Connection:
         else:
             self._direct = self._server
             self._server.when_gone(when_gone)
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether `try_write` would write now."""
+        return self._direct is not None and self._direct.is_writable
 
     def try_write(self, data: bytes) -> bool:
         """Write at once, if our server can: step 5 of the hot path (docs/decisions/0008)."""

@@ -1,6 +1,8 @@
 """Event streams as responses."""
 
 import asyncio
+from collections.abc import Mapping
+from typing import Protocol
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -17,22 +19,41 @@ from chat_api.errors import ApiError
 from chat_api.telemetry import OPEN_STREAMS, log
 
 
+class Finishing(Protocol):
+    """Ends a response: the connection, or what stands between it and the subscription."""
+
+    async def finish(self) -> None:
+        """End the response, or cut the connection off."""
+
+
 class EventStream(Response):
     """Sends a subscription's events until it ends or the client goes away.
 
     The response begins where it was made, and goes on in `LongResponses`: the frames and objects of
     the application, which are most of what an open stream would hold in memory, are gone by then.
+    `headers` are added to those of every event stream; `sink` ends it in place of the connection.
     """
 
     media_type = "text/event-stream"
 
-    def __init__(self, subscription: Reading, stream: OpenStream) -> None:
+    def __init__(
+        self,
+        subscription: Reading,
+        stream: OpenStream,
+        *,
+        headers: Mapping[str, str] | None = None,
+        sink: Finishing | None = None,
+    ) -> None:
         self._subscription = subscription
         self._stream = stream
+        self._sink = sink
         self.status_code = 200
         self.background = None
         # Not `init_headers`: it would add a content-length.
-        self.raw_headers = [(name.encode(), value.encode()) for name, value in sse.HEADERS.items()]
+        self.raw_headers = [
+            (name.encode(), value.encode())
+            for name, value in {**sse.HEADERS, **(headers or {})}.items()
+        ]
 
     async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
         connection: Connection = scope[CONNECTION]
@@ -53,7 +74,7 @@ class EventStream(Response):
             except ApiError as error:
                 # Too late for a status. Without `done`, the client knows that it may reconnect.
                 log.warning("stream_ended_early", error=error.code)
-            await connection.finish()
+            await (self._sink or connection).finish()
         except asyncio.CancelledError:
             if not connection.is_aborted:
                 raise

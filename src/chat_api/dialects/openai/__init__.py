@@ -1,0 +1,1 @@
+"""OpenAI's Responses and Conversations, under /v1, over the same conversations."""
