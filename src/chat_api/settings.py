@@ -340,6 +340,9 @@ class Settings(BaseSettings):
     max_body_bytes: Annotated[
         int, Field(ge=1024, le=100_000_000, description="most bytes of a request's body")
     ] = 262_144
+    max_import_bytes: Annotated[
+        int, Field(ge=1024, le=100_000_000_000, description="most bytes of a file to import")
+    ] = 4_000_000_000
     heartbeat_seconds: Annotated[
         Seconds, Field(description="how long a stream may be silent before a comment is sent")
     ] = 15

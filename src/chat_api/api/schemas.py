@@ -381,6 +381,25 @@ class FoundPage(BaseModel):
     next_cursor: str | None = Field(description="pass it as `cursor` for the next page")
 
 
+class FailedImport(BaseModel):
+    line: int = Field(description="the line of NDJSON, or the element of the array, from 1")
+    detail: str
+
+
+class Imported(BaseModel):
+    model_config = _example(
+        {
+            "imported": 2,
+            "unchanged": 1,
+            "failed": [{"line": 4, "detail": "This is not valid JSON."}],
+        }
+    )
+
+    imported: int = Field(description="new conversations")
+    unchanged: int = Field(description="those that the user has already")
+    failed: list[FailedImport] = Field(description="at most 1,000; then the import ends")
+
+
 class _Event(BaseModel):
     """The data of one event of a stream. Clients pass over fields that they do not know."""
 
