@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from tests.chaos.conftest import Pair, StartPair
@@ -185,3 +186,33 @@ async def test_an_answer_handed_over_at_a_deploy_goes_on(
         assert await asyncio.to_thread(pair.services[0].stop) == 0
     await follow(reader, conversation["id"], [pair.there])
     assert (reader.text, "reset" in reader.kinds) == ("".join(known(0, 1, 2)), False)
+
+
+@pytest.mark.case(65)
+async def test_a_fallback_s_answer_goes_on_with_the_fallback(
+    start_pair: StartPair, engine: OpenAIEngineServer, tmp_path: Path
+) -> None:
+    with OpenAIEngineServer() as first:
+        first.default = ChatScript().status(500)
+        path = tmp_path / "engines.toml"
+        path.write_text(
+            f'[[engine]]\nname = "first"\nurl = "{first.url}"\nfallback = ["second/small"]\n'
+            f'[[engine]]\nname = "second"\nurl = "{engine.url}"\n'
+        )
+        pair = await start_pair(ENGINES_FILE=str(path))
+        engine.once(
+            ChatScript().tokens(*known(0, 1)).hang(), ChatScript().tokens(*known(2)).finish().done()
+        )
+        conversation = await pair.here.create()
+        reader = Follower()
+        async with pair.here.send(conversation["id"], "Tell", model_tag="first/small") as sender:
+            await sender.until_text(known(1)[0])
+            for event in sender.events:
+                reader.take(event)
+            await logged(pair, known(1)[0])
+            first.default = ChatScript().tokens("<bbbbbb:2>").finish().done()
+            pair.services[0].kill()
+        await follow(reader, conversation["id"], [pair.there])
+    assert (reader.text, "reset" in reader.kinds) == ("".join(known(0, 1, 2)), False)
+    assert reader.done is not None
+    assert reader.done["model_tag"] == "second/small"

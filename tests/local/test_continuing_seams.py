@@ -55,7 +55,7 @@ class Pieces:
     def __init__(self) -> None:
         self.texts: list[str] = []
 
-    def written_by(self, model_tag: str | None) -> None:
+    def written_by(self, model_tag: str | None, *, is_fallback: bool) -> None:
         pass
 
     def take(self, arrived: list[Event]) -> None:

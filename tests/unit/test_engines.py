@@ -78,7 +78,7 @@ class Written:
     packets: int = field(default=0, compare=False)
     begun: asyncio.Event = field(default_factory=asyncio.Event, compare=False)
 
-    def written_by(self, model_tag: str | None) -> None:
+    def written_by(self, model_tag: str | None, *, is_fallback: bool) -> None:
         assert not self.begun.is_set()
         self.model = model_tag
         self.begun.set()

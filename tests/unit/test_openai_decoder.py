@@ -194,7 +194,7 @@ STREAMS: dict[str, tuple[bytes, Outcome]] = {
         sse(*HELLO, chunk(None, "MAX_TOKENS"), DONE),
         Outcome("Hello", "", "length"),
     ),
-    "an end that nobody knows": (sse(*HELLO, chunk(None, "vibes"), DONE), Outcome("Hello")),
+    "an end of an unknown kind": (sse(*HELLO, chunk(None, "vibes"), DONE), Outcome("Hello")),
     "finish_reason: error": (
         sse(*HELLO, chunk(None, "error"), DONE),
         Outcome("Hello", failure=EngineFailed),

@@ -75,6 +75,15 @@ async def read_history(
     return [Turn(**dict(row)) for row in reversed(rows)]
 
 
+# Note which model writes, for the process that goes on after a crash.
+_NOTE_MODEL = "UPDATE messages SET model_tag = $2 WHERE id = $1 AND status = 'generating'"
+
+
+async def note_model(db: Database, message_id: str, model_tag: str) -> None:
+    """Keep which model writes the message, before its end is saved."""
+    await db.fetch(_NOTE_MODEL, message_id, model_tag)
+
+
 # --- the end -------------------------------------------------------------------------------------
 
 
@@ -134,20 +143,7 @@ async def end(connection: Connection, lease: Lease, ending: Ending, tail: LogRow
         ending.before_done,
     )
     if tail is not None:
-        await connection.executemany(
-            _INSERT_TAIL,
-            [
-                (
-                    row.message_id,
-                    row.attempt,
-                    row.first_event,
-                    row.last_event,
-                    row.events,
-                    row.is_snapshot,
-                )
-                for row in pieces(tail)
-            ],
-        )
+        await _log_tail(connection, tail)
     if ending.undone:
         await connection.execute(_DELETE_MESSAGE, lease.message_id)
     elif lease.replaces is not None:
@@ -167,6 +163,23 @@ async def end(connection: Connection, lease: Lease, ending: Ending, tail: LogRow
         ending.error,
     )
     return Outcome.SAVED
+
+
+async def _log_tail(connection: Connection, tail: LogRow) -> None:
+    await connection.executemany(
+        _INSERT_TAIL,
+        [
+            (
+                row.message_id,
+                row.attempt,
+                row.first_event,
+                row.last_event,
+                row.events,
+                row.is_snapshot,
+            )
+            for row in pieces(tail)
+        ],
+    )
 
 
 # Lock the conversation first, as a send does.

@@ -55,7 +55,7 @@ class Member:
         return self.asked_at is None or time.monotonic() - self.asked_at > seconds
 
     def ask(self, trace_id: str) -> "asyncio.Task[None]":
-        """Have the list brought up to date; whoever asks meanwhile shares the request."""
+        """Have the list brought up to date; callers at the same time share the request."""
         if self._asking is None or self._asking.done():
             self._asking = asyncio.create_task(self._ask(trace_id), name=f"models-{self.name}")
         return self._asking

@@ -39,17 +39,17 @@ from chat_api.telemetry import (
 )
 
 _MOST_ATTEMPTS = 4
-# With another model to take, nobody waits long for the first one.
+# The longest wait for the first engine where there is a fallback.
 _MOST_WAIT_BEFORE_FALLBACK = 3.0
 _BACKOFF = tenacity.wait_exponential_jitter(multiplier=0.2, max=5, jitter=0.2)
-# Of the request or the configuration: another engine would be as wrong, or nobody would notice.
+# The fault of the request or of the configuration, which a fallback would not remove, or hide.
 _FINAL = (EngineRefused, ContextTooLong, EngineIncomplete)
 
 
 class Receiver(Protocol):
     """Who has an answer written."""
 
-    def written_by(self, model_tag: str | None) -> None:
+    def written_by(self, model_tag: str | None, *, is_fallback: bool) -> None:
         """The model that writes; None where the tag that was asked for stays."""
 
     def take(self, arrived: list[Event], /) -> None:
@@ -177,6 +177,7 @@ class Engines:
         failure: EngineFailed | None = None
         places = await self._places(order)
         for index, place in enumerate(places):
+            attempt.is_fallback = index > 0
             if index:
                 ENGINE_FALLBACKS.labels(place.member.name).inc()
             try:
@@ -266,6 +267,7 @@ class _Attempt:
     def __init__(self, order: Order, receiver: Receiver) -> None:
         self.has_begun = False
         self.is_refused = False  # by the breaker
+        self.is_fallback = False
         self._order = order
         self._receiver = receiver
         self._place: Place | None = None
@@ -294,7 +296,7 @@ class _Attempt:
         member = self._place.member
         member.breaker.succeeded()
         ENGINE_FIRST_EVENT_SECONDS.labels(member.name).observe(time.monotonic() - self._began)
-        self._receiver.written_by(self._place.tag)
+        self._receiver.written_by(self._place.tag, is_fallback=self.is_fallback)
 
 
 def _request(order: Order, place: Place) -> Request:

@@ -28,8 +28,8 @@ class Exchange(asyncio.Protocol):
     `decoder` knows the dialect. `ended` has the result: none after the answer's end, else what went
     wrong: an EngineFailed, or what `deliver` raised. The caller that awaits it closes the
     transport.
-    Comments and empty events are signs of life, but not for ever: `max_idle_bytes` is how much of
-    them there may be between two events.
+    Comments and empty events are signs of life; `max_idle_bytes` is how much of them there may be
+    between two events.
     """
 
     def __init__(

@@ -174,7 +174,7 @@ _FINISH_REASONS = {
 }
 _REASONING_FIELDS = ("reasoning_content", "reasoning", "reasoning_text")
 _NEVER = b"\0"  # begins no JSON
-# Some engines answer anew instead of going on: so much of the beginning gives that away.
+# Some engines start the answer again instead of going on: so many equal characters show it.
 _SEAM_CHARS = 24
 
 

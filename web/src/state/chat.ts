@@ -407,6 +407,13 @@ export class Chat {
       inference_time_ms: 0,
       model_tag: models.current.peek() ?? "",
       created_at: new Date().toISOString(),
+      parent_id: this.messages.peek().at(-1)?.id ?? null,
+      version: 1,
+      versions: 1,
+      reasoning: null,
+      finish_reason: null,
+      usage: null,
+      error: null,
       ...fields,
     };
     this.messages.value = [...this.messages.peek(), message];

@@ -198,7 +198,9 @@ export async function create(model: string | undefined): Promise<Conversation> {
 /** Takes over what the service says of one conversation. */
 export function put(changed: Conversation): void {
   const { id, user_id, title, model_tag, is_favorited, created_at, updated_at } = changed;
-  const own = { id, user_id, title, model_tag, is_favorited, created_at, updated_at };
+  const { instructions, options, tags, metadata } = changed;
+  const settings = { instructions, options, tags, metadata };
+  const own = { id, user_id, title, model_tag, is_favorited, created_at, updated_at, ...settings };
   const before = conversation(id);
   const day = before?.updated_at === updated_at ? before.day : today(new Date(updated_at));
   const item = { ...own, day };
