@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from chat_api import __version__
-from chat_api.api import changes, conversations, data, health, messages, models, search
+from chat_api.api import changes, conversations, data, health, messages, models, search, usage
 from chat_api.api.bodies import reason_of
 from chat_api.api.limits import Failures
 from chat_api.api.openapi import describe
@@ -99,7 +99,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_exception_handler(ApiError, _answer_api_error)
     app.add_exception_handler(HTTPException, _answer_http_exception)
     app.add_exception_handler(RequestValidationError, _answer_validation_error)
-    for part in (health, conversations, messages, models, search, changes, data):
+    for part in (health, conversations, messages, models, search, changes, data, usage):
         app.include_router(part.router)
     if settings.serve_web:
         _serve_page(app, settings)
@@ -327,7 +327,12 @@ class _Process:
             self.joins,
             self.stops,
             self.continuing,
-            quotas=Quotas(settings.messages_per_minute, settings.max_running_answers),
+            quotas=Quotas(
+                settings.messages_per_minute,
+                settings.max_running_answers,
+                settings.answers_per_day,
+                settings.tokens_per_day,
+            ),
             lease_seconds=settings.lease_seconds,
         )
 

@@ -82,6 +82,7 @@ MATRIX: dict[tuple[str, str], Row] = {
     ("GET", "/api/export"): any_user(200),
     ("POST", "/api/import"): any_user(200, {"id": "no conversation"}),
     ("DELETE", "/api/me"): any_user(204),
+    ("GET", "/api/usage"): any_user(200),
     ("GET", "/api/models"): any_user(200),
     ("POST", "/api/models/swap"): administrator(200, {"model_tag": "d32"}),
 }

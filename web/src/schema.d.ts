@@ -455,6 +455,29 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/usage": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read Usage
+         * @description What the user's answers cost, by day or by model, and what is left of today's limits.
+         *
+         *     Each end of an answer counts once. Where the engine tells no usage, the pieces of the text are
+         *     counted: `estimated` says of how many answers.
+         */
+        get: operations["read_usage_api_usage_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/metrics": {
         parameters: {
             query?: never;
@@ -724,6 +747,27 @@ export interface components {
              * @constant
              */
             cursor: true;
+        };
+        /** DayLimit */
+        DayLimit: {
+            /** Left */
+            left: number;
+            /** Limit */
+            limit: number;
+            /** Used */
+            used: number;
+        };
+        /** DayLimits */
+        DayLimits: {
+            /** @description null: no limit */
+            answers_per_day: components["schemas"]["DayLimit"] | null;
+            /**
+             * Resets At
+             * Format: date-time
+             */
+            resets_at: string;
+            /** @description null: no limit */
+            tokens_per_day: components["schemas"]["DayLimit"] | null;
         };
         /** DeletedEvent */
         DeletedEvent: {
@@ -1095,6 +1139,68 @@ export interface components {
         Usage: {
             /** Input Tokens */
             input_tokens: number;
+            /** Output Tokens */
+            output_tokens: number;
+        };
+        /**
+         * UsagePage
+         * @example {
+         *       "items": [
+         *         {
+         *           "answers": 3,
+         *           "by_status": {
+         *             "complete": 2,
+         *             "stopped": 1
+         *           },
+         *           "day": "2026-11-22",
+         *           "estimated": 0,
+         *           "input_tokens": 410,
+         *           "output_tokens": 96
+         *         }
+         *       ],
+         *       "limits": {
+         *         "answers_per_day": {
+         *           "left": 97,
+         *           "limit": 100,
+         *           "used": 3
+         *         },
+         *         "resets_at": "2026-11-23T00:00:00+00:00"
+         *       }
+         *     }
+         */
+        UsagePage: {
+            /** Items */
+            items: components["schemas"]["UsageSum"][];
+            limits: components["schemas"]["DayLimits"];
+        };
+        /** UsageSum */
+        UsageSum: {
+            /** Answers */
+            answers: number;
+            /**
+             * By Status
+             * @description answers by the status with which they ended
+             */
+            by_status: {
+                [key: string]: number;
+            };
+            /**
+             * Day
+             * @description in UTC; only with `by=day`
+             */
+            day?: string | null;
+            /**
+             * Estimated
+             * @description answers whose tokens were counted here, not by the engine
+             */
+            estimated: number;
+            /** Input Tokens */
+            input_tokens: number;
+            /**
+             * Model Tag
+             * @description only with `by=model`
+             */
+            model_tag?: string | null;
             /** Output Tokens */
             output_tokens: number;
         };
@@ -3450,6 +3556,68 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["FoundPage"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    read_usage_api_usage_get: {
+        parameters: {
+            query?: {
+                by?: "day" | "model";
+                /** @description the first day (UTC); 29 days before `to` */
+                from?: string;
+                /** @description the last day (UTC); today */
+                to?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UsagePage"];
                 };
             };
             /** @description A problem document (RFC 9457) */

@@ -56,6 +56,18 @@ _ERASE_LATE_SUBSCRIPTIONS = "DELETE FROM subscriptions WHERE message_id = ANY ($
 _ERASE_REST = (
     "DELETE FROM idempotency_keys WHERE user_id = $1",
     "DELETE FROM message_quotas WHERE user_id = $1",
+    # What the answers cost stays, without the user.
+    """
+    WITH gone AS (DELETE FROM usage_ledger WHERE user_id = $1 RETURNING *)
+    INSERT INTO usage_ledger AS u
+    SELECT '', day, model_tag, status, answers, input_tokens, output_tokens, estimated FROM gone
+    ORDER BY day, model_tag, status
+    ON CONFLICT (user_id, day, model_tag, status) DO UPDATE SET
+        answers = u.answers + excluded.answers,
+        input_tokens = u.input_tokens + excluded.input_tokens,
+        output_tokens = u.output_tokens + excluded.output_tokens,
+        estimated = u.estimated + excluded.estimated
+    """,
     "DELETE FROM change_counters WHERE user_id = $1",
     "DELETE FROM changes WHERE user_id = $1",
 )
