@@ -13,15 +13,18 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from chat_api import __version__
-from chat_api.api import changes, conversations, health, messages, models, search
+from chat_api.api import changes, conversations, data, health, messages, models, search, usage
 from chat_api.api.bodies import reason_of
 from chat_api.api.limits import Failures
 from chat_api.api.openapi import describe
+from chat_api.api.responses import with_text
 from chat_api.api.services import Services
 from chat_api.api.streaming.accounting import OpenStreams
 from chat_api.api.streaming.response import LongResponses
 from chat_api.auth import Authenticator
 from chat_api.changes import ChangeFeed
+from chat_api.conversations.export import Exports
+from chat_api.conversations.imports import Imports
 from chat_api.conversations.search import Search
 from chat_api.conversations.tree import Trees
 from chat_api.db.database import Database
@@ -102,7 +105,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_exception_handler(ApiError, _answer_api_error)
     app.add_exception_handler(HTTPException, _answer_http_exception)
     app.add_exception_handler(RequestValidationError, _answer_validation_error)
-    for part in (health, conversations, messages, models, search, changes, ai_sdk):
+    for part in (health, conversations, messages, models, search, changes, data, usage, ai_sdk):
         app.include_router(part.router)
     for dialect in (openai_responses, openai_conversations):
         app.include_router(dialect.router)
@@ -339,7 +342,12 @@ class _Process:
             self.joins,
             self.stops,
             self.continuing,
-            quotas=Quotas(settings.messages_per_minute, settings.max_running_answers),
+            quotas=Quotas(
+                settings.messages_per_minute,
+                settings.max_running_answers,
+                settings.answers_per_day,
+                settings.tokens_per_day,
+            ),
             lease_seconds=settings.lease_seconds,
         )
 
@@ -380,6 +388,8 @@ class _Process:
             deletions=Deletions(self.db, self.registry),
             # Half of the connections, so that other requests find one.
             trees=Trees(self.db, self.registry.own),
+            exports=Exports(self.db, lambda message: with_text(self.joins, message)),
+            imports=Imports(self.db, self.registry.own),
             search=Search(self.db, at_once=max(1, self._settings.database_pool_size // 2)),
             changes=self.changes,
             failures=Failures(self._settings.unauthenticated_per_minute),

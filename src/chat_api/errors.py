@@ -19,6 +19,8 @@
     ├── TooManyRequests            429  over a limit; says which, and when to come back
     │   ├── TooManyMessages
     │   ├── TooManyGenerations
+    │   ├── TooManyAnswersToday
+    │   ├── TooManyTokensToday
     │   ├── TooManyStreams
     │   ├── TooManySearches
     │   └── TooManyFailures             of authentication, from one address
@@ -235,6 +237,20 @@ class TooManyGenerations(TooManyRequests):
     policy = "running-answers"
     window_seconds = None
     detail = "Too many of your answers are being written. Stop one, or wait until one ends."
+
+
+class TooManyAnswersToday(TooManyRequests):
+    code = "too_many_answers_today"
+    policy = "answers-per-day"
+    window_seconds = 86_400
+    detail = "The day's answers are used up."
+
+
+class TooManyTokensToday(TooManyRequests):
+    code = "too_many_tokens_today"
+    policy = "tokens-per-day"
+    window_seconds = 86_400
+    detail = "The day's tokens are used up."
 
 
 class TooManyStreams(TooManyRequests):

@@ -49,6 +49,8 @@ _HOST = re.compile(rb"[A-Za-z0-9\-._~%!$&'()*+,;=:\[\]]*")
 _ALWAYS_ANSWERED = (b"/api/health", b"/metrics")
 # How long a connection over the limit has for its request.
 _TOO_MANY_SECONDS = 1.0
+# What may take as long as bytes arrive, or as the application takes none.
+_LONG_BODIES = frozenset({b"/api/import"})
 # Open files of a process that are not client connections: database, logs, libraries.
 _OTHER_FILES = 200
 # How much is parsed at once. What a piece contains is parsed whole, so this bounds the requests
@@ -106,6 +108,7 @@ class Protocol(HttpToolsProtocol):
         self._unaccounted = 0
         self._arriving = False  # between the first and the last byte of a request
         self._in_headers = True
+        self._has_progressed = False  # bytes of a body have arrived since the last look
         self._one_too_many = False
         self._refused = False
         # The cycle whose response is being sent; uvicorn's `cycle` is that of the newest request.
@@ -240,6 +243,7 @@ class Protocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         # A chunk of one byte has five around it; what remains is extensions and trailers.
         self._unaccounted = max(0, self._unaccounted - 6 * len(body))
+        self._has_progressed = True
         if not self._refused:
             super().on_body(body)
 
@@ -306,10 +310,20 @@ class Protocol(HttpToolsProtocol):
 
     def _too_slow(self) -> None:
         self._deadline = None
-        if self._arriving:
+        if self._arriving and self._may_go_on():
+            self._expect_a_request()
+        elif self._arriving:
             self._refuse(RequestTimeout())
         else:
             self.transport.close()  # there is no request to answer
+
+    def _may_go_on(self) -> bool:
+        """Return whether a late request is a long upload, and it is not the client that waits."""
+        has_progressed, self._has_progressed = self._has_progressed, False
+        if self._in_headers or self.cycle.response_complete:
+            return False
+        is_long = self.url.partition(b"?")[0] in _LONG_BODIES
+        return is_long and (has_progressed or self.flow.read_paused)
 
     def _refuse(self, error: ApiError) -> None:
         """Answer the arriving request with a problem, if it has its turn, and close."""

@@ -305,6 +305,22 @@ class Settings(BaseSettings):
         Limit,
         Field(description="most answers of a user at once, on all replicas together; 0: no limit"),
     ] = 5000
+    answers_per_day: Annotated[
+        Limit,
+        Field(
+            description="most answers of a user on a day (UTC), failed ones not counted, on all "
+            "replicas together; 0: no limit"
+        ),
+    ] = 0
+    tokens_per_day: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=10**15,
+            description="most tokens of a user on a day (UTC), read and written, on all replicas "
+            "together; the answer that reaches it is completed; 0: no limit",
+        ),
+    ] = 0
     max_open_streams: Annotated[
         Limit, Field(description="most open streams of a user in one process; 0: no limit")
     ] = 5000
@@ -343,6 +359,9 @@ class Settings(BaseSettings):
     max_body_bytes: Annotated[
         int, Field(ge=1024, le=100_000_000, description="most bytes of a request's body")
     ] = 262_144
+    max_import_bytes: Annotated[
+        int, Field(ge=1024, le=100_000_000_000, description="most bytes of a file to import")
+    ] = 4_000_000_000
     heartbeat_seconds: Annotated[
         Seconds, Field(description="how long a stream may be silent before a comment is sent")
     ] = 15

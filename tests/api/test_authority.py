@@ -78,6 +78,11 @@ MATRIX: dict[tuple[str, str], Row] = {
     ("DELETE", f"{IN}/messages/{{message_id}}"): owner(204),
     ("GET", "/api/search"): any_user(200, q="x"),
     ("GET", "/api/changes"): any_user(200),
+    ("GET", f"{IN}/export"): owner(200),
+    ("GET", "/api/export"): any_user(200),
+    ("POST", "/api/import"): any_user(200, {"id": "no conversation"}),
+    ("DELETE", "/api/me"): any_user(204),
+    ("GET", "/api/usage"): any_user(200),
     ("GET", "/api/models"): any_user(200),
     ("POST", "/api/models/swap"): administrator(200, {"model_tag": "d32"}),
 }

@@ -388,3 +388,23 @@ async def created(client: Client) -> str | None:
     response = await client.post("/api/conversations", json={})
     assert response.status_code in {201, 503}, response.text
     return str(response.json()["id"]) if response.status_code == 201 else None
+
+
+@pytest.mark.case(65)
+@pytest.mark.parametrize(("point", "kept"), [("before", 0), ("during", 0), ("after", 1)])
+async def test_killed_in_an_import_each_conversation_is_whole_or_not_there(
+    start_pair: StartPair, point: str, kept: int
+) -> None:
+    """One transaction for each conversation; a repeat imports what is missing."""
+    pair = await start_pair(crash_at=f"{point} import")
+    message = '{"id":"m","role":"user","content":"Hi"}'
+    content = "".join(f'{{"id":"{n}","messages":[{message}]}}\n' for n in range(3)).encode()
+    with contextlib.suppress(httpx2.TransportError):
+        await pair.here.post("/api/import", content=content)
+    await died(pair)
+    assert len(await tree_of(pair)) == kept
+    listed = (await pair.there.get("/api/conversations")).json()["items"]
+    assert len(listed) == kept
+    report = (await pair.there.post("/api/import", content=content)).json()
+    assert report == {"imported": 3 - kept, "unchanged": kept, "failed": []}
+    assert len(await tree_of(pair)) == 3

@@ -1,4 +1,4 @@
-"""Who may do what under /v1: every route × nobody, another user, the user."""
+"""Who may do what under /v1: every route × no user, another user, the user."""
 
 from typing import Any
 

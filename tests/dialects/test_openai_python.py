@@ -112,7 +112,7 @@ async def test_a_background_response_is_resumed_at_any_event(
     inference.once(Script().tokens(*words(5)).wait(gate).tokens(*words(3, 5)).done())
     created = await ai.responses.create(model="m", input="Count", background=True)
     assert created.status == "in_progress"
-    with pytest.raises(ConflictError):  # it is kept, although nobody reads it
+    with pytest.raises(ConflictError):  # it is kept, although no client reads it
         await ai.responses.create(model="m", input="Next", previous_response_id=created.id)
     gate.open()
     whole = await collected(await ai.responses.retrieve(created.id, stream=True))
@@ -290,9 +290,11 @@ async def test_what_cannot_be_done_is_refused_by_name(
 
 
 async def test_every_error_has_their_shape(service: Service, alice: Client) -> None:
-    async with AsyncOpenAI(base_url=f"{service.url}/v1", api_key="wrong", max_retries=0) as nobody:
+    async with AsyncOpenAI(
+        base_url=f"{service.url}/v1", api_key="wrong", max_retries=0
+    ) as stranger:
         with pytest.raises(AuthenticationError):
-            await nobody.models.list()
+            await stranger.models.list()
     for method, path, status in (
         ("GET", "/v1/nothing", 404),
         ("PUT", "/v1/responses", 405),

@@ -32,6 +32,7 @@ schemathesis.openapi.format("event-id", EVENT_IDS)
 
 # Refusals of what is well-formed that are right, for a reason that lies in what went before.
 RIGHT = {
+    ("/import", "bad_request"),  # JSON that is no array and no object
     ("/messages", "idempotency_key_reused"),
     ("/regenerate", "idempotency_key_reused"),
     ("/regenerate", "nothing_to_answer"),

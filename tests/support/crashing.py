@@ -14,6 +14,7 @@ the first time that it comes by. Points around a commit:
     hide     a regeneration taking its place
     delete   a message and all below it
     fork     the copy of a path
+    import   one conversation of an import
 
 `during begin`, `during end` and so on are inside the transaction, before its COMMIT is sent.
 """
@@ -27,7 +28,7 @@ from contextvars import ContextVar
 from types import ModuleType
 from typing import Any
 
-from chat_api.db import database, event_log, generations, leases, sends, tree
+from chat_api.db import database, event_log, generations, imports, leases, sends, tree
 
 _in_transaction: ContextVar[list[str] | None] = ContextVar("in_transaction", default=None)
 
@@ -82,6 +83,7 @@ def install() -> None:
     _inside(tree, "take_place", "hide", lambda _: True)
     _inside(tree, "delete", "delete", lambda _: True)
     _inside(tree, "copy_messages", "fork", lambda _: True)
+    _inside(imports, "insert", "import", bool)
     original = database.Database.transaction
 
     @asynccontextmanager

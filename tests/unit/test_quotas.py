@@ -312,3 +312,39 @@ def test_without_a_limit_streams_are_not_refused() -> None:
     streams = OpenStreams(0)
     for _ in range(1000):
         streams.enter("a")
+
+
+# --- the ledger -----------------------------------------------------------------------------------
+
+
+@pytest.mark.case(72)
+async def test_what_is_continued_counts_again_with_what_was_added(world: World) -> None:
+    """Also where a replica of the version before ends it: its `done` tells less."""
+    lease = await world.lease()
+    end = """
+        UPDATE generations SET ended_at = now(), status = $2, done = $3, resumed_after = $4
+        WHERE message_id = $1
+    """
+    old = '{"done":true,"token_count":3}'
+    await world.pool.fetch(end, lease.message_id, "stopped", old, None)
+    await world.pool.fetch(end, lease.message_id, "stopped", old, None)  # no end of its own
+    await world.pool.fetch(
+        "UPDATE messages SET token_count = 3, input_tokens = 10, output_tokens = 4 WHERE id = $1",
+        lease.message_id,
+    )
+    again = "UPDATE generations SET ended_at = NULL WHERE message_id = $1"
+    await world.pool.fetch(again, lease.message_id)
+    told = '{"token_count":5,"model_tag":"m","usage":{"input_tokens":25,"output_tokens":7}}'
+    await world.pool.fetch(end, lease.message_id, "complete", told, 4)
+    await world.pool.fetch(again, lease.message_id)
+    same = told.replace("25", "10").replace("7}", "4}")
+    await world.pool.fetch(end, lease.message_id, "complete", same, 4)
+    rows = await world.pool.fetch(
+        "SELECT model_tag, status, answers, input_tokens, output_tokens, estimated "
+        "FROM usage_ledger WHERE user_id = $1 ORDER BY status",
+        world.user,
+    )
+    assert [tuple(row) for row in rows] == [
+        ("m", "complete", 2, 15, 5, 1),
+        ("default", "stopped", 1, 0, 3, 1),
+    ]

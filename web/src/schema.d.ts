@@ -24,6 +24,93 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/chat": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Send Turn
+         * @description Keep the last message and stream its answer, or write an answer again.
+         *
+         *     An unknown `id` begins a conversation. The same message again streams the same answer.
+         */
+        post: operations["send_turn_api_chat_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/chat/{chat_id}/messages": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Messages
+         * @description The conversation as UI messages, to begin a page with.
+         *
+         *     While an answer is written, they end with its question: resume the stream for the answer. Of a
+         *     very long conversation, the newest messages: 2,000, and 4 MB of JSON.
+         */
+        get: operations["list_messages_api_chat__chat_id__messages_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/chat/{chat_id}/stop": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Stop
+         * @description Stop the running answer, on whichever replica it runs; what was written is kept.
+         */
+        post: operations["stop_api_chat__chat_id__stop_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/chat/{chat_id}/stream": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Resume Stream
+         * @description Stream the running answer from its start.
+         *
+         *     `chat_id` may be the `x-workflow-run-id` of a stream that broke; its answer may have ended.
+         */
+        get: operations["resume_stream_api_chat__chat_id__stream_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/conversations": {
         parameters: {
             query?: never;
@@ -105,6 +192,26 @@ export interface paths {
          *     The message stays the same; the stream has only what is new of it.
          */
         post: operations["continue_answer_api_conversations__conversation_id__continue_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/conversations/{conversation_id}/export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Export Conversation
+         * @description Download the conversation: its whole tree as JSON, or the messages shown as Markdown.
+         */
+        get: operations["export_conversation_api_conversations__conversation_id__export_get"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -262,6 +369,28 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Export Everything
+         * @description Download everything of the user as NDJSON, newest activity first.
+         *
+         *     A download that ends early is cut off, so that the client knows.
+         */
+        get: operations["export_everything_api_export_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/health": {
         parameters: {
             query?: never;
@@ -277,6 +406,52 @@ export interface paths {
         put?: never;
         post?: never;
         delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/import": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Import Conversations
+         * @description Import conversations: NDJSON as exported, or ChatGPT's, Open WebUI's or LibreChat's file.
+         *
+         *     Each conversation is imported as a whole or not at all. Importing twice changes nothing, so an
+         *     import that was cut off is repeated. Messages without text are left out: calls of tools, hidden
+         *     ones.
+         */
+        post: operations["import_conversations_api_import_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/me": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Delete Me
+         * @description Erase everything of the user; running answers are stopped.
+         *
+         *     A request that fails may have erased a part: repeat it.
+         */
+        delete: operations["delete_me_api_me_delete"];
         options?: never;
         head?: never;
         patch?: never;
@@ -359,6 +534,29 @@ export interface paths {
          *     activity in its conversation.
          */
         get: operations["search_api_search_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/usage": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read Usage
+         * @description What the user's answers cost, by day or by model, and what is left of today's limits.
+         *
+         *     Each end of an answer counts once. Where the engine tells no usage, the pieces of the text are
+         *     counted: `estimated` says of how many answers.
+         */
+        get: operations["read_usage_api_usage_get"];
         put?: never;
         post?: never;
         delete?: never;
@@ -637,6 +835,27 @@ export interface components {
              */
             cursor: true;
         };
+        /** DayLimit */
+        DayLimit: {
+            /** Left */
+            left: number;
+            /** Limit */
+            limit: number;
+            /** Used */
+            used: number;
+        };
+        /** DayLimits */
+        DayLimits: {
+            /** @description null: no limit */
+            answers_per_day: components["schemas"]["DayLimit"] | null;
+            /**
+             * Resets At
+             * Format: date-time
+             */
+            resets_at: string;
+            /** @description null: no limit */
+            tokens_per_day: components["schemas"]["DayLimit"] | null;
+        };
         /** DeletedEvent */
         DeletedEvent: {
             /**
@@ -676,6 +895,16 @@ export interface components {
             detail: string;
             /** Error */
             error: string;
+        };
+        /** FailedImport */
+        FailedImport: {
+            /** Detail */
+            detail: string;
+            /**
+             * Line
+             * @description the line of NDJSON, or the element of the array, from 1
+             */
+            line: number;
         };
         /** FieldError */
         FieldError: {
@@ -786,6 +1015,36 @@ export interface components {
              * @constant
              */
             status: "ok";
+        };
+        /**
+         * Imported
+         * @example {
+         *       "failed": [
+         *         {
+         *           "detail": "This is not valid JSON.",
+         *           "line": 4
+         *         }
+         *       ],
+         *       "imported": 2,
+         *       "unchanged": 1
+         *     }
+         */
+        Imported: {
+            /**
+             * Failed
+             * @description at most 1,000; then the import ends
+             */
+            failed: components["schemas"]["FailedImport"][];
+            /**
+             * Imported
+             * @description new conversations
+             */
+            imported: number;
+            /**
+             * Unchanged
+             * @description those that the user has already
+             */
+            unchanged: number;
         };
         /**
          * Message
@@ -957,6 +1216,39 @@ export interface components {
             /** Token */
             token: string;
         };
+        /** UiMessage */
+        UiMessage: {
+            /** Id */
+            id: string;
+            metadata: components["schemas"]["UiMetadata"];
+            /** Parts */
+            parts: components["schemas"]["UiPart"][];
+            /**
+             * Role
+             * @enum {string}
+             */
+            role: "user" | "assistant" | "system";
+        };
+        /** UiMetadata */
+        UiMetadata: {
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "generating" | "complete" | "stopped" | "interrupted" | "failed";
+        };
+        /** UiPart */
+        UiPart: {
+            /** State */
+            state?: "done" | null;
+            /** Text */
+            text?: string | null;
+            /**
+             * Type
+             * @enum {string}
+             */
+            type: "step-start" | "reasoning" | "text";
+        };
         /**
          * Usage
          * @example {
@@ -967,6 +1259,68 @@ export interface components {
         Usage: {
             /** Input Tokens */
             input_tokens: number;
+            /** Output Tokens */
+            output_tokens: number;
+        };
+        /**
+         * UsagePage
+         * @example {
+         *       "items": [
+         *         {
+         *           "answers": 3,
+         *           "by_status": {
+         *             "complete": 2,
+         *             "stopped": 1
+         *           },
+         *           "day": "2026-11-22",
+         *           "estimated": 0,
+         *           "input_tokens": 410,
+         *           "output_tokens": 96
+         *         }
+         *       ],
+         *       "limits": {
+         *         "answers_per_day": {
+         *           "left": 97,
+         *           "limit": 100,
+         *           "used": 3
+         *         },
+         *         "resets_at": "2026-11-23T00:00:00+00:00"
+         *       }
+         *     }
+         */
+        UsagePage: {
+            /** Items */
+            items: components["schemas"]["UsageSum"][];
+            limits: components["schemas"]["DayLimits"];
+        };
+        /** UsageSum */
+        UsageSum: {
+            /** Answers */
+            answers: number;
+            /**
+             * By Status
+             * @description answers by the status with which they ended
+             */
+            by_status: {
+                [key: string]: number;
+            };
+            /**
+             * Day
+             * @description in UTC; only with `by=day`
+             */
+            day?: string | null;
+            /**
+             * Estimated
+             * @description answers whose tokens were counted here, not by the engine
+             */
+            estimated: number;
+            /** Input Tokens */
+            input_tokens: number;
+            /**
+             * Model Tag
+             * @description only with `by=model`
+             */
+            model_tag?: string | null;
             /** Output Tokens */
             output_tokens: number;
         };
@@ -1148,6 +1502,424 @@ export interface operations {
             };
             /** @description A problem document (RFC 9457) */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    send_turn_api_chat_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": {
+                    /** Force Web Search */
+                    force_web_search?: boolean | null;
+                    /**
+                     * Id
+                     * @description of the conversation, ours or the client's own
+                     */
+                    id: string;
+                    /**
+                     * If Busy
+                     * @description while an answer runs: 409, or stop it; without it, it is stopped where no client reads it
+                     */
+                    if_busy?: ("reject" | "stop") | null;
+                    /**
+                     * Max Tokens
+                     * @example 512
+                     */
+                    max_tokens?: number | null;
+                    /**
+                     * Message
+                     * @description the last one alone, instead of `messages`
+                     */
+                    message?: {
+                        [key: string]: unknown;
+                    } | null;
+                    /**
+                     * Messageid
+                     * @description the message to edit, or the answer to write again, or its question
+                     */
+                    messageId?: string | null;
+                    /**
+                     * Messages
+                     * @description only the last one is read: the history is the service's
+                     */
+                    messages?: {
+                        [key: string]: unknown;
+                    }[] | null;
+                    /**
+                     * Model Tag
+                     * @description the model for this answer, instead of the conversation's
+                     */
+                    model_tag?: string | null;
+                    /**
+                     * Response Format
+                     * @description as in OpenAI's Chat Completions; engines that know none ignore it
+                     * @example {
+                     *       "type": "json_object"
+                     *     }
+                     */
+                    response_format?: {
+                        [key: string]: unknown;
+                    } | null;
+                    /**
+                     * Stop
+                     * @description texts at which the answer ends: 1 to 4 of 1 to 100 characters; one may come without a list
+                     * @example [
+                     *       "\n\n"
+                     *     ]
+                     */
+                    stop?: string[] | null;
+                    /**
+                     * Temperature
+                     * @example 0.7
+                     */
+                    temperature?: number | null;
+                    /** Thinking Mode */
+                    thinking_mode?: boolean | null;
+                    /**
+                     * Top K
+                     * @example 40
+                     */
+                    top_k?: number | null;
+                    /**
+                     * Top P
+                     * @example 0.9
+                     */
+                    top_p?: number | null;
+                    /**
+                     * Trigger
+                     * @default submit-message
+                     * @enum {string}
+                     */
+                    trigger?: "submit-message" | "regenerate-message";
+                };
+            };
+        };
+        responses: {
+            /** @description A UI message stream, protocol version 1 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example data: {"type":"start","messageId":"msg_019aab5d1f007a0180005f0e8d2b4c6a","messageMetadata":{"model_tag":"default"}}
+                     *
+                     *     data: {"type":"start-step"}
+                     *
+                     *     data: {"type":"text-start","id":"text-1"}
+                     *
+                     *     data: {"type":"text-delta","id":"text-1","delta":"Paris"}
+                     *
+                     *     data: {"type":"text-end","id":"text-1"}
+                     *
+                     *     data: {"type":"finish-step"}
+                     *
+                     *     data: {"type":"finish","messageMetadata":{"status":"complete","usage":{"input_tokens":14,"output_tokens":1}}}
+                     *
+                     *     data: [DONE]
+                     */
+                    "text/event-stream": string;
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            502: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_messages_api_chat__chat_id__messages_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description one of our ids, or the client's own */
+                chat_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UiMessage"][];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    stop_api_chat__chat_id__stop_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description one of our ids, or the client's own */
+                chat_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UiMessage"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    resume_stream_api_chat__chat_id__stream_get: {
+        parameters: {
+            query?: {
+                /** @description leave out so many chunks */
+                startIndex?: number;
+            };
+            header?: never;
+            path: {
+                /** @description one of our ids, or the client's own */
+                chat_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A UI message stream, protocol version 1 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example data: {"type":"start","messageId":"msg_019aab5d1f007a0180005f0e8d2b4c6a","messageMetadata":{"model_tag":"default"}}
+                     *
+                     *     data: {"type":"start-step"}
+                     *
+                     *     data: {"type":"text-start","id":"text-1"}
+                     *
+                     *     data: {"type":"text-delta","id":"text-1","delta":"Paris"}
+                     *
+                     *     data: {"type":"text-end","id":"text-1"}
+                     *
+                     *     data: {"type":"finish-step"}
+                     *
+                     *     data: {"type":"finish","messageMetadata":{"status":"complete","usage":{"input_tokens":14,"output_tokens":1}}}
+                     *
+                     *     data: [DONE]
+                     */
+                    "text/event-stream": string;
+                };
+            };
+            /** @description No answer is running */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description A problem document (RFC 9457) */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1945,6 +2717,83 @@ export interface operations {
             };
             /** @description A problem document (RFC 9457) */
             504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    export_conversation_api_conversations__conversation_id__export_get: {
+        parameters: {
+            query?: {
+                /** @description the whole tree, or what is shown */
+                format?: "json" | "markdown";
+            };
+            header?: never;
+            path: {
+                conversation_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The conversation as a file */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "…"
+                     *     }
+                     */
+                    "application/json": Record<string, never>;
+                    /** @example # Paris */
+                    "text/markdown": string;
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2759,6 +3608,54 @@ export interface operations {
             };
         };
     };
+    export_everything_api_export_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description One conversation with its whole tree a line */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /** @example {"id":"…","title":"Paris", …, "messages":[{"id":"…","role":"user","content":"…"}]} */
+                    "application/x-ndjson": string;
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     health_api_health_get: {
         parameters: {
             query?: never;
@@ -2775,6 +3672,132 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Health"];
+                };
+            };
+        };
+    };
+    import_conversations_api_import_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /** @example [] */
+                "application/json": unknown;
+                /** @example {"id":"…","title":"Paris", …, "messages":[{"id":"…","role":"user","content":"…"}]} */
+                "application/x-ndjson": string;
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Imported"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    delete_me_api_me_delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description A problem document (RFC 9457) */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
         };
@@ -3071,6 +4094,68 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["FoundPage"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    read_usage_api_usage_get: {
+        parameters: {
+            query?: {
+                by?: "day" | "model";
+                /** @description the first day (UTC); 29 days before `to` */
+                from?: string;
+                /** @description the last day (UTC); today */
+                to?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UsagePage"];
                 };
             };
             /** @description A problem document (RFC 9457) */

@@ -1,7 +1,7 @@
 """Reading a request's body: bounded, JSON only, each refusal with its own status."""
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import NoReturn, TypeVar
 
 from fastapi import Request as HttpRequest
@@ -56,20 +56,29 @@ _JSON_SPACE = b" \t\n\r"
 
 
 async def _read(request: HttpRequest, limit: int) -> bytes:
+    body = bytearray()
+    async for piece in pieces_of(request, limit):
+        body += piece
+    return bytes(body)
+
+
+async def pieces_of(request: HttpRequest, limit: int) -> AsyncIterator[bytes]:
+    """Yield the body as it arrives. Raise PayloadTooLarge, UnsupportedMediaType, BadRequest."""
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise UnsupportedMediaType
     declared = request.headers.get("content-length", "0")
+    too_large = PayloadTooLarge(f"The request's body is larger than {limit} bytes.")
     if declared.isdecimal() and int(declared[:20]) > limit:
-        raise PayloadTooLarge(f"The request's body is larger than {limit} bytes.")
-    body = bytearray()
+        raise too_large
+    size = 0
     try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > limit:
-                raise PayloadTooLarge(f"The request's body is larger than {limit} bytes.")
+        async for piece in request.stream():
+            size += len(piece)
+            if size > limit:
+                raise too_large
+            yield piece
     except ClientDisconnect:
         raise BadRequest("The request's body is incomplete.") from None
-    return bytes(body)
 
 
 def _parse(body: bytes, request: HttpRequest, *, empty: bool) -> object:

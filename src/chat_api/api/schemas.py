@@ -6,7 +6,7 @@ them against the models.
 
 import re
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
 import orjson
@@ -379,6 +379,72 @@ class FoundPage(BaseModel):
 
     items: list[FoundItem]
     next_cursor: str | None = Field(description="pass it as `cursor` for the next page")
+
+
+class UsageSum(BaseModel):
+    day: date | None = Field(default=None, description="in UTC; only with `by=day`")
+    model_tag: str | None = Field(default=None, description="only with `by=model`")
+    answers: int
+    input_tokens: int
+    output_tokens: int
+    estimated: int = Field(description="answers whose tokens were counted here, not by the engine")
+    by_status: dict[str, int] = Field(description="answers by the status with which they ended")
+
+
+class DayLimit(BaseModel):
+    limit: int
+    used: int
+    left: int
+
+
+class DayLimits(BaseModel):
+    answers_per_day: DayLimit | None = Field(description="null: no limit")
+    tokens_per_day: DayLimit | None = Field(description="null: no limit")
+    resets_at: datetime
+
+
+class UsagePage(BaseModel):
+    model_config = _example(
+        {
+            "items": [
+                {
+                    "day": "2026-11-22",
+                    "answers": 3,
+                    "input_tokens": 410,
+                    "output_tokens": 96,
+                    "estimated": 0,
+                    "by_status": {"complete": 2, "stopped": 1},
+                }
+            ],
+            "limits": {
+                "answers_per_day": {"limit": 100, "used": 3, "left": 97},
+                "tokens_per_day": None,
+                "resets_at": "2026-11-23T00:00:00+00:00",
+            },
+        }
+    )
+
+    items: list[UsageSum]
+    limits: DayLimits
+
+
+class FailedImport(BaseModel):
+    line: int = Field(description="the line of NDJSON, or the element of the array, from 1")
+    detail: str
+
+
+class Imported(BaseModel):
+    model_config = _example(
+        {
+            "imported": 2,
+            "unchanged": 1,
+            "failed": [{"line": 4, "detail": "This is not valid JSON."}],
+        }
+    )
+
+    imported: int = Field(description="new conversations")
+    unchanged: int = Field(description="those that the user has already")
+    failed: list[FailedImport] = Field(description="at most 1,000; then the import ends")
 
 
 class _Event(BaseModel):

@@ -11,6 +11,8 @@ from chat_api.api.limits import Failures
 from chat_api.api.streaming.accounting import OpenStreams
 from chat_api.auth import Authenticator, User
 from chat_api.changes import ChangeFeed
+from chat_api.conversations.export import Exports
+from chat_api.conversations.imports import Imports
 from chat_api.conversations.search import Search
 from chat_api.conversations.tree import Trees
 from chat_api.db.database import Database
@@ -41,6 +43,8 @@ class Services:
     deletions: Deletions
     trees: Trees
     search: Search
+    exports: Exports
+    imports: Imports
     changes: ChangeFeed
     failures: Failures
     open_streams: OpenStreams

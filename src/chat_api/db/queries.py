@@ -36,7 +36,7 @@ _FIELDS = """'{"id" : "', m.id, '", "conversation_id" : "', m.conversation_id,
         '{"input_tokens" : ', m.input_tokens, ', "output_tokens" : ', m.output_tokens, '}') END,
     ', "error" : ', coalesce(to_json(m.error), 'null')"""
 MESSAGE = f"concat({_FIELDS}, '}}')"
-_VERSION = (
+VERSION = (
     f"concat({_FIELDS}, ', \"shown\" : ', "
     "CASE WHEN m.replaces IS NULL THEN 'true' ELSE 'false' END, '}')"
 )
@@ -381,12 +381,12 @@ page AS (
         ORDER BY earlier DESC LIMIT $4) AS newest
     WHERE bytes_so_far <= $6 OR bytes_so_far = bytes),
 written AS MATERIALIZED (
-    SELECT string_agg({_VERSION}, ',' ORDER BY m.earlier)
+    SELECT string_agg({VERSION}, ',' ORDER BY m.earlier)
         FILTER (WHERE m.status <> 'generating') AS messages, count(*) AS count
     FROM page m)
 SELECT w.count, octet_length(w.messages) AS bytes, l.is_too_large,
     CASE WHEN NOT l.is_too_large THEN w.messages END AS messages,
-    (SELECT ARRAY[{_VERSION}, m.id::text] FROM page m WHERE m.status = 'generating') AS running,
+    (SELECT ARRAY[{VERSION}, m.id::text] FROM page m WHERE m.status = 'generating') AS running,
     (SELECT CASE WHEN min(m.earlier) > 0 THEN (
         SELECT o.id::text FROM page o ORDER BY o.earlier LIMIT 1) END FROM page m) AS next_before
 FROM written w, LATERAL (

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from chat_api.db import named, responses, tree
+from chat_api.db import named, responses, tree, usage
 from chat_api.db.database import Connection, Record
 from chat_api.db.generations import KEPT_FOR, Lease
 from chat_api.db.responses import KeptRequest
@@ -19,8 +19,10 @@ from chat_api.errors import (
     IdempotencyKeyReused,
     NotFound,
     NothingToAnswer,
+    TooManyAnswersToday,
     TooManyGenerations,
     TooManyMessages,
+    TooManyTokensToday,
 )
 
 # When to retry after too many running generations: the time at which one of them ends is unknown.
@@ -33,9 +35,16 @@ class Quotas:
 
     messages_per_minute: int = 0
     running_generations: int = 0
+    answers_per_day: int = 0
+    tokens_per_day: int = 0
 
     def __bool__(self) -> bool:
-        return bool(self.messages_per_minute or self.running_generations)
+        return bool(self.messages_per_minute or self.running_generations or self.of_a_day)
+
+    @property
+    def of_a_day(self) -> bool:
+        """Whether a day is limited."""
+        return bool(self.answers_per_day or self.tokens_per_day)
 
 
 UNLIMITED = Quotas()
@@ -125,8 +134,7 @@ async def begin(
         conversation = await connection.fetchrow(LOCK_CONVERSATION, user_id, conversation_id)
     if conversation is None:
         return None
-    repeat = await _find_repeat(connection, user_id, conversation_id, draft)
-    if repeat is not None:
+    if repeat := await _find_repeat(connection, user_id, conversation_id, draft):
         return repeat
     node = await _find_place(connection, conversation_id, draft)
     if busy := await find_busy(connection, conversation_id):
@@ -414,7 +422,7 @@ async def count_message(
 ) -> Record:
     """Count the message, and return the last message of the conversation and its last question.
 
-    Raise TooManyMessages or TooManyGenerations.
+    Raise TooManyMessages, TooManyGenerations, TooManyAnswersToday or TooManyTokensToday.
     """
     last = await connection.fetchrow(
         _COUNT_MESSAGE,
@@ -429,6 +437,7 @@ async def count_message(
     if quotas and not last["is_counted"]:
         await check_quotas(connection, user_id, quotas)
         raise TooManyMessages(quotas.messages_per_minute, 1)  # the minute has just ended
+    await check_day(connection, user_id, quotas, running=0)
     return last
 
 
@@ -442,6 +451,22 @@ async def check_quotas(connection: Connection, user_id: str, quotas: Quotas) -> 
         raise TooManyMessages(quotas.messages_per_minute, max(1, used["seconds"]))
     if 0 < quotas.running_generations < used["running"]:
         raise TooManyGenerations(quotas.running_generations, GENERATION_RETRY_SECONDS)
+    await check_day(connection, user_id, quotas, running=1)
+
+
+async def check_day(connection: Connection, user_id: str, quotas: Quotas, *, running: int) -> None:
+    """Raise TooManyAnswersToday or TooManyTokensToday.
+
+    Of the user's running generations, `running` have been allowed and are about to be replaced. A
+    caller that holds the user's row in `message_quotas` sees all others.
+    """
+    if not quotas.of_a_day:
+        return
+    used = await usage.read_day(connection, user_id)
+    if 0 < quotas.answers_per_day <= used.answers - running:
+        raise TooManyAnswersToday(quotas.answers_per_day, max(1, used.seconds_left))
+    if 0 < quotas.tokens_per_day <= used.tokens:
+        raise TooManyTokensToday(quotas.tokens_per_day, max(1, used.seconds_left))
 
 
 # --- the busy rule --------------------------------------------------------------------------------

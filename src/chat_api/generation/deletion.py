@@ -1,8 +1,9 @@
-"""Deleting a conversation while a generation runs in it."""
+"""Deleting conversations while generations run in them."""
 
 import asyncio
+from collections.abc import Iterable
 
-from chat_api.db import queries
+from chat_api.db import erasure, queries
 from chat_api.db.database import Database
 from chat_api.errors import NotFound
 from chat_api.generation.registry import Registry
@@ -25,10 +26,30 @@ class Deletions:
         message_ids = await asyncio.shield(deleting)
         if message_ids is None:
             raise NotFound
-        for message_id in message_ids:
-            if (running := self._registry.running.get(message_id)) is not None:
-                running.stop_writing(StopReason.NOT_OURS)
+        self._stop(message_ids)
+
+    async def delete_user(self, user_id: str) -> None:
+        """Erase everything of a user. Interrupted, it can be repeated."""
+        await asyncio.shield(self._registry.own(self._erase(user_id), "delete-user"))
 
     async def _delete(self, user_id: str, conversation_id: str) -> list[str] | None:
         async with self._db.transaction() as connection:
             return await queries.delete_conversation(connection, user_id, conversation_id)
+
+    async def _erase(self, user_id: str) -> None:
+        message_ids: list[str] = []
+        is_last = False
+        while not is_last:
+            async with self._db.transaction() as connection:
+                erased = await erasure.erase_some(connection, user_id)
+            self._stop(erased.running)
+            message_ids += erased.message_ids
+            is_last = erased.is_last
+        # Later than the commits above: their triggers have written changes.
+        async with self._db.transaction() as connection:
+            await erasure.erase_rest(connection, user_id, message_ids)
+
+    def _stop(self, message_ids: Iterable[str]) -> None:
+        for message_id in message_ids:
+            if (running := self._registry.running.get(message_id)) is not None:
+                running.stop_writing(StopReason.NOT_OURS)

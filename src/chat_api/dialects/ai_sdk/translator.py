@@ -165,7 +165,7 @@ class UiMessageStream:
         self.has_ended = True
 
     def _lost(self) -> bytes:
-        """End a stream whose place is not known any more; the client would ask again for ever."""
+        """End a stream whose place is unknown: the client would ask again without end."""
         self.has_ended = True
         chunks = ({"type": "error", "errorText": _LOST}, {"type": "finish"})
         return b"".join(b"data: %b\n\n" % orjson.dumps(chunk) for chunk in chunks) + _DONE

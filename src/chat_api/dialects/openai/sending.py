@@ -139,7 +139,7 @@ async def send(
             top_p=asked.top_p,
             response_format=asked.response_format,
             instructions=instructions,
-            # Nobody sees an answer's pieces that is returned in one.
+            # The pieces of an answer that is returned whole are not seen.
             on_crash="interrupt" if is_shown else None,
         ),
         model_tag=asked.model,

@@ -25,7 +25,7 @@ CREATE TABLE responses (
 CREATE INDEX responses_by_request ON responses (user_id, fingerprint);
 CREATE INDEX responses_not_numbered ON responses (message_id) WHERE last_number IS NULL;
 
--- Whoever may change conversations, but is not the one that migrates, writes these, too.
+-- A role that may change conversations, but does not migrate, writes these, too.
 DO $grants$
 DECLARE
     held record;

@@ -1,0 +1,452 @@
+"""All of a user's data: exported, imported from here and from elsewhere, erased."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from tests.support.auth import AuthServer
+from tests.support.client import Client
+from tests.support.database import Database
+from tests.support.gates import Gate
+from tests.support.inference import Inference, Script
+from tests.support.shapes import NOWHERE, check_conversation, check_problem
+from tests.support.trees import FAULTS
+from tests.support.waiting import eventually
+
+Document = dict[str, Any]
+
+
+async def exported(client: Client) -> list[Document]:
+    response = await client.get("/api/export")
+    assert response.status_code == 200
+    assert response.headers["content-type"] == "application/x-ndjson"
+    assert response.headers["content-disposition"].startswith("attachment; filename*=")
+    return [json.loads(line) for line in response.content.splitlines()]
+
+
+async def imported(client: Client, content: bytes | list[Document]) -> Document:
+    if isinstance(content, list):
+        content = json.dumps(content).encode()
+    response = await client.post("/api/import", content=content)
+    assert response.status_code == 200, response.text
+    report: Document = response.json()
+    return report
+
+
+async def check_trees(client: Client, db: Database) -> None:
+    rows = await db.fetch("SELECT id FROM conversations WHERE user_id = $1", client.user_id)
+    for row in rows:
+        assert await db.fetch(FAULTS, row["id"]) == []
+
+
+def told(messages: list[Document]) -> list[Document]:
+    """Messages without their ids, with the place of the parent, in a fixed order."""
+    texts = {message["id"]: message["content"] for message in messages} | {None: None}
+    hidden = {"id", "conversation_id"}
+    return sorted(
+        (
+            {name: value for name, value in message.items() if name not in hidden}
+            | {"parent_id": texts[message["parent_id"]]}
+            for message in messages
+        ),
+        key=lambda message: (message["created_at"], message["content"]),
+    )
+
+
+async def with_a_tree(client: Client) -> str:
+    conversation = await client.create(
+        title="Samosas",
+        tags=["food"],
+        metadata={"from": "phone"},
+        instructions="Be brief.",
+        options={"temperature": 0.5},
+    )
+    conversation_id: str = conversation["id"]
+    await client.ask(conversation_id, "One")
+    path = await client.messages(conversation_id)
+    await client.ask(conversation_id, "Two\n\u2028 \U0001f95f")
+    await client.ask(conversation_id, "Two again", parent_id=path[1]["id"])
+    await client.patch(f"/api/conversations/{conversation_id}", json={"is_favorited": True})
+    return conversation_id
+
+
+@pytest.mark.case(70)
+async def test_an_export_imported_elsewhere_is_the_same_and_imported_again_changes_nothing(
+    alice: Client, bob: Client, db: Database
+) -> None:
+    conversation_id = await with_a_tree(alice)
+    await alice.create()
+    response = await alice.get("/api/export")
+    original = {line["title"]: line for line in await exported(alice)}
+    assert len(original["Samosas"]["messages"]) == 6
+    assert await imported(alice, response.content) == {
+        "imported": 0,
+        "unchanged": 2,
+        "failed": [],
+    }
+    report = await imported(bob, response.content)
+    assert report == {"imported": 2, "unchanged": 0, "failed": []}
+    copied = {line["title"]: line for line in await exported(bob)}
+    for title, line in original.items():
+        copy = copied[title]
+        own = ("id", "user_id", "messages")
+        assert {k: v for k, v in copy.items() if k not in own} == {
+            k: v for k, v in line.items() if k not in own
+        }
+        assert copy["user_id"] == bob.user_id
+        assert told(copy["messages"]) == told(line["messages"])
+    await check_trees(bob, db)
+    for content in (response.content, (await bob.get("/api/export")).content):
+        assert (await imported(bob, content))["unchanged"] == 2
+    assert len(await exported(bob)) == 2
+    one = await alice.get(f"/api/conversations/{conversation_id}/export")
+    assert one.headers["content-type"] == "application/json"
+    assert "Samosas.json" in one.headers["content-disposition"]
+    assert one.json() == original["Samosas"]
+
+
+async def test_a_conversation_in_markdown_is_what_is_shown(alice: Client) -> None:
+    conversation_id = await with_a_tree(alice)
+    url = f"/api/conversations/{conversation_id}/export"
+    response = await alice.get(url, params={"format": "markdown"})
+    assert response.headers["content-type"] == "text/markdown; charset=utf-8"
+    assert response.text.startswith("# Samosas\n\n## User\n\nOne\n\n## Assistant\n")
+    assert "Two again" in response.text
+    assert "\u2028" not in response.text
+    check_problem(await alice.get(url, params={"format": "pdf"}), 422, "errors")
+    check_problem(await alice.get(f"/api/conversations/{NOWHERE}/export"), 404)
+
+
+async def test_a_running_answer_is_exported_as_far_as_it_is_written(
+    alice: Client, bob: Client, inference: Inference
+) -> None:
+    conversation = await alice.create()
+    gate = Gate()
+    inference.once(Script().tokens("So far").wait(gate).done())
+    async with alice.send(conversation["id"], "Go") as stream:
+        await stream.until("token")
+        (line,) = await exported(alice)
+        assert [m["content"] for m in line["messages"]] == ["Go", "So far"]
+        await imported(bob, [line])
+        gate.open()
+        await stream.rest()
+    (copy,) = await exported(bob)
+    assert [m["status"] for m in copy["messages"]] == ["complete", "interrupted"]
+
+
+async def test_a_long_export_comes_in_pages_and_is_whole(alice: Client, db: Database) -> None:
+    conversation = await alice.create()
+    await db.execute(
+        "INSERT INTO messages (id, conversation_id, position, role, content, status, model_tag, "
+        "parent_id, version) SELECT gen_random_uuid(), $1, n, 'user', repeat('x', 3000), "
+        "'complete', 'default', NULL, NULL FROM generate_series(0, 1299) AS n",
+        conversation["id"],
+    )
+    (line,) = await exported(alice)
+    ids = [message["id"] for message in line["messages"]]
+    assert len(ids) == len(set(ids)) == 1300
+    assert [m["parent_id"] for m in line["messages"]] == [None, *ids[:-1]]
+
+
+# --- files of other programs ----------------------------------------------------------------------
+
+
+def chatgpt_node(name: str, parent: str | None, role: str, *parts: Any, **fields: Any) -> Document:
+    message = {
+        "id": name,
+        "author": {"role": role, "name": None, "metadata": {}},
+        "create_time": fields.pop("create_time", 1_700_000_000.5),
+        "content": fields.pop("content", {"content_type": "text", "parts": list(parts)}),
+        "status": "finished_successfully",
+        "metadata": {"model_slug": "gpt-4o"} if role == "assistant" else {},
+        "recipient": "all",
+    }
+    return {"id": name, "parent": parent, "children": [], "message": message | fields}
+
+
+CHATGPT: Document = {
+    "title": "Trip",
+    "create_time": 1_700_000_000.25,
+    "update_time": 1_700_000_100.0,
+    "conversation_id": "c-1",
+    "current_node": "a2",
+    "mapping": {
+        node["id"]: node
+        for node in (
+            {"id": "root", "parent": None, "children": ["sys"], "message": None},
+            chatgpt_node("sys", "root", "system", ""),
+            chatgpt_node("q", "sys", "user", "Where?", create_time=None),
+            chatgpt_node("a1", "q", "assistant", "There."),
+            chatgpt_node(
+                "think",
+                "q",
+                "assistant",
+                content={"content_type": "thoughts", "thoughts": [{"content": "Hm."}]},
+            ),
+            chatgpt_node("call", "think", "assistant", "{}", recipient="python"),
+            chatgpt_node("tool", "call", "tool", "42"),
+            chatgpt_node("a2", "tool", "assistant", "Here.", {"content_type": "image"}),
+            chatgpt_node("later", "a2", "user", "Thanks\0"),
+            chatgpt_node("lost", "no such node", "user", "Lost"),
+        )
+    },
+}
+WEBUI_CHAT: Document = {
+    "title": "Cats",
+    "params": {"system": "Purr."},
+    "tags": ["pets"],
+    "history": {
+        "currentId": "b",
+        "messages": {
+            "a": {
+                "id": "a",
+                "parentId": None,
+                "role": "user",
+                "content": "Cat?",
+                "timestamp": 1.7e9,
+            },
+            "b": {
+                "id": "b",
+                "parentId": "a",
+                "role": "assistant",
+                "model": "llama3",
+                "content": '<details type="reasoning" done="true"><summary>T</summary>\nHm.\n'
+                "</details>\nCat.",
+                "timestamp": 1_700_000_001_000,
+                "usage": {"prompt_tokens": 5, "completion_tokens": 2},
+            },
+            "c": {"id": "c", "parentId": "a", "role": "assistant", "content": "Dog."},
+        },
+    },
+}
+LIBRECHAT: Document = {
+    "conversationId": "l-1",
+    "title": "Tea",
+    "createdAt": {"$date": "2023-11-14T22:13:20.000Z"},
+    "messages": [
+        {
+            "messageId": "m1",
+            "parentMessageId": "00000000-0000-0000-0000-000000000000",
+            "isCreatedByUser": True,
+            "sender": "User",
+            "text": "Tea?",
+            "createdAt": "2023-11-14T22:13:20.000Z",
+        },
+        {
+            "messageId": "m2",
+            "parentMessageId": "m1",
+            "isCreatedByUser": False,
+            "model": "claude",
+            "content": [{"type": "think", "think": "Hm."}, {"type": "text", "text": "Yes."}],
+        },
+    ],
+}
+FILES = {
+    "chatgpt": ([CHATGPT], "Trip", ["Where?", "Here.\n\n[attachment]", "Thanks\ufffd"], 5),
+    "open-webui": (
+        [{"id": "w-1", "title": "Cats", "chat": WEBUI_CHAT, "pinned": True, "meta": {}}],
+        "Cats",
+        ["Cat?", "Cat."],
+        3,
+    ),
+    "open-webui, first versions": (
+        [
+            {
+                "id": "w-2",
+                "chat": {
+                    "title": "New Chat",
+                    "messages": [
+                        {"role": "user", "content": "Old?"},
+                        {"role": "assistant", "content": "Old."},
+                    ],
+                },
+            }
+        ],
+        "Old?",
+        ["Old?", "Old."],
+        2,
+    ),
+    "librechat": (LIBRECHAT, "Tea", ["Tea?", "Yes."], 2),
+    "librechat, recursive": (
+        {
+            "title": None,
+            "conversationId": "l-2",
+            "messagesTree": [
+                {
+                    "messageId": "1",
+                    "sender": "User",
+                    "text": "Deep?",
+                    "children": [{"messageId": "2", "sender": "GPT", "text": "Deep."}],
+                }
+            ],
+        },
+        "Deep?",
+        ["Deep?", "Deep."],
+        2,
+    ),
+    "no id": ([{**CHATGPT, "conversation_id": None}], "Trip", None, 5),
+    "a circle": (
+        [
+            {
+                "mapping": {
+                    "x": chatgpt_node("x", "y", "user", "X"),
+                    "y": chatgpt_node("y", "x", "assistant", "Y"),
+                }
+            }
+        ],
+        "X",
+        ["X", "Y"],
+        2,
+    ),
+    "nothing in it": ([{"mapping": {}, "title": "Empty"}], "Empty", [], 0),
+}
+
+
+@pytest.mark.case(70)
+@pytest.mark.parametrize("indent", [None, 2], ids=["dense", "indented"])
+@pytest.mark.parametrize("name", FILES)
+async def test_files_of_other_programs_are_imported(
+    alice: Client, db: Database, name: str, indent: int | None
+) -> None:
+    document, title, texts, count = FILES[name]
+    content = json.dumps(document, indent=indent).encode()
+    assert await imported(alice, content) == {"imported": 1, "unchanged": 0, "failed": []}
+    assert (await imported(alice, content))["unchanged"] == 1
+    (line,) = await exported(alice)
+    assert line["title"] == title
+    assert len(line["messages"]) == count
+    opened = await alice.conversation(line["id"])
+    check_conversation(opened, messages=True)
+    if texts is not None:
+        assert [m["content"] for m in opened["messages"]] == texts
+    await check_trees(alice, db)
+    await alice.ask(line["id"], "And now?")
+    await check_trees(alice, db)
+
+
+async def test_what_other_programs_know_of_a_message_is_kept(alice: Client) -> None:
+    report = await imported(alice, [CHATGPT, {"id": "w", "chat": WEBUI_CHAT}, LIBRECHAT])
+    assert report["imported"] == 3
+    found = {line["title"]: line for line in await exported(alice)}
+    for title, text, model, reasoning in (
+        ("Trip", "Here.\n\n[attachment]", "gpt-4o", "Hm."),
+        ("Cats", "Cat.", "llama3", "Hm."),
+        ("Tea", "Yes.", "claude", "Hm."),
+    ):
+        answer = next(m for m in found[title]["messages"] if m["content"] == text)
+        assert (answer["model_tag"], answer["reasoning"]) == (model, reasoning)
+        assert found[title]["created_at"].startswith("2023-11-14")
+        assert found[title]["updated_at"].startswith("2023-11-14")
+    cats = found["Cats"]
+    assert (cats["instructions"], cats["tags"], cats["model_tag"]) == ("Purr.", ["pets"], "default")
+
+
+@pytest.mark.case(70)
+@pytest.mark.parametrize(
+    ("content", "lines"),
+    [
+        (b'{"id":"1","messages":[]}\nnope\n{"id":"2","messages":[]}\n[]\n{}', [2, 4, 5]),
+        (b'[{"id":"1","messages":[]},{},{"id":"2","messages":[]},5]', [2, 4]),
+        (b'[{"id":"1","messages":[]},{"id":"2","messages":[]},{"id"', [3]),
+        (b'\xef\xbb\xbf[{"id":"1","messages":[]},{"id":"2","messages":[]}]', []),
+        (b'{"id":"1","messages":[]}\n{"id":"2","messages":[{"id":"m","role":"user","content":"'
+         + b"x" * 1_000_001 + b'"}]}\n{"id":"3","messages":5}\n{"id":"2","messages":[]}', [2, 3]),
+    ],
+)  # fmt: skip
+async def test_what_fails_is_reported_and_the_rest_is_imported(
+    alice: Client, content: bytes, lines: list[int]
+) -> None:
+    report = await imported(alice, content)
+    assert report["imported"] == 2
+    assert [failure["line"] for failure in report["failed"]] == lines
+    assert all(failure["detail"].endswith(".") for failure in report["failed"])
+
+
+@pytest.mark.parametrize("content", [b"", b"  \n ", b"hello", b'"a"', b"\x00[", b"PK\x03\x04"])
+async def test_what_is_no_file_of_conversations_is_refused(alice: Client, content: bytes) -> None:
+    check_problem(await alice.post("/api/import", content=content), 400)
+    form = {"content-type": "multipart/form-data; boundary=x"}
+    check_problem(await alice.post("/api/import", content=b"--x--", headers=form), 415)
+    packed = {"content-encoding": "gzip"}
+    check_problem(await alice.post("/api/import", content=content, headers=packed), 415)
+
+
+async def test_an_upload_may_take_longer_than_other_requests(
+    service_with: Any, auth: AuthServer, db: Database
+) -> None:
+    async with Client(service_with(REQUEST_SECONDS="1").url, auth.user("slow")) as slow:
+
+        async def pieces() -> AsyncIterator[bytes]:
+            for number in range(12):
+                yield b'{"id":"%d","messages":[]}\n' % number
+                await asyncio.sleep(0.15)  # the time itself is what is tested
+
+        response = await slow.post("/api/import", content=pieces())
+        assert response.status_code == 200
+        assert response.json()["imported"] == 12
+
+
+# --- erasing --------------------------------------------------------------------------------------
+
+
+async def rows_with(db: Database, *words: str) -> dict[str, int]:
+    """How many rows of each table have one of the words in any column."""
+    tables = await db.fetch(
+        "SELECT quote_ident(relname) AS name FROM pg_class "
+        "WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'"
+    )
+    found = {}
+    for table in tables:
+        count = await db.value(
+            f"SELECT count(*) FROM {table['name']} t WHERE EXISTS ("  # noqa: S608
+            "SELECT 1 FROM unnest($1::text[]) AS w (word) WHERE position(word IN t::text) > 0)",
+            list(words),
+        )
+        if count:
+            found[table["name"]] = count
+    return found
+
+
+@pytest.mark.case(71)
+async def test_an_erased_user_is_in_no_table(
+    alice: Client, bob: Client, db: Database, inference: Inference
+) -> None:
+    conversation = await alice.create(title="Secret plan")
+    await alice.ask_raw(
+        conversation["id"], {"content": "Swordfish?"}, **{"idempotency-key": "a-key"}
+    )
+    kept = await bob.create()
+    await bob.ask(kept["id"], "Hello")
+    other = await alice.create()
+    gate = Gate()
+    inference.once(Script().tokens("Marmalade").wait(gate).done())
+    async with alice.send(other["id"], "Go on") as stream:
+        await stream.until("token")
+        await eventually(
+            lambda: db.value("SELECT count(*) FROM event_log WHERE events LIKE '%Marmalade%'")
+        )
+        ids = [conversation["id"], other["id"], stream.start["message_id"]]
+        words = (alice.user_id, "Swordfish", "Marmalade", "Secret plan", "a-key", *ids)
+        before = await rows_with(db, *words)
+        assert {"conversations", "messages", "generations", "event_log", "changes"} <= set(before)
+        assert {"message_quotas", "idempotency_keys", "change_counters"} <= set(before)
+        assert (await alice.delete("/api/me")).status_code == 204
+        call = await inference.call(2)
+        await call.gone.wait()
+        gate.open()
+    assert await rows_with(db, *words) == {}
+    assert (await alice.delete("/api/me")).status_code == 204
+    assert [m["role"] for m in await bob.messages(kept["id"])] == ["user", "assistant"]
+    assert (await alice.get("/api/conversations")).json()["items"] == []
+    assert await exported(alice) == []
+
+
+@pytest.mark.case(71)
+async def test_a_user_with_many_conversations_is_erased(alice: Client, db: Database) -> None:
+    content = b"".join(b'{"id":"%d","messages":[]}\n' % number for number in range(130))
+    assert (await imported(alice, content))["imported"] == 130
+    assert len(await exported(alice)) == 130
+    assert (await alice.delete("/api/me")).status_code == 204
+    assert await rows_with(db, alice.user_id) == {}
