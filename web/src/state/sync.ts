@@ -53,14 +53,19 @@ export function keepInStep(): void {
   followChanges(takeOver);
 }
 
+/** The feed began after the list was loaded: what changed in between is asked for once. */
+let isBehind = false;
+
 /** Takes over what has changed, on this device or another. */
 function takeOver(changes: Change[]): void {
   const open = chat.peek();
   let isStale = false;
   for (const change of changes) {
-    if ("cursor" in change || "resync" in change) {
+    if ("cursor" in change) {
+      isBehind = true;
+    } else if ("resync" in change) {
       void conversations.refresh();
-      isStale ||= "resync" in change;
+      isStale = true;
     } else if ("conversation" in change) {
       conversations.put(change.conversation);
       isStale ||= change.conversation.id === open?.id;
@@ -90,7 +95,8 @@ function lookAround(): void {
 
 /** One light request while somebody looks on; the conversation only where something happened. */
 async function poll(): Promise<void> {
-  if (idle() || document.hidden || isFed()) return;
+  if (idle() || document.hidden || (isFed() && !isBehind)) return;
+  isBehind = false;
   const open = chat.peek();
   const before = open && conversations.conversation(open.id)?.updated_at;
   await conversations.refresh();
