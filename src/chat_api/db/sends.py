@@ -107,10 +107,7 @@ async def begin(
     changed; None where the user has no such conversation. Raise NotFound where it has no message
     `draft.at`, NothingToAnswer, IdempotencyKeyReused, TooManyMessages or TooManyGenerations.
     """
-    conversation = await connection.fetchrow(LOCK_CONVERSATION, user_id, conversation_id)
-    if conversation is None and draft.creates:
-        await connection.execute(_CREATE_CONVERSATION, user_id, conversation_id)
-        conversation = await connection.fetchrow(LOCK_CONVERSATION, user_id, conversation_id)
+    conversation = await _lock_conversation(connection, user_id, conversation_id, draft)
     if conversation is None:
         return None
     repeat = await _find_repeat(connection, user_id, conversation_id, draft)
@@ -151,6 +148,17 @@ async def begin(
         raise TooManyGenerations(quotas.running_generations, GENERATION_RETRY_SECONDS)
     if draft.idempotency is not None:
         await keep_key(connection, user_id, conversation_id, draft.message_id, draft.idempotency)
+    return _lease(conversation_id, draft, place, options, model_tag, conversation["instructions"])
+
+
+def _lease(
+    conversation_id: str,
+    draft: Draft,
+    place: _Place,
+    options: str,
+    model_tag: str,
+    instructions: str | None,
+) -> Lease:
     return Lease(
         message_id=draft.message_id,
         conversation_id=conversation_id,
@@ -161,7 +169,7 @@ async def begin(
         trace_id=draft.trace_id,
         replaces=place.replaces,
         model_tag=model_tag,
-        instructions=conversation["instructions"],
+        instructions=instructions,
     )
 
 
@@ -170,6 +178,17 @@ _CREATE_CONVERSATION = """
 INSERT INTO conversations (id, user_id, title, title_given, model_tag)
 VALUES ($2, $1, 'New conversation', false, 'default') ON CONFLICT (id) DO NOTHING
 """
+
+
+async def _lock_conversation(
+    connection: Connection, user_id: str, conversation_id: str, draft: Draft
+) -> Record | None:
+    """Lock the conversation, which is created first where the draft says so."""
+    found = await connection.fetchrow(LOCK_CONVERSATION, user_id, conversation_id)
+    if found is None and draft.creates:
+        await connection.execute(_CREATE_CONVERSATION, user_id, conversation_id)
+        found = await connection.fetchrow(LOCK_CONVERSATION, user_id, conversation_id)
+    return found
 
 
 async def _find_repeat(
