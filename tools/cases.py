@@ -2,7 +2,8 @@
 
     python tools/cases.py       update the column
 
-A test names its cases with `@pytest.mark.case(17)`; one that is called `test_case_17_…` must.
+A test names its cases with `@pytest.mark.case(17)`; one that is called `test_case_17_…` must. A
+module whose tests all belong to a case says `pytestmark = pytest.mark.case(17)`.
 """
 
 import ast
@@ -20,23 +21,40 @@ def marked() -> dict[int, list[str]]:
     """The tests of each case, as Markdown links, in the order of files and lines."""
     found: dict[int, list[str]] = defaultdict(list)
     for path in sorted((ROOT / "tests").rglob("test_*.py")):
-        for name, numbers in _tests_of(ast.parse(path.read_text("utf-8"))):
+        module = ast.parse(path.read_text("utf-8"))
+        place = f"../{path.relative_to(ROOT).as_posix()}"
+        for number in _of_module(module):
+            found[number].append(f"[all of {path.name}]({place})")
+        for name, numbers in _tests_of(module):
             for number in numbers:
-                place = f"../{path.relative_to(ROOT).as_posix()}"
                 found[number].append(f"[{_sentence(name)}]({place})")
     return dict(found)
+
+
+def _numbers(marker: ast.expr) -> list[int]:
+    """Return the cases that a marker names."""
+    if not isinstance(marker, ast.Call) or ast.unparse(marker.func) != "pytest.mark.case":
+        return []
+    return [
+        argument.value
+        for argument in marker.args
+        if isinstance(argument, ast.Constant) and isinstance(argument.value, int)
+    ]
+
+
+def _of_module(module: ast.Module) -> list[int]:
+    for node in module.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "pytestmark":
+            markers = node.value.elts if isinstance(node.value, ast.List) else [node.value]
+            return [number for marker in markers for number in _numbers(marker)]
+    return []
 
 
 def _tests_of(module: ast.Module) -> Iterator[tuple[str, list[int]]]:
     for node in ast.walk(module):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             numbers = [
-                argument.value
-                for decorator in node.decorator_list
-                if isinstance(decorator, ast.Call)
-                and ast.unparse(decorator.func) == "pytest.mark.case"
-                for argument in decorator.args
-                if isinstance(argument, ast.Constant) and isinstance(argument.value, int)
+                number for decorator in node.decorator_list for number in _numbers(decorator)
             ]
             named = re.match(r"test_case_(\d+)_", node.name)
             if named is not None and int(named[1]) not in numbers:

@@ -27,6 +27,7 @@ from chat_api.conversations.tree import Trees
 from chat_api.db.database import Database
 from chat_api.db.sends import Quotas
 from chat_api.dialects.ai_sdk import routes as ai_sdk
+from chat_api.engines.catalogue import DIALECTS
 from chat_api.engines.configuration import Configured, read_engines
 from chat_api.engines.engines import Engines
 from chat_api.errors import (
@@ -80,7 +81,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app = FastAPI(
         title="samosaChaat Chat API",
         version=__version__,
-        lifespan=_lifespan(settings, read_engines(settings)),
+        lifespan=_lifespan(settings, read_engines(settings, DIALECTS)),
         redirect_slashes=False,
         redoc_url=None,
     )
@@ -206,7 +207,7 @@ class _Process:
     def reload(self) -> None:
         """Read ENGINES_FILE again. A file that is wrong changes nothing; settings do not change."""
         try:
-            self.engines.reload(read_engines(self._settings))
+            self.engines.reload(read_engines(self._settings, DIALECTS))
         except SettingsError as error:
             log.error("engines_not_reloaded", reason=str(error))
             return

@@ -7,7 +7,7 @@ from chat_api.engines.engine import Limits
 from chat_api.text import is_blank
 
 _BETWEEN = "\n\n"
-# Of the model's context, what the answer gets where nobody says how long it may become, and what is
+# Of the model's context, what the answer gets where its length is not limited, and what is
 # kept free because tokens are estimated.
 _ANSWER_SHARE = 4
 _MOST_ANSWER_TOKENS = 4096

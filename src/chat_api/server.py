@@ -142,7 +142,10 @@ class Protocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._answering = cycle
         connection = _ClientConnection(self, cycle)
-        super()._start_asgi_task(cycle, LongResponses(app, connection))  # type: ignore[arg-type]
+        answering: Any = LongResponses(app, connection)  # type: ignore[arg-type]
+        if cycle.scope["http_version"] == "1.0":
+            answering = _without_chunks(answering, cycle)
+        super()._start_asgi_task(cycle, answering)
 
     def data_received(self, data: bytes) -> None:
         if self._refused:
@@ -349,6 +352,31 @@ class Protocol(HttpToolsProtocol):
         wants_body = not self._arriving or self.parser.get_method() != b"HEAD"
         body = bytes(response.body) if wants_body else b""
         return STATUS_LINE[error.status] + head + b"\r\n" + body
+
+
+def _without_chunks(app: Any, cycle: RequestResponseCycle) -> Any:
+    """Return the app with responses that end with the connection where their length is unknown.
+
+    A client of HTTP/1.0 knows no chunks (RFC 9112, section 6.1).
+    """
+
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        is_of_unknown_length = False
+
+        async def unchunked(message: Any) -> None:
+            nonlocal is_of_unknown_length
+            if message["type"] == "http.response.start":
+                headers = message.get("headers", ())
+                is_of_unknown_length = all(name != b"content-length" for name, _ in headers)
+                if is_of_unknown_length:
+                    cycle.chunked_encoding = False
+            elif is_of_unknown_length and cycle.scope["method"] != "HEAD":
+                cycle.expected_content_length = len(message.get("body", b""))
+            await send(message)
+
+        await app(scope, receive, unchunked)
+
+    return answer
 
 
 class _ClientConnection:

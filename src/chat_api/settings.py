@@ -175,8 +175,11 @@ class Settings(BaseSettings):
         Field(description="the inference service; of the OpenAI kind, with its `/v1`"),
     ] = "http://inference:8000"
     inference_api: Annotated[
-        Literal["samosachaat", "openai"],
-        Field(description="what it speaks: `samosachaat`, or `openai` (Chat Completions)"),
+        str,  # engines.configuration knows which there are
+        Field(
+            pattern=r"^[a-z][a-z0-9_]*$",
+            description="what it speaks: `samosachaat`, or `openai` (Chat Completions)",
+        ),
     ] = "samosachaat"
     inference_api_key: Annotated[
         SecretStr | None, Field(description="its key, for the OpenAI kind: sent as a bearer token")

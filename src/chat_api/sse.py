@@ -118,6 +118,11 @@ class Parser:
                 self._check(0)
                 self._data.append(b"")
 
+    def rest(self) -> bytes:
+        """The data of an event that the stream's end has cut off, as far as it came."""
+        list(self._events([bytes(self._rest)] if self._rest else []))
+        return b"\n".join(self._data)
+
     def _check(self, unfinished: int) -> None:
         if self._size + unfinished > self._limit:
             raise TooLong(f"an event of more than {self._limit} bytes")

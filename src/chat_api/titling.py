@@ -123,7 +123,7 @@ class _Title:
         self.text = ""
         self.is_enough: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def written_by(self, model_tag: str | None) -> None:
+    def written_by(self, model_tag: str | None, *, is_fallback: bool) -> None:
         """The model does not matter here."""
 
     def take(self, arrived: list[Event], /) -> None:

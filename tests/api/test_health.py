@@ -57,14 +57,14 @@ async def test_every_get_route_answers_head_as_it_answers_get(
 ) -> None:
     """The same status and headers, no body; of a stream only its beginning."""
     conversation = await alice.create()
-    await alice.ask(conversation["id"], "Hello")
+    answer = await alice.ask(conversation["id"], "Hello")
     described = (await client.get("/openapi.json")).json()["paths"]
     paths = [path for path, operations in described.items() if "get" in operations]
     assert "/api/conversations/{conversation_id}/stream" in paths
     varying = {"date", "x-trace-id", "content-length", "connection", "transfer-encoding"}
     for path in [*paths, "/openapi.json", "/api/nothing"]:
         for caller in (alice, client):
-            target = path.format(conversation_id=conversation["id"])
+            target = path.format(conversation_id=conversation["id"], message_id=answer["id"])
             got = await caller.get(target, headers={"last-event-id": "x", "connection": "close"})
             asked = await caller.request(
                 "HEAD", target, headers={"last-event-id": "x", "connection": "close"}

@@ -65,7 +65,7 @@ async def test_a_failure_is_a_status_with_the_messages_id(
 ) -> None:
     client = clients(service_with(FIRST_TOKEN_TIMEOUT_SECONDS="1"), auth.user())
     conversation = await client.create()
-    inference.once(script)
+    inference.on("Hello", script)  # also for each further try
     response = await client.ask_raw(conversation["id"], {"content": "Hello"})
     problem = check_problem(response, status, "message_id")
     question, answer = await client.messages(conversation["id"])

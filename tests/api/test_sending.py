@@ -25,7 +25,10 @@ async def test_an_answer_is_start_then_tokens_then_done(alice: Client) -> None:
     assert start["start"]["conversation_id"] == conversation["id"]
     assert start["start"]["attempt"] == 1
     assert tokens == [{"token": text, "gpu": 0} for text in PLAIN]
-    assert set(done) == {"done", "message_id", "status", "token_count", "inference_time_ms"}
+    assert set(done) == {
+        *("done", "message_id", "status", "token_count", "inference_time_ms"),
+        *("model_tag", "finish_reason", "usage"),
+    }
     assert done["done"] is True
     assert done["message_id"] == start["start"]["message_id"]
     assert done["status"] == "complete"

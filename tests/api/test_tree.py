@@ -176,7 +176,7 @@ async def test_a_send_says_what_is_to_happen_to_a_running_answer(
     async with alice.send(conversation, "One") as stream:
         await stream.until("token")
         await stream.close()
-    # Nobody reads it any more: without a policy the next message would take its place.
+    # It has no reader any more: without a policy the next message would take its place.
     response = await alice.ask_raw(conversation, {"content": "Two", "if_busy": "reject"})
     check_problem(response, 409, "message_id")
     async with alice.join(conversation) as reader:

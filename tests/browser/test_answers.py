@@ -283,7 +283,7 @@ async def test_thoughts_are_folded_away(
     await tab.ask("Are they round?")
     await expect(tab.answer).to_contain_text("No.")
     await expect(tab.text("Hm, round or not?")).to_be_hidden()
-    await tab.text("Thoughts").click()
+    await tab.text("Thinking").click()
     await expect(tab.text("Hm, round or not?")).to_be_visible()
 
 

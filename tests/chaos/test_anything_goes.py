@@ -192,7 +192,6 @@ class Person:
         kept = self.accepted[: place["number"]]
         reader = await self.ask(question, key, parent_id=place["parent_id"])
         self.accepted = [*kept, question]
-        self.sent.append((key, question, reader))
         await self.finish(reader)
 
     async def again(self) -> None:
@@ -234,7 +233,7 @@ class Person:
         messages = opened.json()["messages"]
         if place["role"] == "assistant" and place["versions"] == 1:
             assert messages[-1]["id"] == place["parent_id"]
-            # Nobody may be left without an answer: the rest of this person takes turns for granted.
+            # Every question gets an answer: the rest of this person takes turns for granted.
             key = new_key()
             reader = await self.ask(None, key)
             await self.finish(reader)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from tests.chaos.conftest import Pair, StartPair
@@ -115,6 +116,30 @@ async def test_two_crashes_in_one_answer_are_two_seams(
     assert (reader.text, "reset" in reader.kinds) == ("".join(known(*range(5))), False)
 
 
+@pytest.mark.case(65)
+async def test_a_crash_in_what_its_user_had_continued_leaves_the_limit_as_it_was(
+    start_pair: StartPair, engine: OpenAIEngineServer
+) -> None:
+    pair = await start_pair(**settings(engine))
+    engine.once(
+        ChatScript().tokens(*known(0, 1)).finish("length").done(),
+        ChatScript().tokens(*known(2, 3, 4)).hang(),
+        ChatScript().tokens(*known(5)).finish().done(),
+    )
+    conversation = await pair.here.create()
+    async with pair.here.send(conversation["id"], "Tell") as stream:
+        await stream.rest()
+    path = f"/api/conversations/{conversation['id']}/continue"
+    async with pair.here.stream("POST", path, json={"max_tokens": 7}, expect=200) as stream:
+        await stream.until_text(known(4)[0])
+        await logged(pair, known(4)[0])
+        pair.services[0].kill()
+    reader = Follower()
+    await follow(reader, conversation["id"], [pair.there])
+    assert (reader.text, "reset" in reader.kinds) == ("".join(known(*range(6))), False)
+    assert [call.body.get("max_tokens") for call in engine.calls] == [None, 7, 4]
+
+
 @pytest.mark.case(25)
 async def test_a_cursor_ahead_of_the_log_gets_a_snapshot(
     start_pair: StartPair, engine: OpenAIEngineServer
@@ -185,3 +210,33 @@ async def test_an_answer_handed_over_at_a_deploy_goes_on(
         assert await asyncio.to_thread(pair.services[0].stop) == 0
     await follow(reader, conversation["id"], [pair.there])
     assert (reader.text, "reset" in reader.kinds) == ("".join(known(0, 1, 2)), False)
+
+
+@pytest.mark.case(65)
+async def test_a_fallback_s_answer_goes_on_with_the_fallback(
+    start_pair: StartPair, engine: OpenAIEngineServer, tmp_path: Path
+) -> None:
+    with OpenAIEngineServer() as first:
+        first.default = ChatScript().status(500)
+        path = tmp_path / "engines.toml"
+        path.write_text(
+            f'[[engine]]\nname = "first"\nurl = "{first.url}"\nfallback = ["second/small"]\n'
+            f'[[engine]]\nname = "second"\nurl = "{engine.url}"\n'
+        )
+        pair = await start_pair(ENGINES_FILE=str(path))
+        engine.once(
+            ChatScript().tokens(*known(0, 1)).hang(), ChatScript().tokens(*known(2)).finish().done()
+        )
+        conversation = await pair.here.create()
+        reader = Follower()
+        async with pair.here.send(conversation["id"], "Tell", model_tag="first/small") as sender:
+            await sender.until_text(known(1)[0])
+            for event in sender.events:
+                reader.take(event)
+            await logged(pair, known(1)[0])
+            first.default = ChatScript().tokens("<bbbbbb:2>").finish().done()
+            pair.services[0].kill()
+        await follow(reader, conversation["id"], [pair.there])
+    assert (reader.text, "reset" in reader.kinds) == ("".join(known(0, 1, 2)), False)
+    assert reader.done is not None
+    assert reader.done["model_tag"] == "second/small"

@@ -352,7 +352,7 @@ async def test_a_row_that_an_operator_holds_is_503_for_its_own_conversation_only
 
 
 @pytest.mark.case(52)
-async def test_thirty_requests_on_a_locked_conversation_fail_soon_and_hold_up_nobody(
+async def test_thirty_requests_on_a_locked_conversation_fail_soon_and_hold_up_no_other(
     start_pair: StartPair, auth: AuthServer, clients: MakeClient
 ) -> None:
     pair = await start_pair(LEASE_SECONDS="8")

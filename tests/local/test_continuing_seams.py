@@ -14,8 +14,6 @@ from chat_api.engines.engine import Event, Limits, Message
 from chat_api.engines.engines import Engines, Order
 from chat_api.settings import Settings
 
-pytestmark = pytest.mark.case(65)
-
 
 @pytest.fixture(scope="module")
 def inference(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx2.Client]:
@@ -55,7 +53,7 @@ class Pieces:
     def __init__(self) -> None:
         self.texts: list[str] = []
 
-    def written_by(self, model_tag: str | None) -> None:
+    def written_by(self, model_tag: str | None, *, is_fallback: bool) -> None:
         pass
 
     def take(self, arrived: list[Event]) -> None:
@@ -85,6 +83,7 @@ ANSWERS = {
 }
 
 
+@pytest.mark.case(65)
 @pytest.mark.parametrize("kind", ANSWERS)
 async def test_an_answer_cut_at_any_event_goes_on_as_it_would_have(
     engines: Engines, kind: str

@@ -66,7 +66,7 @@ class ChatScript(Script):
 
 
 def plain_chat() -> ChatScript:
-    """What an engine that nobody scripted answers."""
+    """What an engine without a script answers."""
     return ChatScript().tokens(*PLAIN).finish().usage().done()
 
 

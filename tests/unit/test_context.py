@@ -6,8 +6,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from chat_api.context import build_context
+from chat_api.context import Context, build_context, token_sizes
 from chat_api.db.generations import Turn
+from chat_api.engines.engine import Limits
 from chat_api.settings import INFERENCE_MESSAGE_CHARS, INFERENCE_REQUEST_CHARS
 
 # What the settings allow: SYSTEM_PROMPT and THINKING_PROMPT together.
@@ -214,3 +215,89 @@ def test_all_together_stays_within_what_inference_takes() -> None:
 def test_a_message_whose_end_is_blank_is_left_out() -> None:
     context = context_of(q("1"), a("2" + " " * 8000), q("3"), most_chars=20_000)
     assert all(message["content"].strip() for message in context)
+
+
+# --- engines with a system role -------------------------------------------------------------------
+
+
+def counted(content: str, input_tokens: int, output_tokens: int, thought: int = 0) -> Turn:
+    return Turn("assistant", content, input_tokens, output_tokens, thought)
+
+
+def for_an_engine(
+    *history: Turn,
+    context_tokens: int | None = None,
+    prompt: str = "",
+    most_messages: int = 50,
+    most_chars: int = 6000,
+    max_tokens: int | None = None,
+) -> list[dict[str, str]]:
+    context = Context(
+        history,
+        prompt=prompt,
+        most_messages=most_messages,
+        most_chars=most_chars,
+        max_tokens=max_tokens,
+    )
+    return context.messages_for(Limits(), context_tokens)
+
+
+def test_roles_go_as_they_are_and_the_prompt_is_a_system_message() -> None:
+    history = [a("hello"), q("one"), q("two"), Turn("system", "note"), a(" "), q("three")]
+    assert for_an_engine(*history, prompt="Be brief.") == [
+        {"role": "system", "content": "Be brief."},
+        assistant("hello"),
+        user("one"),
+        user("two"),
+        {"role": "system", "content": "note"},
+        user("three"),
+    ]
+
+
+def test_a_long_message_is_not_cut_for_an_engine_without_such_limits() -> None:
+    assert for_an_engine(q("x" * 9000)) == [user("x" * 9000)]
+
+
+def test_characters_are_counted_where_nothing_else_is_known() -> None:
+    history = [q("a" * 50), a("b" * 50), q("c" * 50)]
+    assert for_an_engine(*history, most_chars=100) == [user("c" * 50)]
+    assert for_an_engine(*history, most_chars=150) == [
+        user("a" * 50),
+        assistant("b" * 50),
+        user("c" * 50),
+    ]
+    # The size of the context alone tells nothing of what messages cost.
+    assert for_an_engine(*history, most_chars=100, context_tokens=10**6) == [user("c" * 50)]
+
+
+def test_tokens_are_counted_where_the_engine_told() -> None:
+    """Ten thousand characters that cost few tokens fit; few characters that cost many do not."""
+    cheap = [q("a" * 5000), counted("b" * 5000, 100, 100), q("c")]
+    assert len(for_an_engine(*cheap, context_tokens=4096)) == 3
+    dear = [q("a" * 50), counted("b" * 50, 3000, 3000), q("c")]
+    assert for_an_engine(*dear, context_tokens=4096) == [user("c")]
+    assert len(for_an_engine(*dear, context_tokens=16_000)) == 3
+
+
+def test_room_is_left_for_the_answer() -> None:
+    history = [q("a" * 30), counted("b" * 3000, 20, 1000), q("c")]
+    assert len(for_an_engine(*history, context_tokens=2000, max_tokens=100)) == 3
+    assert len(for_an_engine(*history, context_tokens=2000, max_tokens=1000)) == 1
+
+
+def test_what_messages_cost_is_taken_from_the_engine_s_counts() -> None:
+    sizes = token_sizes(
+        [q("x" * 30), counted("y" * 40, 25, 10), q("z" * 5), counted("w" * 40, 60, 10), q("v" * 40)]
+    )
+    assert sizes[1] == sizes[3] == 10
+    assert sizes[2] == 60 - (25 + 10)  # what the second input cost more
+    assert sizes[4] == 40 / 4 + 4  # at the ratio of the newest count
+
+
+def test_reasoning_is_not_sent_back_and_so_costs_nothing() -> None:
+    assert token_sizes([q("x"), counted("y" * 10, 5, 100, thought=90)])[1] == 10
+
+
+def test_a_history_that_is_cut_does_not_begin_with_an_answer() -> None:
+    history = [q("a" * 50), a("b" * 10), q("c")]
+    assert for_an_engine(*history, most_chars=20) == [user("c")]

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -18,8 +19,10 @@ from tests.support.openai_engine import ChatScript, OpenAIEngineServer, plain_ch
 from tests.support.waiting import eventually
 
 from chat_api.engines import engines as module
+from chat_api.engines import exchange
 from chat_api.engines.breaker import Breaker
-from chat_api.engines.configuration import Configured, EngineSettings
+from chat_api.engines.catalogue import DIALECTS
+from chat_api.engines.configuration import Configured, EngineSettings, read_engines
 from chat_api.engines.engine import CannotContinue, Event, Limits, Message, Usage
 from chat_api.engines.engines import Engines, Order
 from chat_api.errors import (
@@ -33,10 +36,8 @@ from chat_api.errors import (
     ModelNotFound,
     ModelRefused,
 )
-from chat_api.settings import Settings
+from chat_api.settings import Settings, SettingsError
 from chat_api.telemetry import ENGINE_RETRIES
-
-pytestmark = pytest.mark.case(64)
 
 KEY = "key-that-only-the-services-know-7f3a"
 PLAIN_TEXT = "Samosas are triangles."
@@ -78,7 +79,7 @@ class Written:
     packets: int = field(default=0, compare=False)
     begun: asyncio.Event = field(default_factory=asyncio.Event, compare=False)
 
-    def written_by(self, model_tag: str | None) -> None:
+    def written_by(self, model_tag: str | None, *, is_fallback: bool) -> None:
         assert not self.begun.is_set()
         self.model = model_tag
         self.begun.set()
@@ -186,11 +187,17 @@ async def test_a_stream_that_is_cut_after_its_finish_is_whole(one: OpenAIEngineS
         assert (await write(engines)).failure is EngineIncomplete
 
 
+@pytest.mark.case(64)
 @pytest.mark.parametrize(
     ("parameter", "refusal", "instead"),
     [
         ("top_k", {"message": "Unrecognized request argument supplied: top_k"}, {}),
         ("stream_options", {"message": "x", "param": "stream_options"}, {}),
+        (
+            "top_k",
+            {"detail": [{"loc": ["body", "top_k"], "msg": "Extra inputs are not permitted"}]},
+            {},
+        ),
         (
             "max_tokens",
             {"message": "x", "code": "unsupported_parameter", "param": "max_tokens"},
@@ -221,6 +228,7 @@ async def test_what_is_refused_for_another_reason_is_refused(one: OpenAIEngineSe
 # --- retries and fallback -----------------------------------------------------------------------
 
 
+@pytest.mark.case(64)
 @pytest.mark.parametrize("status", [429, 502, 503, 529])
 async def test_what_may_pass_is_tried_again(one: OpenAIEngineServer, status: int) -> None:
     one.once(*[ChatScript().status(status)] * 3)
@@ -229,6 +237,7 @@ async def test_what_may_pass_is_tried_again(one: OpenAIEngineServer, status: int
     assert (written.text, written.failure, len(one.calls)) == (PLAIN_TEXT, None, 4)
 
 
+@pytest.mark.case(64)
 @pytest.mark.parametrize(
     ("script", "ours"),
     [
@@ -250,6 +259,36 @@ async def test_what_would_not_pass_is_not_tried_again(
     async with made(configured(one, "openai")) as engines:
         assert (await write(engines)).failure is ours
     assert len(one.calls) == 1
+
+
+async def test_an_error_in_the_stream_before_the_first_event_is_tried_again(
+    one: OpenAIEngineServer,
+) -> None:
+    one.once(
+        ChatScript().raw(b': OPENROUTER PROCESSING\n\ndata: {"error":{"code":429}}\n\n'),
+        ChatScript().usage().raw(b'data: {"error":{"code":503}}\n\n'),
+    )
+    async with made(configured(one, "openai")) as engines:
+        written = await write(engines)
+    assert (written.text, written.failure, len(one.calls)) == (PLAIN_TEXT, None, 3)
+
+
+async def test_an_empty_answer_has_a_writer_and_a_price(one: OpenAIEngineServer) -> None:
+    one.once(ChatScript().finish().usage().done())
+    async with made(configured(one, "openai")) as engines:
+        assert await write(engines) == Written(
+            usage=Usage(11, 4), model="small", finish_reason="stop"
+        )
+
+
+async def test_text_after_a_finish_reason_is_waited_for(
+    one: OpenAIEngineServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "_REST_SECONDS", 0.05)
+    one.once(ChatScript().tokens("a").finish().tokens("b").pause(0.5).tokens("c").finish().hang())
+    async with made(configured(one, "openai")) as engines:
+        async with asyncio.timeout(20):
+            assert (await write(engines)).text == "abc"
 
 
 async def test_a_refused_connection_is_tried_again(
@@ -276,6 +315,7 @@ async def test_retry_after_is_heeded_where_there_is_time(one: OpenAIEngineServer
     assert len(one.calls) == 2
 
 
+@pytest.mark.case(64)
 async def test_after_the_first_event_nothing_is_tried_again(
     one: OpenAIEngineServer, two: OpenAIEngineServer
 ) -> None:
@@ -287,6 +327,7 @@ async def test_after_the_first_event_nothing_is_tried_again(
     assert (len(one.calls), len(two.calls)) == (1, 0)
 
 
+@pytest.mark.case(64)
 @pytest.mark.parametrize(
     "script",
     [
@@ -295,6 +336,9 @@ async def test_after_the_first_event_nothing_is_tried_again(
         ChatScript().status(429, retry_after="30"),
         ChatScript().header(content_type="text/html").raw(b"<html>"),
         ChatScript().error(404, code="model_not_found"),
+        ChatScript(),
+        ChatScript().usage().cut(),
+        ChatScript().usage().raw(b'data: {"error":{"code":429}}\n\n'),
     ],
 )
 async def test_a_fallback_is_taken_and_recorded(
@@ -340,6 +384,7 @@ async def test_cancelling_closes_the_request(one: OpenAIEngineServer) -> None:
         await one.calls[0].gone.wait()
 
 
+@pytest.mark.case(64)
 async def test_a_silent_engine_is_not_asked_again_and_again(one: OpenAIEngineServer) -> None:
     one.default = ChatScript().hang()
     async with made(configured(one, "openai", models=["small"])) as engines:
@@ -433,7 +478,8 @@ async def test_the_models_of_all_engines_are_listed(
     assert two.calls[0].body["model"] == "/models/Big.Q4.gguf"
 
 
-async def test_an_engine_that_is_down_hides_nobody(
+@pytest.mark.case(64)
+async def test_an_engine_that_is_down_hides_no_other(
     one: OpenAIEngineServer, two: OpenAIEngineServer
 ) -> None:
     two.models_gate = Gate()
@@ -550,6 +596,27 @@ async def test_a_new_configuration_is_taken_while_an_answer_is_written(
     assert len(two.calls) == 1
 
 
+async def test_another_dialect_is_a_module_and_a_line_of_the_table(
+    one: OpenAIEngineServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(DIALECTS, "third", DIALECTS["openai"])
+    path = tmp_path / "engines.toml"
+    path.write_text(f'[[engine]]\nname = "a"\nurl = "{one.url}"\napi = "third"\nkey_env = "K"')
+    key = SecretStr(KEY)
+    by_file = Settings(internal_api_key=key, engines_file=str(path))
+    by_name = Settings(
+        internal_api_key=key,
+        inference_api="third",
+        inference_service_url=one.url,
+        inference_api_key=SecretStr("k0"),
+    )
+    for settings in (by_file, by_name):
+        async with made(*read_engines(settings, DIALECTS, {"K": "k0"})) as engines:
+            assert (await write(engines)).text == PLAIN_TEXT
+    with pytest.raises(SettingsError, match="INFERENCE_API: must be one of openai, samosachaat"):
+        read_engines(by_name, {"openai", "samosachaat"})
+
+
 # --- going on -----------------------------------------------------------------------------------
 
 
@@ -607,12 +674,22 @@ async def test_a_refusal_to_go_on_is_remembered(
         assert await engines.can_continue(wanted)
 
 
+async def test_a_refusal_to_go_on_may_come_as_an_event(one: OpenAIEngineServer) -> None:
+    one.lists("small", owned_by="vllm")
+    one.once(ChatScript().raw(b'data: {"object":"error","message":"no","code":400}\n\n'))
+    async with made(configured(one, "openai")) as engines:
+        with pytest.raises(CannotContinue):
+            await engines.generate(order(beginning="Samosas"), Written())
+
+
+@pytest.mark.parametrize("owner", ["somebody", "vllm", "llamacpp"])
 async def test_an_engine_that_starts_over_is_found_out_before_anything_is_shown(
-    one: OpenAIEngineServer,
+    one: OpenAIEngineServer, owner: str
 ) -> None:
-    one.lists("small", owned_by="somebody")
+    one.lists("small", owned_by=owner)
+    one.default = ChatScript().tokens("Samosas", " are triangles with", " a filling.").finish()
     async with made(configured(one, "openai")) as engines:
         written = Written()
         with pytest.raises(CannotContinue):
-            await engines.generate(order(beginning="Samosas are tri"), written)
+            await engines.generate(order(beginning="Samosas are triangles with a fil"), written)
         assert written.text == ""

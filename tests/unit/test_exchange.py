@@ -4,8 +4,10 @@ import asyncio
 
 import pytest
 
-from chat_api.engines.engine import Event
+from chat_api.engines import exchange as module
+from chat_api.engines.engine import Decoder, Event
 from chat_api.engines.exchange import Exchange
+from chat_api.engines.openai import OpenAIDecoder
 from chat_api.engines.samosachaat import SamosachaatDecoder
 from chat_api.errors import EngineFailed, EngineIncomplete, EngineProtocol
 
@@ -36,12 +38,12 @@ class Line(asyncio.Transport):
 class Call:
     """An exchange, and what it has delivered."""
 
-    def __init__(self) -> None:
+    def __init__(self, decoder: Decoder | None = None) -> None:
         self.events: list[Event] = []
         self.line = Line()
         self.exchange = Exchange(
             b"",
-            decoder=SamosachaatDecoder(1_000_000),
+            decoder=decoder or SamosachaatDecoder(1_000_000),
             deliver=self.events.extend,
             max_idle_bytes=1_000_000,
         )
@@ -59,6 +61,16 @@ class Call:
             except EngineFailed as error:
                 return type(error)
         return None
+
+
+@pytest.mark.case(64)
+async def test_the_body_of_a_refusal_is_not_waited_for_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_REST_SECONDS", 0.01)
+    call = Call(OpenAIDecoder(1_000_000))
+    call.exchange.data_received(HEAD.replace(b"200 OK", b"500 No"))
+    assert await call.failure() is EngineFailed
 
 
 def chunk(data: bytes) -> bytes:

@@ -28,6 +28,7 @@ from chat_api.db.event_log import Held, LogRow, Page
 from chat_api.db.generations import Lease, Outcome, Turn
 from chat_api.db.sends import Busy, Repeat
 from chat_api.errors import IdempotencyKeyReused, NothingToAnswer
+from chat_api.text import is_blank
 
 
 async def log_of(world: World, lease: Lease) -> list[tuple[int, int, int]]:
@@ -315,12 +316,25 @@ async def test_the_history_of_a_regeneration_leaves_the_old_answer_out(world: Wo
     assert await history(world, await world.regeneration(conversation)) == [Turn("user", "Q1")]
 
 
-async def test_blank_messages_take_no_place_in_the_history(world: World) -> None:
+@pytest.mark.case(60)
+@pytest.mark.parametrize(
+    "blank",
+    [
+        pytest.param(" \n", id="space"),
+        pytest.param("\u3000\t", id="wide space"),
+        pytest.param("\u200b\u2060\ufeff", id="zero width"),
+        pytest.param("\u2800", id="braille"),
+        pytest.param("\U000e0020", id="tag"),
+    ],
+)
+async def test_blank_messages_take_no_place_in_the_history(blank: str, world: World) -> None:
+    assert is_blank(blank)
     conversation = await world.conversation()
-    await world.end(await world.lease(conversation, world.draft("Q1")), "A1")
-    await world.end(await world.lease(conversation, world.draft("Q2")), " \n")
+    late = blank * 300 + "A1"
+    await world.end(await world.lease(conversation, world.draft("Q1")), late)
+    await world.end(await world.lease(conversation, world.draft("Q2")), blank)
     lease = await world.lease(conversation, world.draft("Q3"))
-    assert await history(world, lease, limit=3) == [
+    assert await history(world, lease, limit=3, chars=2) == [
         Turn("assistant", "A1"),
         Turn("user", "Q2"),
         Turn("user", "Q3"),

@@ -25,8 +25,6 @@ from chat_api.errors import (
     ModelNotFound,
 )
 
-pytestmark = pytest.mark.case(64)
-
 SSE = {"content-type": "text/event-stream"}
 JSON = {"content-type": "application/json"}
 SENTINEL = "sentinel-words-of-the-engine"
@@ -177,9 +175,42 @@ STREAMS: dict[str, tuple[bytes, Outcome]] = {
         Outcome("Hello", failure=EngineIncomplete),
     ),
     "nothing at all": (b"", Outcome(failure=EngineIncomplete)),
-    "[DONE] without an end of line is not sent": (
-        sse(*HELLO) + b"data: [DONE]",
+    "[DONE] without an end of line": (sse(*HELLO) + b"data: [DONE]", Outcome("Hello")),
+    "the last chunk without a blank line": (
+        sse(*HELLO, chunk("!", "stop"))[:-1],
+        Outcome("Hello!", finish_reason="stop"),
+    ),
+    "a last chunk that is cut off": (
+        sse(*HELLO, chunk("!", "stop"))[:-3],
         Outcome("Hello", failure=EngineIncomplete),
+    ),
+    "finish_reason: null as a word": (
+        sse(chunk("Hel", "null"), chunk("lo", "None")),
+        Outcome("Hello", failure=EngineIncomplete),
+    ),
+    "text after a finish_reason": (
+        sse(chunk("Hel", "stop"), chunk("lo")),
+        Outcome("Hello", finish_reason="stop", failure=EngineIncomplete),
+    ),
+    "finish_reason on every chunk": (
+        sse(chunk("Hel", "stop"), chunk("lo", "stop")),
+        Outcome("Hello", finish_reason="stop"),
+    ),
+    "the whole message once more, at the end": (
+        sse(
+            *HELLO,
+            {"choices": [{"delta": {}, "message": {"content": "Hello"}, "finish_reason": "stop"}]},
+            DONE,
+        ),
+        Outcome("Hello", finish_reason="stop"),
+    ),
+    "a whole message in one event": (
+        sse({"choices": [{"message": {"content": "Hello"}, "finish_reason": "stop"}]}, DONE),
+        Outcome("Hello", finish_reason="stop"),
+    ),
+    "an index that is none": (
+        sse({"choices": [{"index": [0], "delta": {"content": "x"}}]}, *HELLO, STOP, DONE),
+        Outcome("Hello", finish_reason="stop"),
     ),
     "what follows [DONE] does not count": (
         sse(*HELLO, DONE, chunk("!")),
@@ -194,7 +225,7 @@ STREAMS: dict[str, tuple[bytes, Outcome]] = {
         sse(*HELLO, chunk(None, "MAX_TOKENS"), DONE),
         Outcome("Hello", "", "length"),
     ),
-    "an end that nobody knows": (sse(*HELLO, chunk(None, "vibes"), DONE), Outcome("Hello")),
+    "an end of an unknown kind": (sse(*HELLO, chunk(None, "vibes"), DONE), Outcome("Hello")),
     "finish_reason: error": (
         sse(*HELLO, chunk(None, "error"), DONE),
         Outcome("Hello", failure=EngineFailed),
@@ -278,7 +309,11 @@ STREAMS: dict[str, tuple[bytes, Outcome]] = {
     ),
     "<think> in the text": (
         sse(chunk("<think>\nHm."), chunk("\n</think>\n\nHel"), chunk("lo"), STOP, DONE),
-        Outcome("Hello", "\nHm.\n", "stop"),
+        Outcome("Hello", "Hm.\n", "stop"),
+    ),
+    "<think> with nothing in it": (
+        sse(chunk("<think>\n"), chunk("\n</think>\n\nHel"), chunk("lo"), STOP, DONE),
+        Outcome("Hello", "", "stop"),
     ),
     "<think> that never ends": (
         sse(chunk("<think>Hm.</thi"), chunk(None, "length"), DONE),
@@ -316,6 +351,19 @@ STREAMS: dict[str, tuple[bytes, Outcome]] = {
         sse({"object": "error", "message": SENTINEL, "type": "BadRequestError", "code": 400}),
         Outcome(failure=EngineRefused),
     ),
+    "an error by its event's name, without choices": (
+        b"event: error\n" + sse({"message": SENTINEL, "code": 503}),
+        Outcome(failure=EngineUnavailable),
+    ),
+    "FastAPI's detail": (sse({"detail": SENTINEL}), Outcome(failure=EngineFailed)),
+    "type: error": (
+        sse({"type": "error", "code": "overloaded_error"}),
+        Outcome(failure=EngineOverloaded),
+    ),
+    "an event of another kind": (
+        sse({"type": "ping"}, *HELLO, {"object": "x.y", "choices": []}, STOP, DONE),
+        Outcome("Hello", finish_reason="stop"),
+    ),
     "an error that is a string": (
         sse({"error": SENTINEL}),
         Outcome(failure=EngineFailed),
@@ -331,6 +379,7 @@ STREAMS: dict[str, tuple[bytes, Outcome]] = {
 }
 
 
+@pytest.mark.case(64)
 @pytest.mark.parametrize("name", STREAMS)
 def test_a_stream_comes_to_the_same_in_any_cutting(name: str) -> None:
     body, expected = STREAMS[name]
@@ -357,6 +406,11 @@ WHOLES: dict[str, tuple[bytes, dict[str, str], Outcome]] = {
         JSON,
         Outcome("Hi", "ab"),
     ),
+    "a whole body with what JSON cannot say": (
+        b'{"choices":[{"message":{"content":"a\\ud800b"},"logprobs":NaN}]}',
+        JSON,
+        Outcome("a\ufffdb"),
+    ),
     "a stream called JSON": (sse(*HELLO, STOP, DONE), JSON, Outcome("Hello", "", "stop")),
     "a stream without a type": (sse(*HELLO, STOP, DONE), {}, Outcome("Hello", "", "stop")),
     "an error with status 200": (
@@ -376,6 +430,7 @@ WHOLES: dict[str, tuple[bytes, dict[str, str], Outcome]] = {
 }
 
 
+@pytest.mark.case(64)
 @pytest.mark.parametrize("name", WHOLES)
 def test_what_is_no_stream_is_told_by_its_first_byte(name: str) -> None:
     body, headers, expected = WHOLES[name]
@@ -413,6 +468,7 @@ REFUSALS: list[tuple[int, Any, type[EngineFailed]]] = [
 ]
 
 
+@pytest.mark.case(64)
 @pytest.mark.parametrize(("status", "document", "ours"), REFUSALS)
 def test_a_refusal_has_a_name_of_ours_and_its_words_go_nowhere(
     status: int, document: Any, ours: type[EngineFailed]
@@ -424,6 +480,23 @@ def test_a_refusal_has_a_name_of_ours_and_its_words_go_nowhere(
     assert outcome.error.retry_after == 7
     filtered = "content_filter" in body.decode()
     assert outcome.error.finish_reason == ("content_filter" if filtered else None)
+
+
+@pytest.mark.parametrize(
+    ("error", "is_transient"),
+    [
+        ({"code": 429}, True),
+        ({"code": "503"}, True),
+        ({"code": 400}, False),
+        ({"code": 500}, False),
+    ],
+)
+def test_an_error_in_the_stream_may_pass_as_one_before_it(
+    error: dict[str, Any], is_transient: bool
+) -> None:
+    outcome = decoded([sse({"error": error})])
+    assert outcome.error is not None
+    assert outcome.error.transient is is_transient
 
 
 def test_an_error_body_without_an_end_is_not_waited_for() -> None:
@@ -453,6 +526,7 @@ def test_reasoning_comes_before_text() -> None:
     assert outcome.order == ["reasoning", "token", "reasoning", "token"]
 
 
+@pytest.mark.case(64)
 @pytest.mark.parametrize("at", range(len("<think>plan</think>Hello") + 1))
 def test_think_marks_may_be_split_anywhere(at: int) -> None:
     text = "<think>plan</think>Hello"
@@ -486,6 +560,7 @@ def raw(content: bytes, created: int = 1) -> bytes:
 TEXTS = st.text(st.characters(exclude_categories=[]), max_size=6)
 
 
+@pytest.mark.case(64)
 @given(
     st.lists(
         st.tuples(TEXTS, st.booleans(), st.integers(1, 2), st.sampled_from(["", "x", "<think>"])),

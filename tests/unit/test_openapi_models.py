@@ -79,12 +79,25 @@ async def test_a_created_conversation_is_as_described(world: World) -> None:
     await world.pool.fetch("DELETE FROM conversations WHERE user_id = $1", world.user)
 
 
-@pytest.mark.parametrize("status", ["generating", "complete", "stopped", "interrupted", "failed"])
+# What an engine, or its failure, adds to a message, by status.
+TOLD: dict[str, dict[str, Any]] = {
+    "generating": {},
+    "complete": {"reasoning": "Hm.\n", "finish_reason": "stop", "usage": (7, 3)},
+    "stopped": {"reasoning": "Hm.\n"},
+    "interrupted": {},
+    "failed": {"error": "upstream_refused"},
+}
+
+
+@pytest.mark.parametrize("status", list(TOLD))
 async def test_messages_are_as_described(status: str, world: World) -> None:
     conversation = await world.conversation()
     lease = await world.lease(conversation)
+    told = TOLD[status]
     if status != "generating":
-        await world.end(lease, "Because.", status=status)
+        counts = dict(zip(("input_tokens", "output_tokens"), told.get("usage", ()), strict=False))
+        others = {name: value for name, value in told.items() if name != "usage"}
+        await world.end(lease, "Because.", status=status, **others, **counts)
     found = await queries.open_conversation(
         world.pool, world.user, conversation, limit=2000, before=None
     )
@@ -106,6 +119,10 @@ async def test_messages_are_as_described(status: str, world: World) -> None:
         "parent_id": None,
         "version": 1,
         "versions": 1,
+        "reasoning": None,
+        "finish_reason": None,
+        "usage": None,
+        "error": None,
     }
     ended = status != "generating"
     assert answer | {"created_at": ""} == {
@@ -121,6 +138,10 @@ async def test_messages_are_as_described(status: str, world: World) -> None:
         "parent_id": lease.question_id,
         "version": 1,
         "versions": 1,
+        "reasoning": told.get("reasoning"),
+        "finish_reason": told.get("finish_reason"),
+        "usage": {"input_tokens": 7, "output_tokens": 3} if "usage" in told else None,
+        "error": told.get("error"),
     }
     read = await queries.read_message(world.pool, world.user, conversation, lease.message_id)
     assert read is not None

@@ -1,7 +1,10 @@
 """What users read and change: owners, titles, pages, and the plans behind them."""
 
 import asyncio
+import importlib
+import inspect
 import json
+import pkgutil
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,8 +16,9 @@ from tests.support.waiting import eventually
 from tests.unit.world import World, connected, key, opened
 from uuid_utils.compat import uuid7
 
+from chat_api import db
 from chat_api.db import event_log as db_event_log
-from chat_api.db import generations, queries, sends, tree
+from chat_api.db import generations, queries, resuming, sends, tree
 from chat_api.db import leases as db_leases
 from chat_api.db.database import Connection, Database
 from chat_api.db.event_log import LogRow
@@ -50,6 +54,24 @@ async def copied(pool: Database, user_id: str, conversation_id: str) -> str | No
         )
 
 
+async def resumed(world: World, user_id: str, conversation_id: str, message_id: str) -> object:
+    """What resuming the answer returns to a user, who knows of it all that its own user knows."""
+    mine = await world.value("SELECT conversation_id::text FROM messages WHERE id = $1", message_id)
+    last = await resuming.read_last(world.pool, world.user, mine)
+    assert last is not None
+    async with world.pool.transaction() as connection:
+        return await resuming.resume(
+            connection,
+            user_id,
+            conversation_id,
+            last,
+            world.draft(None),
+            process=world.process,
+            lease_seconds=60,
+            quotas=sends.UNLIMITED,
+        )
+
+
 async def locked(pool: Database, user_id: str, conversation_id: str) -> bool:
     async with pool.transaction() as connection:
         return await tree.lock(connection, user_id, conversation_id)
@@ -58,7 +80,7 @@ async def locked(pool: Database, user_id: str, conversation_id: str) -> bool:
 # --- owners ---------------------------------------------------------------------------------------
 
 Ask = Callable[[World, str, str, str], Awaitable[object]]
-# Every function that takes a user: asked by `user` about a conversation and a message.
+# Every function that takes a user and an id: asked by `user` about a conversation and a message.
 ASKED: dict[str, tuple[Ask, object]] = {
     "read_conversation": (lambda w, u, c, m: queries.read_conversation(w.pool, u, c), None),
     "open_conversation": (
@@ -76,6 +98,8 @@ ASKED: dict[str, tuple[Ask, object]] = {
         None,
     ),
     "copy_conversation": (lambda w, u, c, m: copied(w.pool, u, c), None),
+    "read_last": (lambda w, u, c, m: resuming.read_last(w.pool, u, c), None),
+    "resume": (lambda w, u, c, m: resumed(w, u, c, m), None),
     "lock": (lambda w, u, c, m: locked(w.pool, u, c), False),
     "update_conversation": (
         lambda w, u, c, m: queries.update_conversation(
@@ -99,7 +123,8 @@ ASKED: dict[str, tuple[Ask, object]] = {
 @pytest.mark.parametrize("name", list(ASKED))
 async def test_a_stranger_finds_nothing_and_changes_nothing(name: str, world: World) -> None:
     conversation = await world.conversation("Mine")
-    lease = await world.answered(conversation)
+    lease = await world.lease(conversation)
+    await world.end(lease, finish_reason="length")  # so that it can be resumed
     before = await everything(world.pool, conversation)
     ask, nothing = ASKED[name]
     assert await ask(world, world.stranger, conversation, lease.message_id) == nothing
@@ -112,18 +137,22 @@ async def test_a_stranger_finds_nothing_and_changes_nothing(name: str, world: Wo
 
 @pytest.mark.case(6)
 def test_every_function_that_takes_a_user_is_asked() -> None:
+    modules = [f"{db.__name__}.{module.name}" for module in pkgutil.iter_modules(db.__path__)]
     takes_a_user = {
         name
-        for module in (queries, generations, sends, tree)
+        for module in map(importlib.import_module, modules)
         for name, function in vars(module).items()
-        if callable(function)
+        if inspect.isfunction(function)
         and not name.startswith("_")
         and "user_id" in getattr(function, "__annotations__", {})
     }
     assert takes_a_user == {
         *(name.split()[0] for name in ASKED),
-        "create_conversation",
-        "list_conversations",
+        # About the user alone.
+        *("create_conversation", "list_conversations", "search_conversations"),
+        *("last_number", "check_quotas", "find_repeat"),
+        # Under the lock of the user's conversation, which their callers take.
+        *("count_message", "keep_key"),
     }
 
 

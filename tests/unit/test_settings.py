@@ -260,6 +260,7 @@ def absurd(name: str) -> list[str]:
             *("http://a\tb", "http://[fe80::1%25eth0]", "http://127.1", "http://0x7f.0.0.1"),
         ],
         "web_sign_in_url": ["/sign-in", "ftp://host", "http://", "http://u@h", "http://h?x#y"],
+        "inference_api": ["", " ", "OpenAI", "a b", "9", "-"],
         "inference_api_key": [" ", " k", "clé", "a\tb", "a\r\nX-Admin: 1"],
         "engines_file": [" ", " x", "x ", "a\nb", "a\tb"],
         "default_model": [" ", " x", "a\nb", "x" * 101],

@@ -18,8 +18,9 @@ from hypothesis.stateful import (
 from tests.support.trees import FAULTS
 from tests.unit.world import World, opened
 
+from chat_api.conversations.search import Search
 from chat_api.conversations.tree import Fork, Trees
-from chat_api.db import generations, leases, queries, tree
+from chat_api.db import generations, leases, queries, titles, tree
 from chat_api.db.generations import Lease, Outcome
 from chat_api.db.queries import ConversationSettings
 from chat_api.db.sends import Busy
@@ -289,6 +290,35 @@ async def test_a_switch_and_a_delete_are_changes_that_leave_the_list_as_it_is(
         await act(world.user, conversation, message)
         assert await world.value(told, world.user, conversation) == count + 1
     assert await world.value(updated, conversation) == before
+
+
+async def test_a_title_is_made_of_what_is_shown(world: World) -> None:
+    conversation = await world.conversation()
+    stopped = await world.lease(conversation, world.draft("One"))
+    await world.end(stopped, "Uno", status="stopped")
+    lease = await say(world, conversation, "Other", "Otro", at=conversation)
+    newest = await regenerate(world, conversation, "Otra")
+
+    async def opening(message: str) -> tuple[str, str] | None:
+        found = await titles.read_opening(world.pool, conversation, message, chars=100)
+        return None if found is None else (found.question, found.answer)
+
+    assert await opening(newest.message_id) == ("Other", "Otra")
+    assert await opening(lease.message_id) is None  # hidden
+    await say(world, conversation, "Next", "Siguiente")
+    assert await opening(newest.message_id) is None
+
+
+async def test_a_search_finds_what_is_shown(world: World) -> None:
+    conversation = await world.conversation("Title")
+    one = await say(world, conversation, "One word", "Uno word")
+    other = await say(world, conversation, "Other word", "Otro word", at=conversation)
+    for shown, hidden in ((other, one), (one, other)):
+        await trees(world).show_path(world.user, conversation, shown.message_id)
+        page = await Search(world.pool, at_once=1).find(world.user, "word", limit=10, after=None)
+        found = {json.loads(hit.message)["id"] for hit in page.items if hit.message is not None}
+        assert found == {shown.question_id, shown.message_id}
+        assert hidden.message_id not in found
 
 
 async def test_a_fork_copies_every_column(world: World) -> None:

@@ -36,8 +36,8 @@ ATTRIBUTES: dict[type, set[str]] = {
     },
     FlowControl: {"write_paused"},
     RequestResponseCycle: {
-        *("chunked_encoding", "disconnected", "keep_alive", "message_event"),
-        *("response_complete", "response_started"),
+        *("chunked_encoding", "disconnected", "expected_content_length", "keep_alive"),
+        *("message_event", "response_complete", "response_started", "scope"),
     },
 }
 DIGESTS = {

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -143,13 +144,14 @@ class World:
         status: str = "complete",
         last_event: int = 2,
         tail: LogRow | None = None,
-        error: str | None = None,
+        **others: Any,
     ) -> Outcome:
+        """End it; `others` are fields of the ending."""
         async with self.pool.transaction() as connection:
             return await generations.end(
                 connection,
                 lease,
-                ending(lease, content, status=status, last_event=last_event, error=error),
+                replace(ending(lease, content, status=status, last_event=last_event), **others),
                 tail,
             )
 

@@ -7,7 +7,9 @@ export type Conversation = components["schemas"]["Conversation"];
 export type Message = components["schemas"]["Message"];
 export type Opened = components["schemas"]["ConversationWithMessages"];
 export type Page = components["schemas"]["ConversationPage"];
-export type Change = Partial<Pick<Conversation, "title" | "model_tag" | "is_favorited">>;
+export type Change = Partial<
+  Pick<Conversation, "title" | "model_tag" | "is_favorited" | "instructions" | "options" | "tags">
+>;
 
 /** A conversation that a search found, and where. `message` is null where its title was found. */
 export interface Found {
@@ -23,7 +25,7 @@ export interface FoundPage {
   next_cursor: string | null;
 }
 
-/** What the inference service says of its models; the API passes it on as it is. */
+/** The models of all engines. `source` is the engine, unless there is only samosaChaat's own. */
 export interface Models {
   current_model: string | null;
   models: { model_tag: string; source: string; available: boolean; loaded: boolean }[];
@@ -86,6 +88,28 @@ export class Api {
 
   stop(id: string): Promise<Message> {
     return this.json("POST", `/api/conversations/${id}/stop`);
+  }
+
+  /** The versions of a message, oldest first; the newest page without `before`. */
+  versions(
+    id: string,
+    message: string,
+    before?: string,
+  ): Promise<{ items: Message[]; next_before: string | null }> {
+    return this.json(
+      "GET",
+      `/api/conversations/${id}/messages/${message}/versions?${search({ before })}`,
+    );
+  }
+
+  /** Shows the path through a message. */
+  show(id: string, message: string): Promise<Opened> {
+    return this.json("PUT", `/api/conversations/${id}/path`, { message_id: message });
+  }
+
+  /** Deletes a message and everything below it. */
+  async deleteMessage(id: string, message: string): Promise<void> {
+    await this.request("DELETE", `/api/conversations/${id}/messages/${message}`);
   }
 
   models(): Promise<Models> {

@@ -45,7 +45,9 @@ test.each([
   ["a list", "[1]"],
   ["a text", '"token"'],
   ["a token that is no text", '{"token":5}'],
+  ["a reasoning that is no text", '{"reasoning":5}'],
   ["a snapshot without a text", '{"snapshot":{}}'],
+  ["a snapshot whose reasoning is no text", '{"snapshot":{"content":"","reasoning":[]}}'],
   ["a start that is nothing", '{"start":null}'],
 ])(
   "an event that is %s ends the reading, and is not taken for a lost connection",
@@ -55,6 +57,38 @@ test.each([
     expect(requests).toHaveLength(1);
   },
 );
+
+const SNAPSHOT = 'data: {"snapshot":{"content":"So far","reasoning":"Hm. "}}\n\n';
+
+test.each<[string, Answer, string, { text: string; reasoning?: string }]>([
+  [
+    "reasoning is kept apart from the text",
+    { text: "" },
+    'id: 2\ndata: {"reasoning":"Hm"}\n\nid: 3\ndata: {"reasoning":". "}\n\nid: 4\ndata: {"token":"Yes"}\n\n',
+    { text: "Yes", reasoning: "Hm. " },
+  ],
+  [
+    "a reset forgets the reasoning too",
+    { text: "" },
+    'id: 2\ndata: {"reasoning":"Hm"}\n\nid: 3\ndata: {"reset":{"attempt":2}}\n\nid: 4\ndata: {"token":"Yes"}\n\n',
+    { text: "Yes", reasoning: "" },
+  ],
+  [
+    "a snapshot has both",
+    { text: "" },
+    `id: 2\ndata: {"token":"lost"}\n\nid: 3\n${SNAPSHOT}id: 4\ndata: {"token":"."}\n\n`,
+    { text: "So far.", reasoning: "Hm. " },
+  ],
+  [
+    "an answer that is continued keeps its text without a reset",
+    { text: "Half", continues: "Half" },
+    'id: 2\ndata: {"token":" more"}\n\n',
+    { text: "Half more" },
+  ],
+])("%s", async (_, from, events, expected) => {
+  answering(stream(START, events, DONE));
+  expect((await all(from)).at(-1)).toMatchObject(expected);
+});
 
 test("an unknown event is passed over", async () => {
   answering(stream(START, 'id: 2\ndata: {"mood":"fine"}\n\n', DONE));

@@ -26,7 +26,7 @@ export interface Source {
 }
 
 export interface Question {
-  path: "messages" | "regenerate";
+  path: "messages" | "regenerate" | "continue";
   body: Record<string, unknown>;
   /** Idempotency-Key: the same key and body join the answer that the first try began. */
   key: string;
@@ -47,6 +47,11 @@ export type Done = {
   status: Status;
   token_count: number;
   inference_time_ms: number;
+  /** The model that wrote it. */
+  model_tag?: string;
+  finish_reason?: "stop" | "length" | "content_filter" | null;
+  /** What the engine counted; null where it does not say. */
+  usage?: { input_tokens: number; output_tokens: number } | null;
   /** Of a regeneration that did not get to its end: the old answer, which stays. */
   kept_message_id?: string;
 };
@@ -54,14 +59,19 @@ export type Done = {
 export type StreamEvent =
   | { start: Start }
   | { token: string }
+  | { reasoning: string }
   | { reset: { attempt: number } }
-  | { snapshot: { content: string } }
+  | { snapshot: { content: string; reasoning?: string } }
   | { error: string; detail: string }
   | Done;
 
 /** What is known of an answer. Never changed in place: each change makes a new one. */
 export interface Answer {
   text: string;
+  /** The model's thinking, where the engine tells it; not part of the text. */
+  reasoning?: string;
+  /** Of an answer that is continued: its text before, which the stream does not repeat. */
+  continues?: string;
   /** The id of the last event that is in `text`. */
   cursor?: string;
   start?: Start;
@@ -162,7 +172,8 @@ function isObject(value: unknown): value is Record<string, unknown> {
 /**
  * The answer each time that it has changed, until it is saved, `over`, or `signal` is aborted.
  * Leaving the loop leaves the answer running. `from` is an answer of an earlier reading, whose rest
- * is wanted. Throws Refused where waiting would not help, Unreadable for an event that is not part
+ * is wanted; with a question of "continue", `{ text, continues: text }` of the answer that ended
+ * early. Throws Refused where waiting would not help, Unreadable for an event that is not part
  * of the protocol, and what `source.token` throws.
  */
 export async function* readAnswer(
@@ -219,10 +230,21 @@ export async function* readAnswer(
 /** The answer after one more event. An unknown event only moves the cursor. */
 export function apply(answer: Answer, [id, event]: [string, StreamEvent]): Answer {
   const next: Answer = { ...answer, cursor: id };
-  if ("start" in event) return { text: "", cursor: id, start: event.start };
+  if ("start" in event) {
+    const { continues } = answer;
+    return continues === undefined
+      ? { text: "", cursor: id, start: event.start }
+      : { text: continues, continues, cursor: id, start: event.start };
+  }
   if ("token" in event) return { ...next, text: answer.text + event.token };
-  if ("reset" in event) return { ...next, text: "", again: true };
-  if ("snapshot" in event) return { ...next, text: event.snapshot.content };
+  if ("reasoning" in event) {
+    return { ...next, reasoning: (answer.reasoning ?? "") + event.reasoning };
+  }
+  if ("reset" in event) return { ...next, text: "", reasoning: "", again: true };
+  if ("snapshot" in event) {
+    const { content, reasoning = "" } = event.snapshot;
+    return { ...next, text: content, reasoning };
+  }
   if ("error" in event) return { ...next, error: { code: event.error, detail: event.detail } };
   if ("done" in event) return { ...next, done: event };
   return next;
@@ -273,7 +295,7 @@ async function connect(
 }
 
 /** The body of a stream; a sign-in page of a network, for example, is none. */
-function bodyOf(response: Response): ReadableStream<Uint8Array<ArrayBuffer>> {
+export function bodyOf(response: Response): ReadableStream<Uint8Array<ArrayBuffer>> {
   const type = response.headers.get("Content-Type") ?? "";
   if (response.body && type.startsWith("text/event-stream")) return response.body;
   const detail = "Something between this client and the service answered in its place.";
@@ -281,7 +303,7 @@ function bodyOf(response: Response): ReadableStream<Uint8Array<ArrayBuffer>> {
 }
 
 /** The events of a response as they arrive: those of one chunk together, none for a heartbeat. */
-async function* batches(
+export async function* batches(
   body: ReadableStream<Uint8Array<ArrayBuffer>>,
 ): AsyncGenerator<[string, StreamEvent][]> {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
@@ -303,6 +325,11 @@ async function* batches(
   }
 }
 
+function isSnapshot(value: unknown): boolean {
+  if (!isObject(value) || typeof value["content"] !== "string") return false;
+  return ["string", "undefined"].includes(typeof value["reasoning"]);
+}
+
 /** One event. Throws Unreadable for what is not JSON, or lacks what `apply` relies on. */
 function eventOf(data: string): StreamEvent {
   let event: unknown;
@@ -315,8 +342,8 @@ function eventOf(data: string): StreamEvent {
     isObject(event) &&
     (!("start" in event) || isObject(event["start"])) &&
     (!("token" in event) || typeof event["token"] === "string") &&
-    (!("snapshot" in event) ||
-      (isObject(event["snapshot"]) && typeof event["snapshot"]["content"] === "string"));
+    (!("reasoning" in event) || typeof event["reasoning"] === "string") &&
+    (!("snapshot" in event) || isSnapshot(event["snapshot"]));
   if (!sound) throw new Unreadable("The service sent something that this client cannot read.");
   return event as StreamEvent;
 }

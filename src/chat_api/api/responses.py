@@ -19,6 +19,7 @@ async def with_text(joins: Joins, message: RunningMessage) -> str:
     so_far = await joins.written_so_far(message.id)
     document = orjson.loads(message.json)
     document |= {"content": so_far.text, "token_count": so_far.token_count}
+    document["reasoning"] = so_far.reasoning or None
     return orjson.dumps(document).decode()
 
 

@@ -11,6 +11,7 @@ from enum import Enum
 from chat_api.db import tree
 from chat_api.db.database import Connection, Database, Record
 from chat_api.db.event_log import LogRow, pieces
+from chat_api.text import BLANK_CLASS
 
 # How long an ended generation's row, and an idempotency key, are kept.
 KEPT_FOR = "24 hours"
@@ -53,15 +54,17 @@ class Turn:
     reasoning_bytes: int = 0
 
 
-# Read the newest messages up to a question that are not blank, and the end of longer ones.
-_READ_HISTORY = """
+# Read the newest messages up to a question that are not blank, and the end of longer ones. Most
+# texts show something at once; a pattern costs as much as the whole text that it is given.
+_READ_HISTORY = f"""
 SELECT role, right(content, $4) AS content, input_tokens, output_tokens,
     coalesce(octet_length(reasoning), 0) AS reasoning_bytes
 FROM messages
-WHERE conversation_id = $1 AND replaces IS NULL AND content ~ '[^[:space:]]'
+WHERE conversation_id = $1 AND replaces IS NULL
+    AND (left(content, 100) ~ '[^{BLANK_CLASS}]' OR content ~ '[^{BLANK_CLASS}]')
     AND position <= (SELECT position FROM messages WHERE id = $2)
 ORDER BY position DESC LIMIT $3
-"""
+"""  # noqa: S608  # the inserted text is a constant
 
 
 async def read_history(
@@ -73,6 +76,15 @@ async def read_history(
     """
     rows = await connection.fetch(_READ_HISTORY, conversation_id, question_id, limit, chars)
     return [Turn(**dict(row)) for row in reversed(rows)]
+
+
+# Note which model writes, for the process that goes on after a crash.
+_NOTE_MODEL = "UPDATE messages SET model_tag = $2 WHERE id = $1 AND status = 'generating'"
+
+
+async def note_model(db: Database, message_id: str, model_tag: str) -> None:
+    """Keep which model writes the message, before its end is saved."""
+    await db.fetch(_NOTE_MODEL, message_id, model_tag)
 
 
 # --- the end -------------------------------------------------------------------------------------
@@ -134,20 +146,7 @@ async def end(connection: Connection, lease: Lease, ending: Ending, tail: LogRow
         ending.before_done,
     )
     if tail is not None:
-        await connection.executemany(
-            _INSERT_TAIL,
-            [
-                (
-                    row.message_id,
-                    row.attempt,
-                    row.first_event,
-                    row.last_event,
-                    row.events,
-                    row.is_snapshot,
-                )
-                for row in pieces(tail)
-            ],
-        )
+        await _log_tail(connection, tail)
     if ending.undone:
         await connection.execute(_DELETE_MESSAGE, lease.message_id)
     elif lease.replaces is not None:
@@ -167,6 +166,23 @@ async def end(connection: Connection, lease: Lease, ending: Ending, tail: LogRow
         ending.error,
     )
     return Outcome.SAVED
+
+
+async def _log_tail(connection: Connection, tail: LogRow) -> None:
+    await connection.executemany(
+        _INSERT_TAIL,
+        [
+            (
+                row.message_id,
+                row.attempt,
+                row.first_event,
+                row.last_event,
+                row.events,
+                row.is_snapshot,
+            )
+            for row in pieces(tail)
+        ],
+    )
 
 
 # Lock the conversation first, as a send does.

@@ -251,7 +251,7 @@ async def _run(
         async_creator=connect,
         poolclass=NullPool,
         isolation_level="AUTOCOMMIT" if autocommit else "READ COMMITTED",
-        # Names that nobody else has given in a session that a pooler hands on.
+        # Names that are unique in a session that a pooler hands on.
         connect_args={
             "prepared_statement_cache_size": 0,
             "prepared_statement_name_func": lambda: f"samosachaat_{uuid4().hex}",

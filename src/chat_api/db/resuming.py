@@ -4,7 +4,7 @@ The message and its generation are the ones of before, at the next attempt. Its 
 numbers; those of before are one snapshot of the text from then on.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from chat_api.db import sends
 from chat_api.db.connecting import Connection
@@ -98,19 +98,19 @@ async def resume(
     if not ended.is_resumable or last is None or Ended(**dict(last)) != ended:
         raise NothingToContinue
     await sends.count_message(connection, user_id, conversation_id, quotas, draft)
-    options = sends.with_defaults(draft.options, ended.defaults)
+    lease = _lease(conversation_id, ended, draft)
     row = await connection.fetchrow(
         _RESUME,
-        ended.message_id,
+        lease.message_id,
         conversation_id,
-        ended.question_id,
+        lease.question_id,
         user_id,
-        options,
-        draft.trace_id,
+        lease.options,
+        lease.trace_id,
         process,
         lease_seconds,
         quotas.running_generations,
-        draft.model_tag or ended.model_tag,
+        lease.model_tag,
     )
     if row is None:
         raise TooManyGenerations(quotas.running_generations, sends.GENERATION_RETRY_SECONDS)
@@ -118,17 +118,21 @@ async def resume(
         await sends.keep_key(
             connection, user_id, conversation_id, ended.message_id, draft.idempotency
         )
+    return replace(lease, attempt=row["attempt"], resumed_after=row["resumed_after"])
+
+
+def _lease(conversation_id: str, ended: Ended, draft: Draft) -> Lease:
+    """Return the lease, as far as it is known before the attempt is."""
     return Lease(
         message_id=ended.message_id,
         conversation_id=conversation_id,
         question_id=str(ended.question_id),
-        attempt=row["attempt"],
+        attempt=0,
         crashes=0,
-        options=options,
+        options=sends.with_defaults(draft.options, ended.defaults),
         trace_id=draft.trace_id,
         replaces=None,
         model_tag=draft.model_tag or ended.model_tag,
-        resumed_after=row["resumed_after"],
         instructions=ended.instructions,
     )
 
@@ -164,7 +168,7 @@ ON CONFLICT (message_id) DO UPDATE SET
 RETURNING attempt, resumed_after
 """
 
-# The `start` event stands for all events of before, so that whoever replays begins with it.
+# The `start` event stands for all events of before, so that a replay begins with it.
 _LOG_BEGINNING = """
 INSERT INTO event_log (message_id, attempt, first_event, last_event, events, is_snapshot)
 VALUES ($1, $2, 0, $3 - 1, $4, true), ($1, $2, $3, $3, $5, false)

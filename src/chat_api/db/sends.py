@@ -85,8 +85,10 @@ class _Place:
 
     question_id: str
     position: int
-    replaces: str | None
-    is_first: bool
+    after: str
+    """The last message, or the conversation's id where there is none."""
+    version: int
+    replaces: str | None = None
     stands_for: str | None = None
     """What the message has in `replaces` until it is complete."""
 
@@ -122,55 +124,57 @@ async def begin(
     if draft.at is not None:
         version = await _show_place(connection, conversation_id, draft, node)
     last = await count_message(connection, user_id, conversation_id, quotas, draft)
-    place = _place(last, draft, conversation_id)
-    options = with_defaults(draft.options, conversation["options"])
-    model_tag = draft.model_tag or conversation["model_tag"]
-    is_within_quota = await connection.fetchval(
-        _INSERT,
-        draft.message_id,
-        conversation_id,
-        place.position,
-        model_tag,
-        place.stands_for,
-        place.question_id,
-        options,
-        draft.trace_id,
-        process,
-        lease_seconds,
-        draft.title if place.is_first else None,
-        user_id,
-        quotas.running_generations,
-        draft.content,
-        last["id"] or conversation_id,
-        version,
-    )
-    if not is_within_quota:
-        raise TooManyGenerations(quotas.running_generations, GENERATION_RETRY_SECONDS)
-    if draft.idempotency is not None:
-        await keep_key(connection, user_id, conversation_id, draft.message_id, draft.idempotency)
-    return _lease(conversation_id, draft, place, options, model_tag, conversation["instructions"])
-
-
-def _lease(
-    conversation_id: str,
-    draft: Draft,
-    place: _Place,
-    options: str,
-    model_tag: str,
-    instructions: str | None,
-) -> Lease:
-    return Lease(
+    place = _place(last, draft, conversation_id, version)
+    lease = Lease(
         message_id=draft.message_id,
         conversation_id=conversation_id,
         question_id=place.question_id,
         attempt=1,
         crashes=0,
-        options=options,
+        options=with_defaults(draft.options, conversation["options"]),
         trace_id=draft.trace_id,
         replaces=place.replaces,
-        model_tag=model_tag,
-        instructions=instructions,
+        model_tag=draft.model_tag or conversation["model_tag"],
+        instructions=conversation["instructions"],
     )
+    await _insert(connection, user_id, lease, place, draft, process, lease_seconds, quotas)
+    if draft.idempotency is not None:
+        await keep_key(connection, user_id, conversation_id, lease.message_id, draft.idempotency)
+    return lease
+
+
+async def _insert(
+    connection: Connection,
+    user_id: str,
+    lease: Lease,
+    place: _Place,
+    draft: Draft,
+    process: str,
+    lease_seconds: float,
+    quotas: Quotas,
+) -> None:
+    """Insert what the send wants written. Raise TooManyGenerations."""
+    is_within_quota = await connection.fetchval(
+        _INSERT,
+        lease.message_id,
+        lease.conversation_id,
+        place.position,
+        lease.model_tag,
+        place.stands_for,
+        lease.question_id,
+        lease.options,
+        lease.trace_id,
+        process,
+        lease_seconds,
+        draft.title if place.after == lease.conversation_id else None,
+        user_id,
+        quotas.running_generations,
+        draft.content,
+        place.after,
+        place.version,
+    )
+    if not is_within_quota:
+        raise TooManyGenerations(quotas.running_generations, GENERATION_RETRY_SECONDS)
 
 
 # Create the conversation, unless another request does so.
@@ -291,7 +295,7 @@ RETURNING true
 """
 
 
-def _place(last: Record, draft: Draft, conversation_id: str) -> _Place:
+def _place(last: Record, draft: Draft, conversation_id: str, version: int) -> _Place:
     """Return the place after the last message, or, for a regeneration, at the answer.
 
     A regeneration of the last answer has that one's id in `replaces` while it is under way; a
@@ -299,19 +303,18 @@ def _place(last: Record, draft: Draft, conversation_id: str) -> _Place:
     earlier answer it has the conversation's id: such a replica cannot end it then, and nothing that
     follows the old answer loses its parent.
 
-
     Raise NothingToAnswer for a regeneration without a question.
     """
-    is_first = last["id"] is None
-    position = -1 if is_first else int(last["position"])
+    position = -1 if last["id"] is None else int(last["position"])
+    after = last["id"] or conversation_id
     if draft.content is not None:
-        return _Place(draft.question_id, position + 2, None, is_first)
+        return _Place(draft.question_id, position + 2, after, version)
     if last["question_id"] is None:
         raise NothingToAnswer
     if last["role"] == "assistant":
         stands_for = last["id"] if draft.at is None else conversation_id
-        return _Place(last["question_id"], position, last["id"], is_first, stands_for)
-    return _Place(last["question_id"], position + 1, None, is_first)
+        return _Place(last["question_id"], position, after, version, last["id"], stands_for)
+    return _Place(last["question_id"], position + 1, after, version)
 
 
 # --- quotas ---------------------------------------------------------------------------------------

@@ -14,18 +14,19 @@ class Opening:
     answer: str
 
 
-# Read the title, the first message and the answer, where this is the first complete answer of a
-# conversation whose user gave it no title.
+# Read the title, the first message and the answer, where this is the only complete answer that is
+# shown in a conversation whose user gave it no title.
 _READ_OPENING = """
 SELECT c.title, question.content AS question, left(answer.content, $3) AS answer
 FROM conversations c
 JOIN messages answer ON answer.id = $2 AND answer.conversation_id = c.id
-    AND answer.status = 'complete'
+    AND answer.status = 'complete' AND answer.replaces IS NULL
 CROSS JOIN LATERAL (
-    SELECT content FROM messages WHERE conversation_id = c.id AND role = 'user'
+    SELECT content FROM messages
+    WHERE conversation_id = c.id AND role = 'user' AND replaces IS NULL
     ORDER BY position LIMIT 1) question
 WHERE c.id = $1 AND NOT c.title_given AND NOT EXISTS (
-    SELECT FROM messages WHERE conversation_id = c.id AND id <> $2
+    SELECT FROM messages WHERE conversation_id = c.id AND id <> $2 AND replaces IS NULL
         AND role = 'assistant' AND status = 'complete')
 """
 

@@ -3,9 +3,9 @@
 import time
 from collections.abc import Callable
 
-# So many answers in a row that failed: nobody waits for another try of the same request.
+# After so many failed answers in a row, a request is tried only once.
 _FAILURES_WITHOUT_RETRY = 3
-# So many in a row that took a whole timeout to fail: the engine is not asked for a while.
+# After so many in a row that took a whole timeout to fail, the engine is not asked for a while.
 _TIMEOUTS = 3
 _FIRST_SECONDS = 5.0
 _MOST_SECONDS = 60.0

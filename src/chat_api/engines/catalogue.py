@@ -45,7 +45,7 @@ class Member:
     @property
     def takes_any_tag(self) -> bool:
         """Whether it answers with whichever model it has loaded, so that tags are only labels."""
-        return self.configured.settings.api == "samosachaat"
+        return self.engine.takes_any_tag
 
     def _notice(self, is_open: bool) -> None:
         ENGINE_CIRCUIT_OPEN.labels(self.name).set(is_open)
@@ -55,7 +55,7 @@ class Member:
         return self.asked_at is None or time.monotonic() - self.asked_at > seconds
 
     def ask(self, trace_id: str) -> "asyncio.Task[None]":
-        """Have the list brought up to date; whoever asks meanwhile shares the request."""
+        """Have the list brought up to date; callers at the same time share the request."""
         if self._asking is None or self._asking.done():
             self._asking = asyncio.create_task(self._ask(trace_id), name=f"models-{self.name}")
         return self._asking

@@ -14,10 +14,10 @@ continues = true                     # goes on from a given beginning; default: 
 import os
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
@@ -37,7 +37,7 @@ class EngineSettings(BaseModel):
 
     name: Annotated[str, Field(pattern=f"^{_NAME}$")]
     url: str
-    api: Literal["openai", "samosachaat"] = "openai"
+    api: str = "openai"
     key_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
     models: Annotated[list[Tag], Field(min_length=1)] | None = None
     context_tokens: Annotated[int, Field(ge=256, lt=2**31)] | None = None
@@ -59,14 +59,16 @@ class Configured:
 
 
 def read_engines(
-    settings: Settings, environment: Mapping[str, str] = os.environ
+    settings: Settings, dialects: Collection[str], environment: Mapping[str, str] = os.environ
 ) -> tuple[Configured, ...]:
     """The engines that the settings name, in their order; at least one.
 
     Raises SettingsError: for a file, with its line and the reason.
     """
     if settings.engines_file:
-        return _read_file(settings, environment)
+        return _read_file(settings, dialects, environment)
+    if settings.inference_api not in dialects:
+        raise SettingsError(f"INFERENCE_API: {_choice(dialects)}.")
     is_ours = settings.inference_api == "samosachaat"
     one = EngineSettings(
         name=settings.inference_api, url=settings.inference_service_url, api=settings.inference_api
@@ -75,7 +77,13 @@ def read_engines(
     return (Configured(one, key or SecretStr("")),)
 
 
-def _read_file(settings: Settings, environment: Mapping[str, str]) -> tuple[Configured, ...]:
+def _choice(dialects: Collection[str]) -> str:
+    return f"must be one of {', '.join(sorted(dialects))}"
+
+
+def _read_file(
+    settings: Settings, dialects: Collection[str], environment: Mapping[str, str]
+) -> tuple[Configured, ...]:
     path = Path(settings.engines_file)
     try:
         text = path.read_text("utf-8")
@@ -89,19 +97,25 @@ def _read_file(settings: Settings, environment: Mapping[str, str]) -> tuple[Conf
         why = found[1] if found else str(error).removesuffix(" (at end of document)")
         line = found[2] if found else max(1, len(text.splitlines()))
         raise SettingsError(f"ENGINES_FILE: {path}, line {line}: {why}.") from None
-    return _Reader(path, text, settings, environment).read(document)
+    return _Reader(path, text, settings, dialects, environment).read(document)
 
 
 class _Reader:
     """Turns the parsed file into engines; complaints name the line."""
 
     def __init__(
-        self, path: Path, text: str, settings: Settings, environment: Mapping[str, str]
+        self,
+        path: Path,
+        text: str,
+        settings: Settings,
+        dialects: Collection[str],
+        environment: Mapping[str, str],
     ) -> None:
         self._path = path
         self._lines = text.splitlines()
         self._headers = [n for n, line in enumerate(self._lines) if _HEADER.match(line)]
         self._settings = settings
+        self._dialects = dialects
         self._environment = environment
 
     def read(self, document: dict[str, Any]) -> tuple[Configured, ...]:
@@ -131,6 +145,9 @@ class _Reader:
             field = str(problem["loc"][0]) if problem["loc"] else ""
             reason = f"{field}: {problem['msg']}" if field else problem["msg"]
             raise self._complaint(self._line(index, field), reason) from None
+        if engine.api not in self._dialects:
+            reason = f"api: {_choice(self._dialects)}"
+            raise self._complaint(self._line(index, "api"), reason)
         return Configured(engine, SecretStr(self._key(index, engine)))
 
     def _key(self, index: int, engine: EngineSettings) -> str:

@@ -116,6 +116,8 @@ class Engine(Protocol):
 
     name: str
     limits: Limits
+    takes_any_tag: bool
+    """Whether it answers with whichever model it has loaded, so that tags are only labels."""
 
     async def generate(self, request: Request, deliver: Deliver) -> str | None:
         """Have an answer written; return its finish reason as far as it is known.

@@ -20,7 +20,6 @@ from chat_api.engines.engine import CannotContinue, Event, Limits, Message, Requ
 from chat_api.errors import (
     ContextTooLong,
     EngineFailed,
-    EngineIncomplete,
     EngineOverloaded,
     EngineProtocol,
     EngineRefused,
@@ -39,17 +38,17 @@ from chat_api.telemetry import (
 )
 
 _MOST_ATTEMPTS = 4
-# With another model to take, nobody waits long for the first one.
+# The longest wait for the first engine where there is a fallback.
 _MOST_WAIT_BEFORE_FALLBACK = 3.0
 _BACKOFF = tenacity.wait_exponential_jitter(multiplier=0.2, max=5, jitter=0.2)
-# Of the request or the configuration: another engine would be as wrong, or nobody would notice.
-_FINAL = (EngineRefused, ContextTooLong, EngineIncomplete)
+# The fault of the request or of the configuration, which a fallback would not remove, or hide.
+_FINAL = (EngineRefused, ContextTooLong)
 
 
 class Receiver(Protocol):
     """Who has an answer written."""
 
-    def written_by(self, model_tag: str | None) -> None:
+    def written_by(self, model_tag: str | None, *, is_fallback: bool) -> None:
         """The model that writes; None where the tag that was asked for stays."""
 
     def take(self, arrived: list[Event], /) -> None:
@@ -177,6 +176,7 @@ class Engines:
         failure: EngineFailed | None = None
         places = await self._places(order)
         for index, place in enumerate(places):
+            attempt.is_fallback = index > 0
             if index:
                 ENGINE_FALLBACKS.labels(place.member.name).inc()
             try:
@@ -248,6 +248,7 @@ class Engines:
         outcome = "cancelled"
         try:
             reason = await member.engine.generate(attempt.begin(place), attempt.take)
+            attempt.complete()
             outcome = "ok"
             return reason
         except EngineFailed as failure:
@@ -266,24 +267,36 @@ class _Attempt:
     def __init__(self, order: Order, receiver: Receiver) -> None:
         self.has_begun = False
         self.is_refused = False  # by the breaker
+        self.is_fallback = False
         self._order = order
         self._receiver = receiver
         self._place: Place | None = None
         self._request: Request | None = None
         self._began = 0.0
+        self._unseen: list[Event] = []  # usage that came before the first event that is shown
 
     def begin(self, place: Place) -> Request:
         """The request to the model's engine."""
         self._place = place
         self._began = time.monotonic()
+        self._unseen = []
         self._request = _request(self._order, place)
         return self._request
 
     def take(self, arrived: list[Event]) -> None:
-        """Pass events on; the first ones settle who writes."""
+        """Pass events on; the first that is shown settles who writes."""
         if arrived and not self.has_begun:
-            self._settle()
+            if not any(event.data for event in arrived):
+                self._unseen, arrived = arrived, []
+            else:
+                self._settle()
         self._receiver.take(arrived)
+
+    def complete(self) -> None:
+        """The answer is whole: settle who wrote it, even if it is empty."""
+        if not self.has_begun:
+            self._settle()
+            self._receiver.take(self._unseen)
 
     def _settle(self) -> None:
         assert self._place is not None  # noqa: S101  # events come after `begin`
@@ -294,7 +307,7 @@ class _Attempt:
         member = self._place.member
         member.breaker.succeeded()
         ENGINE_FIRST_EVENT_SECONDS.labels(member.name).observe(time.monotonic() - self._began)
-        self._receiver.written_by(self._place.tag)
+        self._receiver.written_by(self._place.tag, is_fallback=self.is_fallback)
 
 
 def _request(order: Order, place: Place) -> Request:

@@ -28,8 +28,8 @@ class Exchange(asyncio.Protocol):
     `decoder` knows the dialect. `ended` has the result: none after the answer's end, else what went
     wrong: an EngineFailed, or what `deliver` raised. The caller that awaits it closes the
     transport.
-    Comments and empty events are signs of life, but not for ever: `max_idle_bytes` is how much of
-    them there may be between two events.
+    Comments and empty events are signs of life; `max_idle_bytes` is how much of them there may be
+    between two events.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Exchange(asyncio.Protocol):
         self._headers: dict[str, str] = {}
         self._bytes_without_body = 0
         self._has_begun = False
-        self._is_rest = False
+        self._rest: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport | None = None
         self._waiting: deque[bytes] = deque()  # received, and left for later turns of the loop
         self._is_lost = False
@@ -140,6 +140,7 @@ class Exchange(asyncio.Protocol):
         if status >= HTTPStatus.OK:  # else more is to come
             self._decoder.begin(status, headers)
             self._has_begun = True
+            self._limit_rest()
 
     def on_body(self, body: bytes) -> None:
         self._bytes_without_body = 0
@@ -159,9 +160,17 @@ class Exchange(asyncio.Protocol):
         self._idle_bytes = 0 if arrived else self._idle_bytes + len(body)
         if self._idle_bytes > self._max_idle_bytes:
             raise EngineProtocol
-        if self._decoder.is_complete and not self._is_rest:
-            self._is_rest = True
-            asyncio.get_running_loop().call_later(_REST_SECONDS, self._end, EngineProtocol())
+        self._limit_rest()
+
+    def _limit_rest(self) -> None:
+        """Wait for the rest of a complete response, but not for long."""
+        if self._decoder.is_complete:
+            if self._rest is None:
+                loop = asyncio.get_running_loop()
+                self._rest = loop.call_later(_REST_SECONDS, self._end, EngineProtocol())
+        elif self._rest is not None:
+            self._rest.cancel()
+            self._rest = None
 
     def on_message_complete(self) -> None:
         if self._has_begun:

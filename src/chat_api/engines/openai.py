@@ -10,6 +10,7 @@ further than this module: its texts are read only to find our name for them.
 import re
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from enum import Enum
 from http import HTTPStatus
@@ -151,7 +152,9 @@ def _refused_parameter(error: Mapping[str, Any]) -> str | None:
     if isinstance(name := error.get("param"), str):
         return name
     message = error.get("message")
-    if not isinstance(message, str) or not _NOT_TAKEN.search(message):
+    if not isinstance(message, str):  # FastAPI's list of faults
+        message = orjson.dumps(error).decode()
+    if not _NOT_TAKEN.search(message):
         return None
     return next((word for word in re.findall(r"\w+", message[:2000]) if word in _OPTIONAL), None)
 
@@ -172,9 +175,10 @@ _FINISH_REASONS = {
     "safety": "content_filter",
     "recitation": "content_filter",
 }
+_NO_REASONS = frozenset({"", "null", "none"})
 _REASONING_FIELDS = ("reasoning_content", "reasoning", "reasoning_text")
 _NEVER = b"\0"  # begins no JSON
-# Some engines answer anew instead of going on: so much of the beginning gives that away.
+# Some engines start the answer again instead of going on: so many equal characters show it.
 _SEAM_CHARS = 24
 
 
@@ -203,6 +207,7 @@ class OpenAIDecoder:
         self._retry_after: float | None = None
         self._body: bytearray | None = bytearray()  # of what is no stream, or not known to be one
         self._is_whole = False  # one JSON document
+        self._has_begun = False
 
     def begin(self, status: int, headers: Mapping[str, str]) -> None:
         """Take the head; see Decoder."""
@@ -240,6 +245,9 @@ class OpenAIDecoder:
             raise self._refusal(self._refused)
         if self._is_whole:
             self._take_whole(bytes(self._body or b""), arrived)
+        elif rest := self._parser.rest():
+            with suppress(EngineProtocol):  # cut off within the event
+                self._take(rest, arrived)
         self._release(arrived)
         if not self.is_complete:
             raise EngineIncomplete
@@ -279,17 +287,15 @@ class OpenAIDecoder:
         failure.retry_after = self._retry_after
         failure.transient = status in TRANSIENT_STATUSES and not isinstance(failure, EngineRefused)
         self.is_refused = True
-        if isinstance(document, dict) and isinstance(error := document.get("error"), dict):
-            self.refused_parameter = _refused_parameter(error)
+        if isinstance(document, dict):
+            error = document.get("error", document)
+            self.refused_parameter = _refused_parameter(error if isinstance(error, dict) else {})
         log.warning("inference_refused", status=status, code=failure.code)
         return failure
 
     def _take_whole(self, body: bytes, arrived: list[Event]) -> None:
         """A whole answer in one JSON document, from an engine that does not stream."""
-        try:
-            document = storable(orjson.loads(body))
-        except (orjson.JSONDecodeError, RecursionError):
-            raise EngineProtocol from None
+        document = _read(body)
         if not _is_error(document):
             choice = _first_choice(document.get("choices"))
             if choice is None:
@@ -314,6 +320,7 @@ class OpenAIDecoder:
             return False
         if text:
             arrived.append(Event(b'{"token":%b}' % piece, text))
+            self.is_complete = False
         return True
 
     def _take(self, data: bytes, arrived: list[Event]) -> bool:
@@ -324,14 +331,7 @@ class OpenAIDecoder:
             return True
         if not data.strip():
             return False
-        try:
-            document = orjson.loads(data)
-            if b"\\u" in data:
-                document = storable(document)
-        except (orjson.JSONDecodeError, RecursionError):
-            document = read_leniently(data)
-        if not isinstance(document, dict):
-            raise EngineProtocol
+        document = _read(data)
         before = len(arrived)
         self._take_document(document, arrived)
         if len(arrived) == before + 1 and self._splitter.is_plain and not self.is_complete:
@@ -357,16 +357,20 @@ class OpenAIDecoder:
         if _is_error(document):
             self._release(arrived)
             failure = failure_of(None, document)
+            failure.transient = isinstance(failure, (EngineOverloaded, EngineUnavailable))
+            self.is_refused = not self._has_begun
             log.warning("inference_failed_in_stream", code=failure.code)
             raise failure
         choice = _first_choice(document.get("choices"))
         if choice is not None:
-            delta = choice.get("delta") or choice.get("message")
+            delta = choice.get("delta")
+            if not delta and not self._has_begun:  # else it is the whole text, once more
+                delta = choice.get("message")
             if isinstance(delta, dict):
                 self._take_delta(delta, arrived)
             reason = choice.get("finish_reason")
-            if isinstance(reason, str) and reason:
-                self._finish(reason.lower(), arrived)
+            if isinstance(reason, str) and reason.strip().lower() not in _NO_REASONS:
+                self._finish(reason.strip().lower(), arrived)
         usage = _usage_of(document.get("usage"))
         if usage is not None and usage != self.usage:
             self.usage = usage
@@ -380,11 +384,14 @@ class OpenAIDecoder:
                 break
         if isinstance(refusal := delta.get("refusal"), str):
             text += refusal
+        self._has_begun = self._has_begun or bool(text or reasoning)
         if text and self._unverified is not None:
             text = self._verified(text)
         if text and not self._splitter.is_plain:
             thought, text = self._splitter.feed(text)
             reasoning += thought
+        if reasoning or text:
+            self.is_complete = False  # what ended before was no end
         _append(reasoning, text, arrived)
 
     def _finish(self, reason: str, arrived: list[Event]) -> None:
@@ -419,8 +426,26 @@ class OpenAIDecoder:
         return "" if self._unverified is not None else held
 
 
+def _read(data: bytes) -> dict[str, Any]:
+    """The JSON object that `data` is, fit to be stored. Raise EngineProtocol for anything else."""
+    try:
+        document = orjson.loads(data)
+        if b"\\u" in data:
+            document = storable(document)
+    except (orjson.JSONDecodeError, RecursionError):
+        document = read_leniently(data)
+    if not isinstance(document, dict):
+        raise EngineProtocol
+    return document
+
+
 def _is_error(document: dict[str, Any]) -> bool:
-    return bool(document.get("error")) or document.get("object") == "error"
+    if document.get("error") or "error" in (document.get("object"), document.get("type")):
+        return True
+    # FastAPI's, and others': an error by what it has instead of choices.
+    return "choices" not in document and (
+        isinstance(document.get("message"), str) or isinstance(document.get("detail"), str)
+    )
 
 
 def _first_choice(choices: object) -> dict[str, Any] | None:
@@ -430,7 +455,7 @@ def _first_choice(choices: object) -> dict[str, Any] | None:
     if not isinstance(choices, list):
         raise EngineProtocol
     for choice in choices:
-        if isinstance(choice, dict) and choice.get("index", 0) in {0, None}:
+        if isinstance(choice, dict) and choice.get("index") in (0, None):  # may be unhashable
             return choice
     return None
 
@@ -512,6 +537,7 @@ class OpenAIEngine:
     """A client of one engine; see Engine. `url` ends before `/chat/completions`."""
 
     limits = Limits()
+    takes_any_tag = False
 
     def __init__(self, http: EngineHttp, *, name: str, continues: bool | None = None) -> None:
         """`continues` says whether the engine goes on from a beginning; None: find out."""
@@ -531,7 +557,7 @@ class OpenAIEngine:
             decoder = OpenAIDecoder(
                 self._http.max_event_bytes,
                 beginning=request.beginning,
-                verify_seam=self._continues is None and self._kind is Kind.UNKNOWN,
+                verify_seam=self._is_doubtful(request.beginning),
             )
             try:
                 await self._http.stream(
@@ -595,6 +621,15 @@ class OpenAIEngine:
             return found
         return self._kind is not Kind.OTHER
 
+    def _is_doubtful(self, beginning: str) -> bool:
+        """Whether the answer may begin again.
+
+        Of an engine that is known to go on, a short text proves nothing: answers repeat words.
+        """
+        if self._continues:
+            return False
+        return self._kind is Kind.UNKNOWN or len(beginning.strip()) >= _SEAM_CHARS
+
     def _remember_seam(self, model: str, found: bool) -> None:
         self._seams[model] = (time.monotonic() + _REMEMBERED_SECONDS, found)
 
@@ -624,6 +659,8 @@ class OpenAIEngine:
             self._kind = self._kind or Kind.UNKNOWN
             return Listing(())
         listed = document.get("data") if isinstance(document, dict) else document
+        if listed is None:  # Ollama without a model
+            return Listing(())
         if not isinstance(listed, list):
             raise EngineProtocol
         models = [model for item in listed[:_MOST_MODELS] if (model := _model_of(item))]

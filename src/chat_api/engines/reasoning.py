@@ -22,6 +22,7 @@ class Splitter:
     """Tells reasoning from text. `is_plain`: everything from here on is text."""
 
     def __init__(self, *, at_beginning: bool = True) -> None:
+        self._has_reasoning = False
         self._state = _State.BEGINNING if at_beginning else _State.TEXT
         self._held = ""
 
@@ -36,6 +37,9 @@ class Splitter:
             piece = self._begin(self._held + piece)
         if self._state is _State.REASONING:
             reasoning, piece = self._reason(self._held + piece)
+            if not self._has_reasoning:  # some models open and close it with nothing in it
+                reasoning = reasoning.lstrip()
+                self._has_reasoning = bool(reasoning)
         if self._state is _State.SPACE:
             piece = piece.lstrip()
             if piece:

@@ -120,6 +120,7 @@ class SamosachaatEngine:
     """A client of the service; see Engine. It answers with whichever model it has loaded."""
 
     limits = Limits(INFERENCE_MESSAGE_CHARS, INFERENCE_REQUEST_CHARS, takes_system=False)
+    takes_any_tag = True
 
     def __init__(self, http: EngineHttp, *, name: str, swap_timeout_seconds: float) -> None:
         self.name = name

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NoReturn, Protocol
 
 from chat_api.context import Context
@@ -16,6 +16,7 @@ from chat_api.engines.engine import CannotContinue, Event, Usage
 from chat_api.engines.engines import Engines, Order
 from chat_api.errors import (
     ApiError,
+    DatabaseUnavailable,
     EngineFailed,
     EngineIncomplete,
     EngineTimeout,
@@ -136,17 +137,39 @@ class GenerationWriter:
         del context
         if (beginning := generation.beginning) is not None:
             order.beginning = beginning.written.text
-            # A user who has it continued says how much more it may be.
-            if options.max_tokens is not None and generation.lease.resumed_after is None:
-                left = options.max_tokens - beginning.written.token_count
+            if options.max_tokens is not None:
+                # A user who has it continued says how much more it may be.
+                resumed_after = generation.lease.resumed_after
+                spent = (
+                    beginning.written.token_count
+                    if resumed_after is None
+                    else beginning.last_event - resumed_after
+                )
+                left = options.max_tokens - spent
                 if left <= 0:
                     generation.finish_reason = "length"
                     return
                 order.options["max_tokens"] = left
         receiver = _Pump(
-            generation, max_chars=self._max_chars, max_bytes=self._max_bytes, clock=self._clock
+            generation,
+            max_chars=self._max_chars,
+            max_bytes=self._max_bytes,
+            clock=self._clock,
+            note_model=self._note_model,
         )
         generation.finish_reason = await self._engines.generate(order, receiver)
+
+    def _note_model(self, generation: RunningGeneration) -> None:
+        """Keep which fallback writes: another model must not go on with its text after a crash."""
+
+        async def note() -> None:
+            # Where the database is away, the model that was asked for may go on.
+            with suppress(DatabaseUnavailable):
+                await db_generations.note_model(
+                    self._db, generation.message_id, generation.model_tag
+                )
+
+        self._registry.own(note(), "note-model")
 
     async def close_from_log(self, lease: Lease, status: str) -> None:
         """End a generation that another process ran, with what its log holds."""
@@ -318,16 +341,20 @@ class _Pump:
         max_chars: int,
         max_bytes: int,
         clock: Callable[[], float],
+        note_model: Callable[[RunningGeneration], None],
     ) -> None:
+        self._note_model = note_model
         self._generation = generation
         self._max_chars = max_chars
         self._max_bytes = max_bytes
         self._clock = clock
 
-    def written_by(self, model_tag: str | None) -> None:
+    def written_by(self, model_tag: str | None, *, is_fallback: bool) -> None:
         """Note the model that really writes."""
         if model_tag is not None:
             self._generation.model_tag = model_tag
+        if is_fallback:
+            self._note_model(self._generation)
 
     def take(self, arrived: list[Event]) -> None:
         """Add the events of a packet, and show them to the subscriptions: step 2 of the hot path.

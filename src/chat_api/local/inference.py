@@ -254,20 +254,15 @@ async def _left(receive: Receive) -> None:
         pass
 
 
-def create_inference_app(inference: Inference, internal_key: str) -> Starlette:
-    """The service around `inference`, which the caller enters and leaves."""
-
-    async def generate(request: Request) -> _Answer | JSONResponse:
-        web.require_key(request, internal_key)
-        body = _read_generate(await web.json_object(request))
-        return _Answer(await inference.engine(), body)
+def _openai_routes(inference: Inference, internal_key: str) -> list[Route]:
+    """The model in OpenAI's dialect."""
 
     async def forward(request: Request) -> _Forwarded:
         web.require_bearer(request, internal_key)
         body = await web.json_object(request) if request.method == "POST" else None
         return _Forwarded(await inference.engine(), request.method, request.url.path, body)
 
-    async def openai_models(request: Request) -> JSONResponse:
+    async def models(request: Request) -> JSONResponse:
         web.require_bearer(request, internal_key)
         engine = await inference.engine()
         model = {
@@ -277,6 +272,22 @@ def create_inference_app(inference: Inference, internal_key: str) -> Starlette:
             "meta": {"n_ctx": engine.context_tokens},
         }
         return JSONResponse({"object": "list", "data": [model]})
+
+    return [
+        Route("/v1/models", models),
+        Route("/v1/chat/completions", forward, methods=["POST"]),
+        Route("/props", forward),
+        Route("/apply-template", forward, methods=["POST"]),
+    ]
+
+
+def create_inference_app(inference: Inference, internal_key: str) -> Starlette:
+    """The service around `inference`, which the caller enters and leaves."""
+
+    async def generate(request: Request) -> _Answer | JSONResponse:
+        web.require_key(request, internal_key)
+        body = _read_generate(await web.json_object(request))
+        return _Answer(await inference.engine(), body)
 
     async def models(request: Request) -> JSONResponse:
         web.require_key(request, internal_key)
@@ -326,10 +337,7 @@ def create_inference_app(inference: Inference, internal_key: str) -> Starlette:
             Route("/models", models),
             Route("/models/swap", swap, methods=["POST"]),
             Route("/health", health),
-            Route("/v1/models", openai_models),
-            Route("/v1/chat/completions", forward, methods=["POST"]),
-            Route("/props", forward),
-            Route("/apply-template", forward, methods=["POST"]),
+            *_openai_routes(inference, internal_key),
         ],
         exception_handlers={web.Refused: web.refuse},
     )

@@ -1,7 +1,7 @@
 // One open conversation: its messages, the question on its way, the answer being written.
 
 import { batch, computed, signal } from "@preact/signals";
-import type { Message } from "../api";
+import type { Message, Opened } from "../api";
 import {
   type Answer,
   pause,
@@ -131,19 +131,7 @@ export class Chat {
     try {
       const opened = await api.open(this.id, { limit });
       if (this.isOlderThanTheAnswer(opened.messages)) return;
-      const first = opened.messages[0]?.id;
-      const before = this.messages.peek();
-      const known = new Map(before.map((message) => [message.id, message]));
-      const overlap = before.findIndex((message) => message.id === first);
-      const page = opened.messages.map((message) => merged(message, known.get(message.id)));
-      batch(() => {
-        this.messages.value = overlap > 0 ? [...before.slice(0, overlap), ...page] : page;
-        if (overlap <= 0) this.nextBefore.value = opened.next_before;
-        this.loaded.value = true;
-        this.problem.value = undefined;
-        this.reconcile();
-      });
-      conversations.put(opened);
+      this.take(opened);
     } catch (error) {
       refused(error);
       if (isGone(error)) this.vanish();
@@ -160,6 +148,23 @@ export class Chat {
     else void this.read();
   }
 
+  /** Shows what the service has. */
+  private take(opened: Opened): void {
+    const first = opened.messages[0]?.id;
+    const before = this.messages.peek();
+    const known = new Map(before.map((message) => [message.id, message]));
+    const overlap = before.findIndex((message) => message.id === first);
+    const page = opened.messages.map((message) => merged(message, known.get(message.id)));
+    batch(() => {
+      this.messages.value = overlap > 0 ? [...before.slice(0, overlap), ...page] : page;
+      if (overlap <= 0) this.nextBefore.value = opened.next_before;
+      this.loaded.value = true;
+      this.problem.value = undefined;
+      this.reconcile();
+    });
+    conversations.put(opened);
+  }
+
   /** Asked for before the answer began that is being read: of no use any more. */
   private isOlderThanTheAnswer(messages: Message[]): boolean {
     const start = this.reading && this.latest?.start;
@@ -173,6 +178,7 @@ export class Chat {
     const arrived = ({ after, body }: Pending) => {
       const at = messages.findIndex(({ id }) => id === after);
       if (after !== undefined && at < 0) return false;
+      if (isEdit(body)) return messages[at + 1]?.content === body.content;
       return messages
         .slice(at + 1)
         .some(({ role, content }) => role === "user" && content === body.content);
@@ -181,6 +187,11 @@ export class Chat {
     if (pending && arrived(pending)) this.keep(undefined);
     const unsent = this.unsent.peek();
     if (unsent.some(arrived)) this.keepUnsent(unsent.filter((one) => !arrived(one)));
+  }
+
+  /** Whether the message is known here, with this status. */
+  knows(id: string, status: string): boolean {
+    return this.messages.peek().some((message) => message.id === id && message.status === status);
   }
 
   private running(): Shown | undefined {
@@ -207,7 +218,21 @@ export class Chat {
   send(content: string): void {
     if (this.answering.peek()) return;
     const after = this.messages.peek().at(-1)?.id;
-    void this.ask({ key: newKey(), body: { content, ...chosen() }, sentAt: Date.now(), after });
+    void this.ask({
+      key: newKey(),
+      body: { content, ...this.options() },
+      sentAt: Date.now(),
+      after,
+    });
+  }
+
+  /** How an answer is to be written, as fields of a request. */
+  private options(): Record<string, unknown> {
+    const own = Object.entries(conversations.conversation(this.id)?.options ?? {});
+    const set = new Set(own.flatMap(([name, value]) => (value === null ? [] : [name])));
+    // What is set for the conversation goes before what is set for all.
+    const general = Object.entries(chosen()).filter(([name]) => !set.has(name));
+    return { ...Object.fromEntries(general), ...models.forAnswer(this.id) };
   }
 
   /** Sends again what was not sent, or perhaps was: the same key makes that harmless. */
@@ -224,13 +249,77 @@ export class Chat {
     this.keepUnsent(this.unsent.peek().filter((one) => one.key !== key));
   }
 
-  /** Has the last answer written again. */
-  regenerate(): void {
-    if (this.answering.peek()) return;
+  /** Sends another text in the place of a message, which stays as a version. */
+  edit(message: Message, content: string): void {
+    if (this.isBusy() || content === message.content) return;
+    const { parent_id } = message;
+    const body = { content, parent_id, ...this.options() };
+    void this.ask({ key: newKey(), body, sentAt: Date.now(), after: parent_id ?? undefined });
+  }
+
+  /** Has an answer written again, the last one if none is named. */
+  regenerate(answer?: Message, model?: string): void {
+    if (this.isBusy()) return;
     const replaces = this.messages.peek().findLast((message) => message.role === "assistant")?.id;
     const last = this.messages.peek().at(-1);
-    const question: Question = { path: "regenerate", body: chosen(), key: newKey() };
-    void this.read(question, last?.id === replaces ? replaces : undefined);
+    const place = answer?.id ?? (last?.id === replaces ? replaces : undefined);
+    const body = {
+      ...this.options(),
+      ...(answer && answer !== last && { message_id: answer.id }),
+      ...(model !== undefined && { model_tag: model }),
+    };
+    void this.read({ path: "regenerate", body, key: newKey() }, place);
+  }
+
+  /** Shows the version of a message that has this number. */
+  async showVersion(message: Message, version: number): Promise<void> {
+    if (this.isBusy()) return;
+    try {
+      let before: string | null | undefined;
+      let wanted: Message | undefined;
+      do {
+        const page = await api.versions(this.id, message.id, before ?? undefined);
+        wanted = page.items.find((one) => one.version === version);
+        before = page.next_before;
+      } while (!wanted && before !== null);
+      if (wanted) this.take(await api.show(this.id, wanted.id));
+      else await this.refresh();
+      announce(`Version ${version} of ${message.versions}`);
+      tell({ type: "conversation", id: this.id });
+    } catch (error) {
+      refused(error);
+      toast(`Not shown. ${(error as Error).message}`);
+    }
+  }
+
+  /** Deletes a message and what follows it; whether it was deleted. */
+  async delete(message: Message): Promise<boolean> {
+    if (this.isBusy()) return false;
+    try {
+      await api.deleteMessage(this.id, message.id);
+    } catch (error) {
+      refused(error);
+      toast(`Not deleted. ${(error as Error).message}`);
+      return false;
+    }
+    announce("Message deleted");
+    await this.refresh();
+    tell({ type: "conversation", id: this.id });
+    return true;
+  }
+
+  private isBusy(): boolean {
+    if (!this.answering.peek()) return false;
+    toast("Wait until the answer ends, or stop it.");
+    return true;
+  }
+
+  /** Lets the last answer go on where it ended early. */
+  goOn(): void {
+    const last = this.messages.peek().at(-1);
+    if (this.answering.peek() || last?.role !== "assistant") return;
+    const question: Question = { path: "continue", body: chosen(), key: newKey() };
+    void this.read(question, last.id, { text: last.content, continues: last.content });
   }
 
   async stop(): Promise<void> {
@@ -301,7 +390,7 @@ export class Chat {
   }
 
   /** Reads one answer to its end: to that question, or the one being written, if any. */
-  private async read(question?: Question, replaces?: string): Promise<void> {
+  private async read(question?: Question, replaces?: string, begun?: Answer): Promise<void> {
     const before = this.live.peek();
     // Where a reading was broken off, for want of a sign-in, it goes on.
     const from = question || !before || this.latest?.done ? undefined : this.latest;
@@ -312,7 +401,7 @@ export class Chat {
     const seed = this.running()?.content ?? "";
     if (from) this.live.value = { ...before!, seed: longer(before!.seed, seed) };
     else if (question ?? this.running()) {
-      this.live.value = { answer: { text: "" }, seed, replaces };
+      this.live.value = { answer: begun ?? { text: "" }, seed, replaces };
     }
     const source = {
       url: config.api,
@@ -321,7 +410,7 @@ export class Chat {
     };
     const stopWatching = this.watch(reading, question);
     try {
-      for await (const answer of follow(source, question, reading.signal, from)) {
+      for await (const answer of follow(source, question, reading.signal, from ?? begun)) {
         const id = answer.start?.message_id;
         if (id !== undefined && id !== this.startOfLatest()?.message_id)
           await this.begin(answer.start!, question);
@@ -378,7 +467,11 @@ export class Chat {
     if (question?.path === "messages" && pending) {
       const { content } = pending.body;
       if (!has(start.user_message_id)) {
-        this.append({ id: start.user_message_id, role: "user", content });
+        const kept = withoutEdited(this.messages.peek(), pending);
+        const versions = 1 + (this.messages.peek()[kept.length]?.versions ?? 0);
+        this.messages.value = kept;
+        const fields = { id: start.user_message_id, role: "user", content } as const;
+        this.append({ ...fields, version: versions, versions });
       }
       this.keep(undefined);
     }
@@ -390,8 +483,10 @@ export class Chat {
       replaces = messages[at + 1]?.id;
       if (!replaces) this.append({ id: start.message_id, role: "assistant", status: "generating" });
     }
-    const { seed = "", stopping = false } = this.live.peek() ?? {};
-    this.live.value = { answer: { text: "" }, seed, replaces, stopping };
+    const { answer = { text: "" }, seed = "", stopping = false } = this.live.peek() ?? {};
+    const { text, continues } = answer;
+    const begun = continues === undefined ? { text: "" } : { text, continues };
+    this.live.value = { answer: begun, seed, replaces, stopping };
     if (stopping) void this.stopBegun();
     else announce("Answering");
     tell({ type: "conversation", id: this.id });
@@ -405,8 +500,15 @@ export class Chat {
       status: "complete",
       token_count: 0,
       inference_time_ms: 0,
-      model_tag: models.current.peek() ?? "",
+      model_tag: models.modelOf(this.id) ?? "",
       created_at: new Date().toISOString(),
+      reasoning: null,
+      finish_reason: null,
+      usage: null,
+      error: null,
+      parent_id: this.messages.peek().at(-1)?.id ?? null,
+      version: 1,
+      versions: 1,
       ...fields,
     };
     this.messages.value = [...this.messages.peek(), message];
@@ -443,17 +545,29 @@ export class Chat {
     const place = kept ?? replaces ?? id;
     if (!this.messages.peek().some((message) => message.id === place)) await this.refresh();
     const detail = answer.error?.detail;
-    const written = { id, content: answer.text, status, token_count, inference_time_ms };
+    const written = {
+      id,
+      content: answer.text,
+      reasoning: answer.reasoning || null,
+      status,
+      token_count,
+      inference_time_ms,
+      finish_reason: done.finish_reason ?? null,
+      usage: done.usage ?? null,
+    };
     batch(() => {
       this.messages.value = this.messages.peek().map((message): Shown => {
         if (message.id !== place) return message;
-        if (kept === undefined) return withNotice({ ...message, ...written }, detail);
+        const model_tag = done.model_tag ?? message.model_tag;
+        if (kept === undefined) return withNotice({ ...message, ...written, model_tag }, detail);
         // Of one failure after the other, the newest reason is the one to know.
         return withNotice(message, message.status === "failed" ? detail : ofKept(status, detail));
       });
       this.live.value = undefined;
     });
     announce(kept === undefined ? ENDINGS[status] : ofKept(status, detail));
+    // The old answer has become a version, and what followed it is hidden.
+    if (replaces !== undefined && kept === undefined) void this.refresh();
     tell({ type: "conversation", id: this.id });
     void conversations.refresh();
   }
@@ -534,6 +648,17 @@ function isGone(error: unknown): boolean {
   return error instanceof Refused && error.status === 404 && error.code === "not_found";
 }
 
+function isEdit(body: Pending["body"]): boolean {
+  return "parent_id" in body;
+}
+
+/** The messages without the one that is being edited, and what follows it. */
+export function withoutEdited(messages: Shown[], pending: Pending | undefined): Shown[] {
+  if (!pending || !isEdit(pending.body)) return messages;
+  const parent = pending.body["parent_id"];
+  return messages.slice(0, messages.findIndex(({ id }) => id === parent) + 1);
+}
+
 function longer(one: string, other: string): string {
   return other.length > one.length ? other : one;
 }
@@ -557,8 +682,11 @@ function withNotice(message: Message & { notice?: string }, notice: string | und
 
 /** The message as the service has it; the very object that was there if nothing has changed. */
 function merged(message: Message, before: Shown | undefined): Shown {
-  if (before?.status === message.status && before.content === message.content) return before;
-  return withNotice(message, before?.notice);
+  const now = withNotice(message, before?.notice);
+  return JSON.stringify(Object.entries(now).sort()) ===
+    JSON.stringify(Object.entries(before ?? {}).sort())
+    ? before!
+    : now;
 }
 
 /** With the next frame; in a hidden tab, which has none, a little later. */

@@ -59,7 +59,7 @@ export function begin(content: string): Promise<void> {
 }
 
 async function create(content: string): Promise<void> {
-  const created = await conversations.create(models.current.peek());
+  const created = await conversations.create(models.modelOf(undefined));
   const begun = chatOf(created.id);
   begun.loaded.value = true;
   begun.send(content);

@@ -198,7 +198,9 @@ export async function create(model: string | undefined): Promise<Conversation> {
 /** Takes over what the service says of one conversation. */
 export function put(changed: Conversation): void {
   const { id, user_id, title, model_tag, is_favorited, created_at, updated_at } = changed;
-  const own = { id, user_id, title, model_tag, is_favorited, created_at, updated_at };
+  const { instructions, options, tags, metadata } = changed;
+  const more = { instructions, options, tags, metadata };
+  const own = { id, user_id, title, model_tag, is_favorited, created_at, updated_at, ...more };
   const before = conversation(id);
   const day = before?.updated_at === updated_at ? before.day : today(new Date(updated_at));
   const item = { ...own, day };
@@ -214,8 +216,8 @@ export function put(changed: Conversation): void {
   });
 }
 
-/** The change at once, and back again if the service does not want it. */
-export async function change(id: string, fields: Change): Promise<void> {
+/** The change at once, and back again if the service does not want it; whether it was saved. */
+export async function change(id: string, fields: Change): Promise<boolean> {
   const before = conversation(id);
   if (before) replace({ ...before, ...fields });
   try {
@@ -223,11 +225,21 @@ export async function change(id: string, fields: Change): Promise<void> {
     const now = conversation(id);
     if (now) replace({ ...now, ...after });
     tell({ type: "list" });
+    return true;
   } catch (error) {
     refused(error);
     if (before) replace(before);
     toast(`Not saved: ${(error as Error).message}`);
+    return false;
   }
+}
+
+/** It has been deleted elsewhere. */
+export function drop(id: string): void {
+  batch(() => {
+    items.value = items.peek().filter((item) => item.id !== id);
+    strays.value = strays.peek().filter((item) => item.id !== id);
+  });
 }
 
 function replace(item: Listed): void {
@@ -289,8 +301,7 @@ async function execute(id: string, leaving = false): Promise<void> {
     }
   }
   batch(() => {
-    items.value = items.peek().filter((item) => item.id !== id);
-    strays.value = strays.peek().filter((item) => item.id !== id);
+    drop(id);
     spare(id);
   });
   tell({ type: "list" });

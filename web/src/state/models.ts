@@ -1,7 +1,8 @@
-// The models that the inference service has, and loading another one.
+// The models of all engines, the one that answers in a conversation, and loading another one.
 
 import { computed, signal } from "@preact/signals";
 import type { Models } from "../api";
+import * as conversations from "./conversations";
 import { announce, toast } from "./say";
 import { api, refused } from "./service";
 
@@ -11,6 +12,26 @@ export const problem = signal("");
 export const swapping = signal<{ tag: string; since: number } | undefined>(undefined);
 
 export const current = computed(() => models.value?.current_model ?? undefined);
+
+/** Picked for a conversation that does not exist yet. */
+export const picked = signal<string | undefined>(undefined);
+
+/** The models that can answer at once; samosaChaat's own engine has one at a time. */
+export const ready = computed(
+  () => models.value?.models.filter(({ available, loaded }) => available && loaded) ?? [],
+);
+
+/** The model that answers in this conversation; undefined where that is not known. */
+export function modelOf(id: string | undefined): string | undefined {
+  const wanted = id === undefined ? picked.value : conversations.conversation(id)?.model_tag;
+  return ready.value.some(({ model_tag }) => model_tag === wanted) ? wanted : current.value;
+}
+
+/** The model as a field of a request, so that the one that is shown answers. */
+export function forAnswer(id: string): { model_tag?: string } {
+  const model = modelOf(id);
+  return ready.peek().length > 1 && model !== undefined ? { model_tag: model } : {};
+}
 
 export async function refresh(): Promise<void> {
   try {

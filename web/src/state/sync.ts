@@ -5,10 +5,11 @@ import { effect } from "@preact/signals";
 import { chat, forgetChats } from "./chats";
 import * as conversations from "./conversations";
 import * as models from "./models";
+import { followChanges, isFed } from "./feed";
 import { go } from "./router";
 import { lost, onFound } from "./service";
 import { expired, session } from "./session";
-import { onNews } from "./tabs";
+import { type Change, onNews } from "./tabs";
 
 const POLL_MS = 20_000;
 const NOT_SO_OFTEN_MS = 3_000;
@@ -49,6 +50,30 @@ export function keepInStep(): void {
   addEventListener("focus", back);
 
   setInterval(() => void poll(), POLL_MS);
+  followChanges(takeOver);
+}
+
+/** Takes over what has changed, on this device or another. */
+function takeOver(changes: Change[]): void {
+  const open = chat.peek();
+  let isStale = false;
+  for (const change of changes) {
+    if ("cursor" in change || "resync" in change) {
+      void conversations.refresh();
+      isStale ||= "resync" in change;
+    } else if ("conversation" in change) {
+      conversations.put(change.conversation);
+      isStale ||= change.conversation.id === open?.id;
+    } else if ("deleted" in change) {
+      conversations.drop(change.deleted);
+      isStale ||= change.deleted === open?.id;
+    } else if ("answer" in change) {
+      const { conversation_id, message_id, status } = change.answer;
+      isStale ||= conversation_id === open?.id && !open.knows(message_id, status);
+    }
+  }
+  // An answer that is read here brings its own news.
+  if (isStale && !open?.answering.peek()) void open?.refresh();
 }
 
 function idle(): boolean {
@@ -65,7 +90,7 @@ function lookAround(): void {
 
 /** One light request while somebody looks on; the conversation only where something happened. */
 async function poll(): Promise<void> {
-  if (idle() || document.hidden) return;
+  if (idle() || document.hidden || isFed()) return;
   const open = chat.peek();
   const before = open && conversations.conversation(open.id)?.updated_at;
   await conversations.refresh();

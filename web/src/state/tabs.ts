@@ -1,6 +1,15 @@
 // What the tabs of one browser tell each other.
 
+import type { Conversation } from "../api";
 import type { Answer } from "../stream";
+
+/** An event of the change feed. */
+export type Change =
+  | { cursor: true }
+  | { conversation: Conversation }
+  | { deleted: string }
+  | { answer: { conversation_id: string; message_id: string; status: string } }
+  | { resync: true };
 
 export type News =
   /** Something happened in this conversation: a message, an answer, its end. */
@@ -11,6 +20,8 @@ export type News =
   | { type: "asking"; id: string }
   /** The answer so far, from the tab that reads its stream. */
   | { type: "answer"; id: string; answer: Answer }
+  /** What the change feed has told the tab that reads it; nothing, for a sign of life. */
+  | { type: "changes"; cursor: string; changes: Change[] }
   /** A tab has closed a stream. */
   | { type: "free" };
 

@@ -3,9 +3,13 @@
 
 import { tellAll } from "./tabs";
 
-/** Streams that all tabs together hold open; one more connection is for short looks. */
+/**
+ * Streams that all tabs together hold open; one more connection is for short looks, and one for the
+ * change feed.
+ */
 const MOST_STREAMS = 3;
 const MUTEX = "samosachaat.turns";
+const FEED = "samosachaat.feed";
 const LOOK = "samosachaat.look";
 const STREAM = "samosachaat.stream.";
 
@@ -43,6 +47,11 @@ export async function takeTurn(id: string, insist: boolean): Promise<Turn | "sha
 /** The right to have one short look at a stream; waits until no other tab has one. */
 export async function takeLook(signal: AbortSignal): Promise<Turn | undefined> {
   return locks ? hold(locks, LOOK, { signal }) : unlimited();
+}
+
+/** The right to read the change feed, as soon as no other tab does; without locks, never. */
+export async function takeFeed(signal: AbortSignal): Promise<Turn | undefined> {
+  return locks && hold(locks, FEED, { signal });
 }
 
 /** The lock; undefined if it is not available, or `options.signal` was aborted before. */

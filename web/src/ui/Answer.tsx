@@ -7,14 +7,23 @@ export function AnswerText({ text, growing }: { text: string; growing: boolean }
   const { thoughts, thinking, said } = withoutThoughts(text);
   return (
     <>
-      {thoughts !== undefined && (
-        <details class="thoughts">
-          <summary>{thinking && growing ? "Thinking…" : "Thoughts"}</summary>
-          <Markdown text={thoughts} growing={growing && thinking} />
-        </details>
-      )}
+      {thoughts !== undefined && <Thinking text={thoughts} growing={growing && thinking} />}
       <Markdown text={said} growing={growing && !thinking} />
     </>
+  );
+}
+
+/** What the model thought before it answered, folded. */
+export function Thinking({ text, growing }: { text: string; growing: boolean }) {
+  const [open, setOpen] = useState(false);
+  return (
+    <details class="thoughts" onToggle={(event) => setOpen(event.currentTarget.open)}>
+      <summary>
+        Thinking
+        {growing && <span class="spinner" role="img" aria-label="in progress" />}
+      </summary>
+      {open && <Markdown text={text} growing={growing} />}
+    </details>
   );
 }
 

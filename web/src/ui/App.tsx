@@ -10,12 +10,20 @@ import { Dialog } from "./Dialog";
 import { Home } from "./Home";
 import { Icon } from "./Icon";
 import { isComposing } from "./keys";
+import { Lazy } from "./Lazy";
 import { Countdown } from "./Messages";
 import { ModelPicker } from "./ModelPicker";
 import { Palette } from "./Palette";
-import { Settings } from "./Settings";
 import { Sidebar } from "./Sidebar";
-import { drawer, focusComposer, palette, settings, somethingIsOpen } from "./shell";
+import {
+  conversationSettings,
+  deleting,
+  drawer,
+  focusComposer,
+  palette,
+  settings,
+  somethingIsOpen,
+} from "./shell";
 import { SignInForm, SignInPage } from "./SignIn";
 
 export function App() {
@@ -85,6 +93,7 @@ function Signed() {
           ) : (
             <span class="grow" />
           )}
+          {open && <SettingsButton id={open.id} />}
           <ModelPicker />
         </header>
         <Banner />
@@ -97,7 +106,11 @@ function Signed() {
         )}
       </main>
       {palette.value && <Palette />}
-      {settings.value && <Settings />}
+      {settings.value && <Lazy load={() => import("./Settings")} isOpen={settings} />}
+      {conversationSettings.value && (
+        <Lazy load={() => import("./ConversationSettings")} isOpen={conversationSettings} />
+      )}
+      {deleting.value && <Lazy load={() => import("./DeleteMessage")} isOpen={deleting} />}
       {expired.value && (
         <Dialog title="Please sign in again" class="again">
           <p>Your sign-in has expired. What you typed is kept.</p>
@@ -108,6 +121,31 @@ function Signed() {
         </Dialog>
       )}
     </div>
+  );
+}
+
+/** Opens what is set for this conversation, and shows whether anything is. */
+function SettingsButton({ id }: { id: string }) {
+  const { instructions, options, tags = [] } = conversations.conversation(id) ?? {};
+  const isSet = Boolean(instructions ?? options) || tags.length > 0;
+  const label = `Settings of this conversation${isSet ? " (changed)" : ""}`;
+  return (
+    <>
+      {tags.length > 0 && (
+        <span class="tags" title={tags.join(", ")} dir="auto">
+          {tags.join(", ")}
+        </span>
+      )}
+      <button
+        type="button"
+        class={isSet ? "tool set" : "tool"}
+        aria-label={label}
+        title={label}
+        onClick={() => (conversationSettings.value = true)}
+      >
+        <Icon name="sliders" />
+      </button>
+    </>
   );
 }
 

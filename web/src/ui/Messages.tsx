@@ -1,16 +1,19 @@
 import { useEffect, useState } from "preact/hooks";
-import type { Chat, Live, Shown } from "../state/chat";
+import { type Chat, type Live, type Shown, withoutEdited } from "../state/chat";
 import type { Pending, Unsent } from "../state/drafts";
+import * as models from "../state/models";
 import { tryNow } from "../state/service";
 import { moment } from "../time";
-import { AnswerText } from "./Answer";
+import { AnswerText, Thinking } from "./Answer";
 import { CopyButton } from "./CopyButton";
 import { Icon, Mark } from "./Icon";
+import { Editor, Tool, Versions } from "./MessageTools";
 import { memo } from "./memo";
-import { focusComposer } from "./shell";
+import { Menu } from "./Menu";
+import { deleting, focusComposer } from "./shell";
 
 export function Messages({ chat }: { chat: Chat }) {
-  const messages = chat.messages.value;
+  const messages = withoutEdited(chat.messages.value, chat.pending.value);
   const pending = chat.pending.value;
   const live = chat.live.value;
   const trouble = chat.trouble.value;
@@ -22,7 +25,7 @@ export function Messages({ chat }: { chat: Chat }) {
     <>
       {messages.map((message, index) => {
         if (message.role === "user")
-          return <Question key={message.id} text={message.content} at={message.created_at} />;
+          return <Question key={message.id} chat={chat} message={message} />;
         return (
           <Answer
             // Of what it answers: an answer that is regenerated stays the same element.
@@ -63,14 +66,32 @@ function running(messages: Shown[]): Shown | undefined {
 }
 
 const Question = memo(
-  ({ text, at }: { text: string; at: string }) => (
-    <article class="message question" aria-label="You">
-      <div class="bubble" dir="auto" title={moment(at)}>
-        {text}
-      </div>
-    </article>
-  ),
-  (before, after) => before.text === after.text,
+  ({ chat, message }: { chat: Chat; message: Shown }) => {
+    const [editing, setEditing] = useState(false);
+    return (
+      <article class="message question" aria-label="You">
+        {editing ? (
+          <Editor chat={chat} message={message} close={() => setEditing(false)} />
+        ) : (
+          <>
+            <div class="bubble" dir="auto" title={moment(message.created_at)}>
+              {message.content}
+            </div>
+            <footer>
+              <Versions chat={chat} message={message} />
+              <Tool icon="pen" label="Edit this message" run={() => setEditing(true)} />
+              <Tool
+                icon="bin"
+                label="Delete this message"
+                run={() => (deleting.value = { chat, message })}
+              />
+            </footer>
+          </>
+        )}
+      </article>
+    );
+  },
+  (before, after) => before.message === after.message,
 );
 
 interface AnswerProps {
@@ -86,6 +107,7 @@ const Answer = memo(
   ({ chat, message, live, last }: AnswerProps) => {
     const text = live ? textOf(live) : (message?.content ?? "");
     const written = text.trim() !== "";
+    const reasoning = reasoningOf(message, live);
     return (
       <article
         // A translator moves text into elements of its own, where its growth would be lost.
@@ -96,8 +118,9 @@ const Answer = memo(
       >
         <Mark lively={live !== undefined} />
         <div class="body">
+          {reasoning && <Thinking text={reasoning} growing={live !== undefined && !written} />}
           {written && <AnswerText text={text} growing={live !== undefined} />}
-          {live && !written && <Dots />}
+          {live && !written && !reasoning && <Dots />}
           {live && <Progress live={live} />}
           {message && !live && <Outcome chat={chat} message={message} last={last} />}
           {message && !live && written && (
@@ -116,6 +139,15 @@ function textOf({ answer, seed }: Live): string {
   return answer.text.length < seed.length ? seed : answer.text;
 }
 
+/** The same of the reasoning; that of an old answer, which is written again, does not count. */
+function reasoningOf(message: Shown | undefined, live: Live | undefined): string {
+  const known = message?.reasoning ?? "";
+  if (!live) return known;
+  const { reasoning = "", again, start } = live.answer;
+  const own = message?.status === "generating" || message?.id === start?.message_id;
+  return own && !again && reasoning.length < known.length ? known : reasoning;
+}
+
 function Dots() {
   return (
     <p class="dots" role="img" aria-label="Waiting for the answer">
@@ -126,21 +158,36 @@ function Dots() {
   );
 }
 
+/** Other models than the one that answers in this conversation, as far as they can answer now. */
+function otherModels(id: string): string[] {
+  const tags = models.ready.value.map(({ model_tag }) => model_tag);
+  return tags.length > 1 ? tags.filter((tag) => tag !== models.modelOf(id)) : [];
+}
+
 function Tools({ chat, message, again }: { chat: Chat; message: Shown; again: boolean }) {
   return (
     <footer>
       <CopyButton text={message.content} label="Copy the answer" />
-      {again && (
-        <button
-          type="button"
-          class="tool"
-          title="Regenerate"
-          aria-label="Regenerate"
-          onClick={() => chat.regenerate()}
-        >
-          <Icon name="again" />
-        </button>
-      )}
+      {again && <Tool icon="again" label="Regenerate" run={() => chat.regenerate()} />}
+      <Menu
+        label="More for this answer"
+        button={<Icon name="more" />}
+        items={[
+          ...(again
+            ? []
+            : [{ label: "Regenerate this answer", run: () => chat.regenerate(message) }]),
+          ...otherModels(chat.id).map((model) => ({
+            label: `Regenerate with ${model}`,
+            run: () => chat.regenerate(message, model),
+          })),
+          {
+            label: "Delete this answer",
+            danger: true,
+            run: () => (deleting.value = { chat, message }),
+          },
+        ]}
+      />
+      <Versions chat={chat} message={message} />
       <small title={moment(message.created_at)}>{facts(message)}</small>
     </footer>
   );
@@ -159,13 +206,28 @@ function Outcome({ chat, message, last }: { chat: Chat; message: Shown; last: bo
       <Icon name={message.status === "stopped" ? "stop" : "warning"} />
       <p>{text}</p>
       {last && (
-        <Again chat={chat} label={message.status === "failed" ? "Try again" : "Regenerate"} />
+        <span>
+          <Versions chat={chat} message={message} />
+          {endedEarly(message) && (
+            <button type="button" class="small" onClick={() => chat.goOn()}>
+              <Icon name="down" /> Continue
+            </button>
+          )}
+          <Again chat={chat} label={message.status === "failed" ? "Try again" : "Regenerate"} />
+        </span>
       )}
     </div>
   );
 }
 
-function outcome({ status, content, notice }: Shown): string | undefined {
+/** Whether an answer can go on where it ended, if its engine is able to. */
+function endedEarly({ status, content, finish_reason }: Shown): boolean {
+  if (content.trim() === "") return false;
+  const isCut = status === "complete" && finish_reason === "length";
+  return status === "stopped" || status === "interrupted" || isCut;
+}
+
+function outcome({ status, content, finish_reason, notice }: Shown): string | undefined {
   const written = content.trim() !== "";
   switch (status) {
     case "stopped":
@@ -178,18 +240,27 @@ function outcome({ status, content, notice }: Shown): string | undefined {
     case "failed":
       return `This answer failed. ${notice ?? "The model could not complete it."}`;
     case "complete":
-      return notice ?? (written ? undefined : "This answer is empty.");
+      if (notice !== undefined) return notice;
+      if (!written) return "This answer is empty.";
+      return finish_reason === "length"
+        ? "This answer reached its maximum length, and ends here."
+        : undefined;
     default:
       return notice;
   }
 }
 
-function facts({ model_tag, token_count, inference_time_ms }: Shown): string {
+function facts({ model_tag, token_count, inference_time_ms, usage }: Shown): string {
+  const tokens = usage?.output_tokens || token_count;
+  const seconds = inference_time_ms / 1000;
+  const measured = seconds >= 0.05;
+  const rounded = (value: number) =>
+    value.toLocaleString(undefined, { maximumFractionDigits: value < 100 ? 1 : 0 });
   const known = [
     model_tag !== "default" && model_tag,
-    token_count > 0 && `${token_count.toLocaleString()} ${token_count === 1 ? "token" : "tokens"}`,
-    inference_time_ms >= 50 &&
-      `${(inference_time_ms / 1000).toLocaleString(undefined, { maximumFractionDigits: 1 })} s`,
+    tokens > 0 && `${tokens.toLocaleString()} ${tokens === 1 ? "token" : "tokens"}`,
+    measured && `${rounded(seconds)} s`,
+    measured && tokens > 1 && `${rounded(tokens / seconds)} tokens/s`,
   ];
   return known.filter(Boolean).join(" · ");
 }

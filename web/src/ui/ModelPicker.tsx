@@ -1,4 +1,5 @@
 import { useEffect, useState } from "preact/hooks";
+import type { Models } from "../api";
 import * as conversations from "../state/conversations";
 import * as models from "../state/models";
 import { openId } from "../state/router";
@@ -6,53 +7,70 @@ import { session } from "../state/session";
 import { Icon } from "./Icon";
 import { Menu } from "./Menu";
 
-/** Which model answers; an administrator can have another one loaded. */
+type Model = Models["models"][number];
+
+/** Which model answers in this conversation; an administrator can have another one loaded. */
 export function ModelPicker() {
-  const { models: known, current, swapping, problem } = models;
+  const { models: known, swapping, problem } = models;
   const busy = swapping.value;
   const mayChange = session.value?.user.is_admin !== false;
   const list = known.value?.models ?? [];
+  const current = models.modelOf(openId.value);
+  const engines = new Set(list.map(({ source }) => source));
+  const isOneOfMany = engines.size > 1 || list.filter(({ loaded }) => loaded).length > 1;
 
-  const pick = async (tag: string) => {
-    if (tag !== current.value && !(await models.swap(tag))) return;
+  const pick = async ({ model_tag, loaded }: Model) => {
     const id = openId.peek();
-    if (id !== undefined && conversations.conversation(id)?.model_tag !== tag) {
-      await conversations.change(id, { model_tag: tag });
+    if (!loaded && !(await models.swap(model_tag))) return;
+    if (id === undefined) models.picked.value = model_tag;
+    else if (conversations.conversation(id)?.model_tag !== model_tag) {
+      await conversations.change(id, { model_tag });
     }
   };
 
   if (busy) return <Swapping key={busy.tag} tag={busy.tag} since={busy.since} />;
   return (
     <Menu
-      label={`Model: ${current.value ?? "not known"}`}
+      label={`Model: ${current ?? "not known"}`}
       class="model"
       onOpen={() => void models.refresh()}
       button={
         <>
-          <span>{current.value ?? (problem.value ? "No model" : "…")}</span>
+          <span>{current ?? (problem.value ? "No model" : "…")}</span>
           <Icon name="chevron" />
         </>
       }
       items={list.map((model) => ({
         label: (
           <span class="model-entry">
-            <b>{model.model_tag}</b>
-            <small>
-              {model.loaded ? "loaded" : model.available ? `from ${model.source}` : "not available"}
-            </small>
+            <b>{nameOf(model)}</b>
+            <small>{stateOf(model, isOneOfMany)}</small>
           </span>
         ),
-        checked: model.model_tag === current.value,
+        checked: model.model_tag === current,
         disabled: !model.available || (!mayChange && !model.loaded),
-        run: () => void pick(model.model_tag),
+        run: () => void pick(model),
       }))}
-      note={note(problem.value, mayChange, list.length)}
+      note={note(problem.value, mayChange, list)}
     />
   );
 }
 
-function note(problem: string, mayChange: boolean, count: number): string | undefined {
+/** The name without its engine's, which is shown beside it. */
+function nameOf({ model_tag, source }: Model): string {
+  const name = model_tag.startsWith(`${source}/`) ? model_tag.slice(source.length + 1) : model_tag;
+  return name || source;
+}
+
+function stateOf({ source, available, loaded }: Model, isOneOfMany: boolean): string {
+  if (isOneOfMany) return available ? source : `${source}, not available`;
+  return loaded ? "loaded" : available ? `from ${source}` : "not available";
+}
+
+function note(problem: string, mayChange: boolean, list: Model[]): string | undefined {
   if (problem) return problem;
+  const count = list.length;
+  if (count > 0 && list.every(({ available, loaded }) => loaded || !available)) return undefined;
   if (!mayChange) return "An administrator can load another model.";
   return count === 1
     ? "To add a model, put it into the models folder of the local stack."

@@ -3,7 +3,7 @@ import { Dialog } from "./Dialog";
 import { settings } from "./shell";
 
 /** How answers are written, and how the page looks. */
-export function Settings() {
+export default function Settings() {
   const set = (change: Partial<Options>) => (options.value = { ...options.value, ...change });
   const { temperature, max_tokens, top_k, thinking_mode, force_web_search } = options.value;
   return (
@@ -105,7 +105,7 @@ interface NumberProps {
 }
 
 /** A number, or the default of the model. */
-function Number_({ label, hint, value, range: [min, max, step], usual, set }: NumberProps) {
+export function Number_({ label, hint, value, range: [min, max, step], usual, set }: NumberProps) {
   const id = label.toLowerCase().replace(/\W+/g, "-");
   return (
     <div class="number">
@@ -137,7 +137,7 @@ function Number_({ label, hint, value, range: [min, max, step], usual, set }: Nu
   );
 }
 
-function Check({
+export function Check({
   label,
   value,
   set,

@@ -1,11 +1,17 @@
 // What of the page's frame is open, and where the focus goes.
 
 import { signal } from "@preact/signals";
+import type { Message } from "../api";
+import type { Chat } from "../state/chat";
 import { toast } from "../state/say";
 
 export const drawer = signal(false);
 export const palette = signal(false);
 export const settings = signal(false);
+/** What is set for the open conversation is being changed. */
+export const conversationSettings = signal(false);
+/** A message that is to be deleted, once that is confirmed. */
+export const deleting = signal<{ chat: Chat; message: Message } | undefined>(undefined);
 
 /** A touch screen: what one types on is on the screen too. */
 export const coarse = matchMedia("(pointer: coarse)");

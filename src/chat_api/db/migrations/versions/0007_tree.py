@@ -36,8 +36,8 @@ IF to_regproc('samosachaat_place_message') IS NOT NULL THEN
 END IF
 """
 
-# One batch. Rows that somebody else has locked are left for a later round, so that it waits for
-# nobody; messages are read after their conversation is locked, in a later snapshot.
+# One batch. Rows that are locked are left for a later round, so that it never waits; messages are
+# read after their conversation is locked, in a later snapshot.
 FILL = """
 CREATE OR REPLACE FUNCTION samosachaat_fill_tree(after uuid, most integer) RETURNS uuid
 LANGUAGE plpgsql AS $body$

@@ -1,0 +1,98 @@
+import { useEffect, useRef, useState } from "preact/hooks";
+import type { Chat, Shown } from "../state/chat";
+import { Icon, type IconName } from "./Icon";
+import { isComposing } from "./keys";
+
+const MOST_CHARS = 8_000;
+
+export function Tool({ icon, label, run }: { icon: IconName; label: string; run: () => void }) {
+  return (
+    <button type="button" class="tool" title={label} aria-label={label} onClick={run}>
+      <Icon name={icon} />
+    </button>
+  );
+}
+
+/** Which version of a message is shown, and the ones beside it. */
+export function Versions({ chat, message }: { chat: Chat; message: Shown }) {
+  const { version, versions } = message;
+  if (!(versions > 1)) return null;
+  const button = (icon: IconName, label: string, to: number) => (
+    <button
+      type="button"
+      class="tool"
+      title={label}
+      aria-label={label}
+      disabled={to < 1 || to > versions}
+      onClick={() => void chat.showVersion(message, to)}
+    >
+      <Icon name={icon} />
+    </button>
+  );
+  return (
+    <span class="versions" role="group" aria-label="Versions">
+      {button("left", "Previous version", version - 1)}
+      <span>
+        {version}/{versions}
+      </span>
+      {button("right", "Next version", version + 1)}
+    </span>
+  );
+}
+
+interface EditorProps {
+  chat: Chat;
+  message: Shown;
+  close: () => void;
+}
+
+/** Another text for a message, in its place. */
+export function Editor({ chat, message, close }: EditorProps) {
+  const [text, setText] = useState(message.content);
+  const area = useRef<HTMLTextAreaElement>(null);
+  useEffect(() => {
+    area.current!.focus();
+    area.current!.setSelectionRange(text.length, text.length);
+  }, []);
+  const ready = text.trim() !== "" && [...text].length <= MOST_CHARS;
+  const send = () => {
+    if (!ready) return;
+    if (!chat.answering.peek()) close();
+    chat.edit(message, text);
+  };
+  return (
+    <form
+      class="editor"
+      aria-label="Edit your message"
+      onSubmit={(event) => {
+        event.preventDefault();
+        send();
+      }}
+    >
+      <textarea
+        ref={area}
+        aria-label="New text"
+        dir="auto"
+        rows={Math.min(12, text.split("\n").length + 1)}
+        value={text}
+        onInput={(event) => setText(event.currentTarget.value)}
+        onKeyDown={(event) => {
+          if (isComposing(event)) return;
+          if (event.key === "Escape") close();
+          else if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) send();
+          else return;
+          event.preventDefault();
+          event.stopPropagation();
+        }}
+      />
+      <span>
+        <button type="button" class="small" onClick={close}>
+          Cancel
+        </button>
+        <button type="submit" class="small" disabled={!ready}>
+          Send the new text
+        </button>
+      </span>
+    </form>
+  );
+}
