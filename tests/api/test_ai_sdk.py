@@ -8,9 +8,11 @@ from urllib.parse import quote
 
 import httpx2
 import pytest
-from tests.support.client import Client
+from tests.support.auth import AuthServer
+from tests.support.client import Client, MakeClient
 from tests.support.gates import Gate
 from tests.support.inference import PLAIN_TEXT, Inference, Script, words
+from tests.support.service import StartService
 from tests.support.shapes import NOWHERE, check_invalid, check_problem
 from tests.support.waiting import eventually
 
@@ -288,3 +290,21 @@ async def test_what_cannot_be_sent_creates_nothing(
     response = await alice.request("POST", "/api/chat", json=turn(chat, user("Hello")) | change)
     check_invalid(response, field)
     assert await conversations(alice) == []
+
+
+async def test_a_stream_without_an_end_is_cut_off(
+    start_service: StartService,
+    usual_env: dict[str, str],
+    clients: MakeClient,
+    auth: AuthServer,
+    inference: Inference,
+    chat: str,
+) -> None:
+    """At a deploy. Closed in order, it would be shown as a finished answer."""
+    inference.once(Script().tokens("One").wait(Gate("never")).done())
+    service = start_service(usual_env)
+    client = clients(service, auth.user())
+    task = await running(client, turn(chat, user("A")))
+    service.terminate()
+    with pytest.raises((httpx2.ReadError, httpx2.RemoteProtocolError)):
+        await task

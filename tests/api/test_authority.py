@@ -24,6 +24,7 @@ Caller = Literal["nobody", "bad", "expired", "other", "admin", "owner"]
 # The owner last, who may change what the others must not.
 CALLERS: tuple[Caller, ...] = ("nobody", "bad", "expired", "other", "admin", "owner")
 IN = "/api/conversations/{conversation_id}"
+CHAT = "/api/chat/{conversation_id}"
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,10 @@ class Row:
     @property
     def guarded(self) -> bool:
         return self.statuses[0] == 401
+
+    @property
+    def is_owned(self) -> bool:
+        return self.statuses[3] == 404
 
 
 def everybody(status: int = 200) -> Row:
@@ -76,6 +81,16 @@ MATRIX: dict[tuple[str, str], Row] = {
     ("GET", f"{IN}/messages/{{message_id}}/versions"): owner(200),
     ("PUT", f"{IN}/path"): owner(200, {"message_id": "{message_id}"}),
     ("DELETE", f"{IN}/messages/{{message_id}}"): owner(204),
+    ("POST", "/api/chat"): any_user(
+        200,
+        {
+            "id": "{message_id}",
+            "messages": [{"role": "user", "parts": [{"type": "text", "text": "Hello"}]}],
+        },
+    ),
+    ("GET", f"{CHAT}/stream"): any_user(204),
+    ("GET", f"{CHAT}/messages"): owner(200),
+    ("POST", f"{CHAT}/stop"): owner(200),
     ("GET", "/api/search"): any_user(200, q="x"),
     ("GET", "/api/changes"): any_user(200),
     ("GET", f"{IN}/export"): owner(200),
@@ -87,7 +102,7 @@ MATRIX: dict[tuple[str, str], Row] = {
     ("POST", "/api/models/swap"): administrator(200, {"model_tag": "d32"}),
 }
 GUARDED = [route for route, row in MATRIX.items() if row.guarded]
-OWNED = [(method, path) for method, path in MATRIX if path.startswith(IN)]
+OWNED = [(method, path) for method, path in MATRIX if MATRIX[method, path].is_owned]
 MALFORMED = [
     "not-a-uuid",
     f"{NOWHERE}%00",
@@ -101,7 +116,7 @@ MALFORMED = [
 def test_every_route_of_the_application_has_a_row() -> None:
     app = create_app(Settings(internal_api_key="a-key"))  # type: ignore[arg-type]
     routes = {
-        (method, str(route.path))
+        (method, str(route.path).replace("{chat_id:path}", "{conversation_id}"))
         for route in iter_route_contexts(app.routes)
         for method in route.methods or ()
         # OpenAI's dialect has errors of another shape: tests/dialects/test_openai_authority.py.
@@ -128,7 +143,12 @@ def accounts(auth: AuthServer) -> dict[Caller, Account | None]:
 def with_message(body: dict[str, Any] | None, message_id: str) -> dict[str, Any] | None:
     """The body, with the id of the owner's message where it names one."""
     named = {"{message_id}": message_id}
-    return None if body is None else {name: named.get(value, value) for name, value in body.items()}
+    if body is None:
+        return None
+    return {
+        name: named.get(value, value) if isinstance(value, str) else value
+        for name, value in body.items()
+    }
 
 
 def claims(claimed: Account | None, key: str) -> dict[str, str]:
