@@ -64,7 +64,11 @@ async def test_every_get_route_answers_head_as_it_answers_get(
     varying = {"date", "x-trace-id", "content-length", "connection", "transfer-encoding"}
     for path in [*paths, "/openapi.json", "/api/nothing"]:
         for caller in (alice, client):
-            target = path.format(conversation_id=conversation["id"], message_id=answer["id"])
+            target = path.format(
+                conversation_id=conversation["id"],
+                message_id=answer["id"],
+                chat_id=conversation["id"],
+            )
             got = await caller.get(target, headers={"last-event-id": "x", "connection": "close"})
             asked = await caller.request(
                 "HEAD", target, headers={"last-event-id": "x", "connection": "close"}

@@ -182,7 +182,9 @@ async def test_a_person_at_an_unknown_address_gets_the_page_and_a_program_gets_t
         assert (await page.get(path, headers=known)).status_code == 404
         for accepted in ("*/*", "application/json", "text/html;q=0", ""):
             check_problem(await page.get(path, headers={"accept": accepted}), 404)
-    for path in ("/api/nothing", "/api", "/v1/nothing", "/assets/nothing.js"):
+    theirs = await page.get("/v1/nothing", headers=NAVIGATION)
+    assert (theirs.status_code, list(theirs.json())) == (404, ["error"])
+    for path in ("/api/nothing", "/api", "/assets/nothing.js"):
         check_problem(await page.get(path, headers=NAVIGATION), 404)
         check_problem(await page.post(path, json={}), 405 if "assets" in path else 404)
 
