@@ -26,7 +26,7 @@ def engine_site(serve_page: ServePage, auth: AuthServer, engine: OpenAIEngineSer
 
 
 async def test_reasoning_is_folded_above_the_answer(
-    visit: Visit, auth: AuthServer, engine: OpenAIEngineServer, engine_site: Place
+    auth: AuthServer, engine: OpenAIEngineServer, engine_site: Place, visit: Visit
 ) -> None:
     more = Gate("more")
     engine.once(
@@ -62,7 +62,7 @@ async def test_reasoning_is_folded_above_the_answer(
 
 @pytest.mark.parametrize("how", ["length", "interrupted", "stopped"])
 async def test_an_answer_that_ended_early_goes_on(
-    visit: Visit, auth: AuthServer, engine: OpenAIEngineServer, engine_site: Place, how: str
+    auth: AuthServer, engine: OpenAIEngineServer, engine_site: Place, visit: Visit, how: str
 ) -> None:
     script = ChatScript().tokens("Half", " of")
     if how == "length":
@@ -88,7 +88,7 @@ async def test_an_answer_that_ended_early_goes_on(
 
 
 async def test_an_engine_that_cannot_go_on_is_said_in_a_sentence(
-    visit: Visit, auth: AuthServer, engine: OpenAIEngineServer, engine_site: Place
+    auth: AuthServer, engine: OpenAIEngineServer, engine_site: Place, visit: Visit
 ) -> None:
     engine.lists("small", pricing={})
     engine.once(ChatScript().tokens("Half").finish("length").done())
@@ -103,7 +103,7 @@ async def test_an_engine_that_cannot_go_on_is_said_in_a_sentence(
 
 
 async def test_each_conversation_has_its_model(
-    visit: Visit, auth: AuthServer, serve_page: ServePage, tmp_path: Path
+    auth: AuthServer, serve_page: ServePage, tmp_path: Path, visit: Visit
 ) -> None:
     engines = tmp_path / "engines.toml"
     with OpenAIEngineServer() as near, OpenAIEngineServer() as far:

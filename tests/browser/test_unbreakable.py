@@ -207,7 +207,7 @@ async def test_a_message_that_begins_a_conversation_is_sent_when_the_network_is_
 
 
 async def test_a_service_that_dies_and_comes_back_goes_on_with_the_answer(
-    visit: Visit, auth: AuthServer, inference: Inference, serve_page: ServePage
+    auth: AuthServer, inference: Inference, serve_page: ServePage, visit: Visit
 ) -> None:
     tokens = numbers(300)
     inference.once(Script().tokens(*tokens[:150]).hang())
@@ -231,7 +231,7 @@ async def test_a_service_that_dies_and_comes_back_goes_on_with_the_answer(
 
 
 async def test_a_page_opened_while_the_service_is_down_comes_to_life_with_it(
-    visit: Visit, auth: AuthServer, past: Past, serve_page: ServePage
+    auth: AuthServer, past: Past, serve_page: ServePage, visit: Visit
 ) -> None:
     alice = auth.user("alice")
     talk = await past.conversation(alice, "Talk", "Hello", "Hi there")

@@ -37,6 +37,7 @@ RIGHT = {
     ("/regenerate", "idempotency_key_reused"),
     ("/regenerate", "nothing_to_answer"),
     ("/stop", "not_found"),  # where no answer was ever written
+    ("/chat", "invalid"),  # messages are described by the AI SDK, not here
 }
 
 

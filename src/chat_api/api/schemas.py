@@ -160,10 +160,11 @@ class AnswerOptions(Request):
     force_web_search: bool | None = None
     top_p: Annotated[float | None, Field(gt=0, le=1, allow_inf_nan=False, examples=[0.9])] = None
     stop: Annotated[
-        list[str] | None,
+        list[Annotated[str, Field(json_schema_extra={"minLength": 1, "maxLength": 100})]] | None,
         BeforeValidator(_listed),
         AfterValidator(_few),
         Field(
+            json_schema_extra={"minItems": 1, "maxItems": 4},
             examples=[["\n\n"]],
             description="texts at which the answer ends: 1 to 4 of 1 to 100 characters; one may "
             "come without a list",

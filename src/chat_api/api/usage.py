@@ -1,9 +1,11 @@
 """What the user's answers cost, and what is left of the day's limits."""
 
+import re
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
+from pydantic import BeforeValidator
 
 from chat_api.api.responses import problems
 from chat_api.api.schemas import DayLimit, DayLimits, UsagePage, UsageSum
@@ -16,6 +18,16 @@ router = APIRouter(prefix="/api/usage", tags=["usage"])
 _DAYS = 30
 
 
+def _written_as_a_day(value: object) -> object:
+    """Return the value; raise ValueError for a number, which would be a time."""
+    if isinstance(value, str) and re.fullmatch(r"\d{4}-\d{2}-\d{2}", value) is None:
+        raise ValueError("is not a date such as 2026-11-25")
+    return value
+
+
+Day = Annotated[date, BeforeValidator(_written_as_a_day)]
+
+
 @router.get(
     "", response_model=UsagePage, response_model_exclude_unset=True, responses=problems(422)
 )
@@ -23,9 +35,9 @@ async def read_usage(
     services: ServicesOf,
     user: CurrentUser,
     first: Annotated[
-        date | None, Query(alias="from", description="the first day (UTC); 29 days before `to`")
+        Day | None, Query(alias="from", description="the first day (UTC); 29 days before `to`")
     ] = None,
-    last: Annotated[date | None, Query(alias="to", description="the last day (UTC); today")] = None,
+    last: Annotated[Day | None, Query(alias="to", description="the last day (UTC); today")] = None,
     by: Literal["day", "model"] = "day",
 ) -> UsagePage:
     """What the user's answers cost, by day or by model, and what is left of today's limits.
