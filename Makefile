@@ -46,7 +46,7 @@ tests/dialects/node_modules/.ready: tests/dialects/package.json tests/dialects/p
 
 test: $(VENV)/ready $(PAGE) tests/browser/node_modules/.ready tests/dialects/node_modules/.ready ## Run all tests: a real PostgreSQL, real sockets, a real browser
 	@cd web && npm run --silent test
-	@$(PY) -m pytest -n 4 --dist loadgroup --no-loadscope-reorder
+	@$(PY) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 	@$(MAKE) --no-print-directory test-oldest
 
 test-oldest: $(VENV)/ready ## Run the tests of the database on the oldest PostgreSQL (POSTGRES_15=its programs)

@@ -1588,6 +1588,9 @@ export interface operations {
                      *     }
                      */
                     response_format?: {
+                        /** @enum {unknown} */
+                        type: "text" | "json_object" | "json_schema";
+                    } | {
                         [key: string]: unknown;
                     } | null;
                     /**
@@ -2572,6 +2575,9 @@ export interface operations {
                      *     }
                      */
                     response_format?: {
+                        /** @enum {unknown} */
+                        type: "text" | "json_object" | "json_schema";
+                    } | {
                         [key: string]: unknown;
                     } | null;
                     /**
@@ -2853,6 +2859,9 @@ export interface operations {
                      *     }
                      */
                     response_format?: {
+                        /** @enum {unknown} */
+                        type: "text" | "json_object" | "json_schema";
+                    } | {
                         [key: string]: unknown;
                     } | null;
                     /**
@@ -3304,6 +3313,9 @@ export interface operations {
                      *     }
                      */
                     response_format?: {
+                        /** @enum {unknown} */
+                        type: "text" | "json_object" | "json_schema";
+                    } | {
                         [key: string]: unknown;
                     } | null;
                     /**

@@ -65,7 +65,7 @@ def _few(value: list[str] | None) -> list[str] | None:
 
 
 def is_format(value: dict[str, Any] | None) -> dict[str, Any] | None:
-    if value is not None and value.get("type") not in {"text", "json_object", "json_schema"}:
+    if value is not None and value.get("type") not in ("text", "json_object", "json_schema"):
         raise ValueError("has a type: text, json_object or json_schema")
     try:
         written = orjson.dumps(value)
@@ -115,7 +115,12 @@ Tags = Annotated[list[Tag], Field(max_length=20, description="each counts once")
 MetadataKey = Annotated[Storable, Field(min_length=1, max_length=64)]
 MetadataValue = Annotated[Storable, Field(max_length=512, json_schema_extra=_STORABLE)]
 Metadata = Annotated[
-    dict[MetadataKey, MetadataValue], Field(max_length=16, examples=[{"client": "phone"}])
+    dict[MetadataKey, MetadataValue],
+    Field(
+        max_length=16,
+        examples=[{"client": "phone"}],
+        json_schema_extra={"propertyNames": {"minLength": 1, "maxLength": 64, **_STORABLE}},
+    ),
 ]
 # Checked by `services.checked_id`: what is no id is the same 404 as an unknown one.
 AnyId = Annotated[str, Field(json_schema_extra={"format": "uuid"})]
@@ -173,6 +178,10 @@ class AnswerOptions(Request):
     response_format: Annotated[
         dict[str, Any] | None,
         Field(
+            json_schema_extra={
+                "required": ["type"],
+                "properties": {"type": {"enum": ["text", "json_object", "json_schema"]}},
+            },
             examples=[{"type": "json_object"}],
             description="as in OpenAI's Chat Completions; engines that know none ignore it",
         ),
