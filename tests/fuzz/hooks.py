@@ -37,6 +37,9 @@ RIGHT = {
     ("/regenerate", "idempotency_key_reused"),
     ("/regenerate", "nothing_to_answer"),
     ("/stop", "not_found"),  # where no answer was ever written
+    # A message that the conversation does not have.
+    *((path, "not_found") for path in ("/path", "/messages", "/regenerate", "/versions")),
+    *((path, "not_found") for path in ("/{message_id}", "/conversations")),
     ("/usage", "invalid"),  # the first day is later than the last
     ("/chat", "invalid"),  # messages are described by the AI SDK, not here
 }

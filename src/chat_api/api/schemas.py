@@ -165,7 +165,15 @@ class AnswerOptions(Request):
     force_web_search: bool | None = None
     top_p: Annotated[float | None, Field(gt=0, le=1, allow_inf_nan=False, examples=[0.9])] = None
     stop: Annotated[
-        list[Annotated[str, Field(json_schema_extra={"minLength": 1, "maxLength": 100})]] | None,
+        list[
+            Annotated[
+                str,
+                Field(
+                    json_schema_extra={"minLength": 1, "maxLength": 100, "pattern": r"^[^\u0000]*$"}
+                ),
+            ]
+        ]
+        | None,
         BeforeValidator(_listed),
         AfterValidator(_few),
         Field(
