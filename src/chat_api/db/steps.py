@@ -19,7 +19,7 @@ import asyncpg
 if TYPE_CHECKING:
     from sqlalchemy import Connection as AlchemyConnection
 
-# A send waits at most so long behind a step that waits for a lock (twice that, for two tables).
+# The longest wait of a send behind a step that waits for a lock (twice that, for two tables).
 LOCK_MILLISECONDS = 150
 # So that no lock is held while the disk is waited for: what a crash takes away is done again.
 NOT_DURABLE = "PERFORM set_config('synchronous_commit', 'off', true);\n"

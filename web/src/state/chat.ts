@@ -55,7 +55,7 @@ const SEND_AGAIN_MS = 10 * 60_000;
 /** So long after a stop, the stream should have brought the end. */
 const STOP_MS = 3_000;
 const HIDDEN_FRAME_MS = 250;
-/** A stream that has brought no `start` after so long may be held back by a proxy. */
+/** A stream that has brought no `start` within this time may be held back by a proxy. */
 const START_MS = 5_000;
 /** The same for one that has begun, in which a heartbeat comes every 15 seconds. */
 const HEARTBEAT_MS = 20_000;

@@ -6,14 +6,14 @@ import { type Answer, type Question, readAnswer, type Source } from "../stream";
 import { type News, onNews, tell } from "./tabs";
 import { takeLook, takeTurn, type Turn } from "./turns";
 
-/** A tab that is hidden for so long lets go. */
+/** A tab that is hidden for this time closes its stream. */
 const GRACE_MS = 5_000;
 /** How long a tab without a stream waits before it tries to get one, and looks for itself. */
 const TICK_MS = 2_000;
 const HIDDEN_TICK_MS = 30_000;
 /** A tab that shares its stream says something within this time. */
 const SOON_MS = 400;
-/** So long after its last word, a sharing tab still counts as there. */
+/** For this time after its last message, a sharing tab counts as present. */
 const FRESH_MS = 5_000;
 /** How long a look lasts, from the first event and altogether. */
 const LOOK_MS = 300;
