@@ -207,12 +207,17 @@ async def test_a_message_that_begins_a_conversation_is_sent_when_the_network_is_
 
 
 async def test_a_service_that_dies_and_comes_back_goes_on_with_the_answer(
-    auth: AuthServer, inference: Inference, serve_page: ServePage, visit: Visit
+    auth: AuthServer,
+    inference: Inference,
+    serve_page: ServePage,
+    visit: Visit,
+    fresh_database_url: str,
 ) -> None:
     tokens = numbers(300)
     inference.once(Script().tokens(*tokens[:150]).hang())
     inference.default = Script().tokens(*tokens).done()
-    site, service = serve_page(LEASE_SECONDS="2")
+    # No other process of the run may take the generation over: its settings are others.
+    site, service = serve_page(LEASE_SECONDS="2", DATABASE_URL=fresh_database_url)
     tab = await visit(auth.user(), site=site)
     tab.failed_requests_are_fine = True
     await tab.ask("Count")
@@ -335,17 +340,23 @@ async def test_a_connection_that_died_without_a_word_is_given_up(
     check_growing(await shown_texts(tab), tokens)
 
 
+@pytest.mark.parametrize("is_noticed", [True, False], ids=["while it is typed", "when it is sent"])
 async def test_a_conversation_deleted_elsewhere_says_so_and_loses_nothing_typed(
-    visit: Visit, auth: AuthServer, service: Service, past: Past
+    visit: Visit, auth: AuthServer, service: Service, past: Past, is_noticed: bool
 ) -> None:
     alice = auth.user("alice")
     talk = await past.conversation(alice, "Talk", "Hello", "Hi")
-    tab = await visit(alice, f"/c/{talk}")
+    tab = await visit(alice, None)
     tab.failed_requests_are_fine = True
+    if not is_noticed:
+        await tab.page.route("**/api/changes*", lambda route: route.abort())
+    await tab.page.goto(f"/c/{talk}")
     await expect(tab.answer).to_contain_text("Hi")
+    await tab.composer.fill("Are you there?")
     async with Client(service.url, alice) as phone:
         assert (await phone.delete(f"/api/conversations/{talk}")).status_code == 204
-    await tab.ask("Are you there?")
+    if not is_noticed:
+        await tab.composer.press("Enter")
     await expect(tab.text("This conversation is no longer there.")).to_be_visible()
     await expect(tab.page.get_by_role("link", name="Talk", exact=True)).to_have_count(0)
     # What was written for it is not lost.

@@ -18,7 +18,7 @@ from uuid_utils.compat import uuid7
 
 from chat_api import db
 from chat_api.db import event_log as db_event_log
-from chat_api.db import generations, queries, resuming, sends, tree
+from chat_api.db import exports, generations, named, queries, responses, resuming, sends, tree
 from chat_api.db import leases as db_leases
 from chat_api.db.database import Connection, Database
 from chat_api.db.event_log import LogRow
@@ -116,7 +116,25 @@ ASKED: dict[str, tuple[Ask, object]] = {
         lambda w, u, c, m: generations.find_joinable(w.pool, u, c, m[-12:]),
         None,
     ),
+    "find_conversation": (lambda w, u, c, m: named.find_conversation(w.pool, u, [c]), None),
+    "find_shown": (lambda w, u, c, m: named.find_shown(w.pool, u, c, m), None),
+    "find_run": (lambda w, u, c, m: named.find_run(w.pool, u, m, 1), None),
+    "read": (lambda w, u, c, m: responses.read(w.pool, u, m), None),
+    "read_inputs": (lambda w, u, c, m: responses.read_inputs(w.pool, u, m, 5), []),
+    "find_conversations": (lambda w, u, c, m: responses.find_conversations(w.pool, u, [m]), {}),
+    "read_items": (
+        lambda w, u, c, m: responses.read_items(
+            w.pool, u, c, after=None, limit=5, newest_first=False
+        ),
+        [],
+    ),
+    "read_conversations": (lambda w, u, c, m: exports.read_conversations(w.pool, u, [c]), []),
+    "read_messages": (
+        lambda w, u, c, m: exports.read_messages(w.pool, u, c, None),
+        exports.MessagePage([], None, None),
+    ),
 }
+ASKED_BY_MESSAGE = {"find_run", "read", "read_inputs", "find_conversations"}
 
 
 @pytest.mark.case(6)
@@ -130,7 +148,8 @@ async def test_a_stranger_finds_nothing_and_changes_nothing(name: str, world: Wo
     assert await ask(world, world.stranger, conversation, lease.message_id) == nothing
     assert await everything(world.pool, conversation) == before
     # What is not there at all gives the same.
-    assert await ask(world, world.user, str(uuid4()), lease.message_id) == nothing
+    unknown = str(uuid4()) if name in ASKED_BY_MESSAGE else lease.message_id
+    assert await ask(world, world.user, str(uuid4()), unknown) == nothing
     # The owner finds it.
     assert await ask(world, world.user, conversation, lease.message_id) != nothing
 
@@ -150,7 +169,10 @@ def test_every_function_that_takes_a_user_is_asked() -> None:
         *(name.split()[0] for name in ASKED),
         # About the user alone.
         *("create_conversation", "list_conversations", "search_conversations"),
-        *("last_number", "check_quotas", "find_repeat"),
+        *("last_number", "check_quotas", "find_repeat", "find_repeated", "find_all"),
+        *("check_day", "read_day", "erase_some", "erase_rest"),
+        # Under ids that the user chooses or that the caller has just made.
+        *("insert", "keep"),
         # Under the lock of the user's conversation, which their callers take.
         *("count_message", "keep_key"),
     }

@@ -37,14 +37,15 @@ const doomed = signal<Record<string, number>>({});
 
 const shown = computed(() => items.value.filter((item) => !(item.id in doomed.value)));
 
+/** Every conversation that is known here, newest activity first. */
+export const known = computed(() => {
+  const listed = new Set(items.value.map((item) => item.id));
+  const others = strays.value.filter((item) => !listed.has(item.id) && !(item.id in doomed.value));
+  return [...shown.value, ...others].sort(byActivity);
+});
+
 export const groups = computed<Group[]>(() => {
-  const known = new Set(items.value.map((item) => item.id));
-  const favourites = [
-    ...shown.value.filter((item) => item.is_favorited),
-    ...strays.value.filter(
-      (item) => item.is_favorited && !known.has(item.id) && !(item.id in doomed.value),
-    ),
-  ].sort(byActivity);
+  const favourites = known.value.filter((item) => item.is_favorited);
   const found: Group[] = favourites.length ? [{ day: "favourites", items: favourites }] : [];
   for (const item of shown.value) {
     if (item.is_favorited) continue;
@@ -54,11 +55,6 @@ export const groups = computed<Group[]>(() => {
   }
   return found;
 });
-
-/** Every conversation that is known here, newest activity first. */
-export const known = computed(() =>
-  [...shown.value, ...strays.value.filter((item) => !(item.id in doomed.value))].sort(byActivity),
-);
 
 /** Whether it has been deleted here, though the service may still have it. */
 export function isDeleted(id: string): boolean {
