@@ -4,14 +4,15 @@ import asyncio
 import re
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from typing import NamedTuple
 
 from chat_api import sse
 from chat_api.db import changes as db_changes
 from chat_api.db.changes import Page, Place
-from chat_api.db.database import Database, StatementRefused
+from chat_api.db.database import Database
 from chat_api.errors import BadRequest, Draining
 from chat_api.generation.background import Background
+from chat_api.generation.rounds import Rounds
 from chat_api.generation.sink import Sink
 from chat_api.telemetry import log
 
@@ -28,6 +29,13 @@ def read_cursor(text: str) -> int:
     return int(text)
 
 
+class FramedPage(NamedTuple):
+    """A page for all subscriptions at one place, which share the bytes that they send."""
+
+    page: Page
+    frames: bytes
+
+
 class ChangeSubscription:
     """Writes a user's changes to a sink, from a place on, each once and in order."""
 
@@ -39,7 +47,7 @@ class ChangeSubscription:
         self._sink = sink
         self.place = place
         self._begins = begins
-        self._page: tuple[Page, bytes] | None = None
+        self._page: FramedPage | None = None
         self._alarm: asyncio.Future[None] | None = None
         self._leaving = False
         self._beat = False
@@ -75,9 +83,9 @@ class ChangeSubscription:
         if self._alarm is not None and not self._alarm.done():
             self._alarm.set_result(None)
 
-    def take(self, page: Page, frames: bytes) -> None:
+    def take(self, page: FramedPage, /) -> None:
         """Send what follows its place."""
-        self._page = (page, frames)
+        self._page = page
         self._wake()
 
     def look_at_clock(
@@ -107,18 +115,15 @@ class ChangeSubscription:
 
     def close(self) -> None:
         """Must be called when the subscription has ended, however it did."""
-        self._feed.forget(self)
+        self._feed.close(self)
 
 
 def _frame(number: int, data: bytes) -> bytes:
     return sse.encode(str(number), data)
 
 
-class ChangeFeed:
-    """Reads the changes of all connected users of this process in one statement, in turn.
-
-    Subscriptions at the same place share the bytes that they send.
-    """
+class ChangeFeed(Rounds[Place, Page, FramedPage]):
+    """Reads the changes of all connected users of this process, and owns their subscriptions."""
 
     def __init__(
         self,
@@ -131,16 +136,13 @@ class ChangeFeed:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`db` serves a subscription's beginning, `upkeep` the poll."""
+        super().__init__(every_seconds=poll_seconds)
         self._db = db
         self._upkeep = upkeep
         self._heartbeat_seconds = heartbeat_seconds
         self._slow_reader_seconds = slow_reader_seconds
-        self._poll_seconds = poll_seconds
         self.now = clock
         self._open: set[ChangeSubscription] = set()
-        self._waiting: dict[ChangeSubscription, None] = {}  # in the order in which they asked
-        self._present = asyncio.Event()  # a subscription waits
-        self._asked = asyncio.Event()  # one is not to wait for the next round
         self._is_closed = False
 
     def tasks(self) -> tuple[Background, ...]:
@@ -165,19 +167,9 @@ class ChangeFeed:
         self._open.add(subscription)
         return subscription
 
-    def ask(self, subscription: ChangeSubscription, *, urgent: bool) -> None:
-        """Have its `take` called when there is something new at its place.
-
-        `urgent` for one that has something to catch up with: it is looked up at once.
-        """
-        self._waiting[subscription] = None
-        self._present.set()
-        if urgent:
-            self._asked.set()
-
-    def forget(self, subscription: ChangeSubscription) -> None:
+    def close(self, subscription: ChangeSubscription) -> None:
         """It has ended."""
-        self._waiting.pop(subscription, None)
+        self.forget(subscription)
         self._open.discard(subscription)
 
     def send_away(self) -> None:
@@ -186,43 +178,11 @@ class ChangeFeed:
         for subscription in list(self._open):
             subscription.send_away()
 
-    async def step(self) -> None:
-        """Read one round, once a subscription waits."""
-        await self._present.wait()
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._asked.wait(), self._poll_seconds)
-        self._asked.clear()
-        if not self._waiting:
-            self._present.clear()
-            return
-        waiting: dict[Place, list[ChangeSubscription]] = {}
-        for subscription in self._waiting:
-            waiting.setdefault(subscription.place, []).append(subscription)
-        places = list(waiting)
-        for index, page in (await self._pages(places)).items():
-            self._give(waiting[places[index]], page)
+    async def _read(self, places: Sequence[Place]) -> dict[int, Page]:
+        return await db_changes.read_pages(self._upkeep, places)
 
-    def _give(self, subscriptions: Sequence[ChangeSubscription], page: Page | None) -> None:
-        frames = b"" if page is None else b"".join(_frame(*change) for change in page.changes)
-        for subscription in subscriptions:
-            if self._waiting.pop(subscription, False) is False:
-                continue  # it has ended while the page was read
-            if page is None:
-                subscription.leave()
-            else:
-                subscription.take(page, frames)
-
-    async def _pages(self, places: Sequence[Place], first: int = 0) -> dict[int, Page | None]:
-        """Return the pages by index, from `first` on; none for a place that cannot be read."""
-        try:
-            pages = await db_changes.read_pages(self._upkeep, places)
-        except StatementRefused:
-            if len(places) == 1:
-                return {first: None}
-            middle = len(places) // 2
-            found = await self._pages(places[:middle], first)
-            return found | await self._pages(places[middle:], first + middle)
-        return {first + index: page for index, page in pages.items()}
+    def _shared(self, page: Page, place: Place) -> FramedPage:  # noqa: ARG002  # asked by Rounds
+        return FramedPage(page, b"".join(_frame(*change) for change in page.changes))
 
     async def _look_at_clocks(self) -> None:
         now = self.now()

@@ -6,16 +6,16 @@ those that come late, and those that fell behind.
 
 import asyncio
 from collections.abc import Callable, Coroutine, Hashable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any
 from weakref import WeakValueDictionary
 
 from chat_api.db import event_log as db_event_log
-from chat_api.db.database import Database, StatementRefused
+from chat_api.db.database import Database
 from chat_api.db.event_log import Page
 from chat_api.generation import events
+from chat_api.generation.rounds import Rounds
 
 Place = tuple[str, int, int]
 """Message id, attempt, and the number of the last event that was read."""
@@ -98,20 +98,6 @@ def _read(page: Page, place: Place, *, one_attempt: bool) -> Reading:
     return Reading(b"".join(frames), attempt, number, then, urgent=bool(frames) and page.more)
 
 
-class Waiting(Protocol):
-    """A subscription, as the follower knows it."""
-
-    @property
-    def place(self) -> Place:
-        """The event after which it waits for more."""
-
-    def take(self, page: SharedPage) -> None:
-        """There is something new at its place."""
-
-    def leave(self) -> None:
-        """What follows its place cannot be read."""
-
-
 class Load:
     """Bytes that are read once for all subscriptions that want them at the same time."""
 
@@ -129,19 +115,12 @@ def _see(task: asyncio.Task[bytes | None]) -> None:
         task.exception()  # seen, even where every subscription has ended
 
 
-class Follower:
-    """Reads the log for every waiting subscription in one statement, in turn.
-
-    Subscriptions at the same place are given the same page. One that has sent its page asks again,
-    and is then the last in the queue.
-    """
+class Follower(Rounds[Place, Page, SharedPage]):
+    """Reads the log for every waiting subscription."""
 
     def __init__(self, db: Database, *, every_seconds: float) -> None:
+        super().__init__(every_seconds=every_seconds)
         self._db = db
-        self._every = every_seconds
-        self._waiting: dict[Waiting, None] = {}  # in the order in which they asked
-        self._present = asyncio.Event()  # a subscription waits
-        self._asked = asyncio.Event()  # one is not to wait for the next round
         self._loads: WeakValueDictionary[Hashable, Load] = WeakValueDictionary()
 
     def share(self, key: Hashable, read: Callable[[], Coroutine[Any, Any, bytes | None]]) -> Load:
@@ -151,58 +130,11 @@ class Follower:
             load = self._loads[key] = Load(read())
         return load
 
-    def ask(self, subscription: Waiting, *, urgent: bool) -> None:
-        """Have its `take` called when there is something new at its place.
-
-        `urgent` for one that has something to catch up with: it is looked up at once.
-        """
-        self._waiting[subscription] = None
-        self._present.set()
-        if urgent:
-            self._asked.set()
-
-    def forget(self, subscription: Waiting) -> None:
-        """It does not wait any more."""
-        self._waiting.pop(subscription, None)
-
-    async def step(self) -> None:
-        """Read one round, once a subscription waits."""
-        await self._present.wait()
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._asked.wait(), self._every)
-        self._asked.clear()
-        if not self._waiting:
-            self._present.clear()
-            return
-        waiting: dict[Place, list[Waiting]] = {}
-        for subscription in self._waiting:
-            waiting.setdefault(subscription.place, []).append(subscription)
-        places = list(waiting)
-        pages = await self._pages(places)
-        if sum(page.size for page in pages.values() if page) >= db_event_log.ROUND_BYTES:
+    async def _read(self, places: Sequence[Place]) -> dict[int, Page]:
+        pages = await db_event_log.read_pages(self._db, places)
+        if sum(page.size for page in pages.values()) >= db_event_log.ROUND_BYTES:
             self._asked.set()  # the last places were left for the next round
-        for index, page in pages.items():
-            self._give(waiting[places[index]], page, places[index])
+        return pages
 
-    def _give(self, subscriptions: Sequence[Waiting], page: Page | None, place: Place) -> None:
-        shared = None if page is None else SharedPage(page, place)
-        for subscription in subscriptions:
-            if subscription not in self._waiting or subscription.place != place:
-                continue  # it has left, or gone on, while the page was read
-            del self._waiting[subscription]
-            if shared is None:
-                subscription.leave()
-            else:
-                subscription.take(shared)
-
-    async def _pages(self, places: Sequence[Place], first: int = 0) -> dict[int, Page | None]:
-        """Return the pages by index, from `first` on; none for a place that cannot be read."""
-        try:
-            pages = await db_event_log.read_pages(self._db, places)
-        except StatementRefused:
-            if len(places) == 1:
-                return {first: None}
-            middle = len(places) // 2
-            found = await self._pages(places[:middle], first)
-            return found | await self._pages(places[middle:], first + middle)
-        return {first + index: page for index, page in pages.items()}
+    def _shared(self, page: Page, place: Place) -> SharedPage:
+        return SharedPage(page, place)
