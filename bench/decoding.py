@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from chat_api.engines.engine import Decoder, Event
 from chat_api.engines.exchange import Exchange
-from chat_api.engines.openai import OpenAIDecoder
+from chat_api.engines.openai_decoder import OpenAIDecoder
 from chat_api.engines.samosachaat import SamosachaatDecoder
 
 _EVENTS = 2000

@@ -7,7 +7,7 @@ import pytest
 from chat_api.engines import exchange as module
 from chat_api.engines.engine import Decoder, Event
 from chat_api.engines.exchange import Exchange
-from chat_api.engines.openai import OpenAIDecoder
+from chat_api.engines.openai_decoder import OpenAIDecoder
 from chat_api.engines.samosachaat import SamosachaatDecoder
 from chat_api.errors import EngineFailed, EngineIncomplete, EngineProtocol
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from chat_api.engines.engine import Event, Usage
 from chat_api.engines.http import retry_after_of
-from chat_api.engines.openai import OpenAIDecoder
+from chat_api.engines.openai_decoder import OpenAIDecoder
 from chat_api.errors import (
     ContextTooLong,
     EngineFailed,
