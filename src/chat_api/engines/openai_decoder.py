@@ -8,10 +8,7 @@ from typing import Any
 import orjson
 
 from chat_api import sse
-from chat_api.engines.engine import (
-    Event,
-    Usage,
-)
+from chat_api.engines.engine import Event, Usage
 from chat_api.engines.http import TRANSIENT_STATUSES, retry_after_of
 from chat_api.engines.openai_errors import MOST_ERROR_BYTES, failure_of, refused_parameter
 from chat_api.engines.reasoning import Splitter
