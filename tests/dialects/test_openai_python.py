@@ -224,6 +224,54 @@ async def test_conversations_and_their_items(ai: AsyncOpenAI, inference: Inferen
         await ai.conversations.items.list(conversation.id)
 
 
+@pytest.mark.case(76)
+async def test_items_that_a_conversation_has_are_not_added_again(
+    ai: AsyncOpenAI, alice: Client
+) -> None:
+    """Agents add the answers that they were given, and clients repeat a lost POST."""
+    question: Any = {"role": "user", "content": "One", "type": "message"}
+    answer: Any = {"role": "assistant", "content": PLAIN_TEXT, "type": "message"}
+    conversation = await ai.conversations.create()
+    path = f"/v1/conversations/{conversation.id}/items"
+
+    async def add(*items: Any, count: int = 0) -> list[str]:
+        headers = {"x-stainless-retry-count": str(count)}
+        response = await alice.post(path, json={"items": items}, headers=headers)
+        return [item["id"] for item in response.json()["data"]]
+
+    (asked,) = await add(question)
+    assert await add(question, count=1) == [asked]
+    created = await ai.responses.create(
+        model="m", input=[{"type": "item_reference", "id": asked}, {"role": "user", "content": "2"}]
+    )
+    second: Any = {"role": "user", "content": "2", "type": "message"}
+    assert (await add(answer)) == [created.output[0].id]
+    assert (await add(second, answer))[1] == created.output[0].id
+    both = await add(answer, question)
+    assert both[0] == created.output[0].id
+    again = await add(question)
+    assert again != [both[1]], "the same question may be asked twice"
+    listed = [item async for item in ai.conversations.items.list(conversation.id, order="asc")]
+    assert texts_of(listed) == ["One", "2", PLAIN_TEXT, "One", "One"]
+
+
+@pytest.mark.case(76)
+async def test_a_question_that_was_added_is_answered_and_not_asked_twice(
+    ai: AsyncOpenAI, alice: Client, inference: Inference
+) -> None:
+    first = await ai.responses.create(model="m", input="One")
+    assert first.conversation is not None
+    question: Any = {"role": "user", "content": "Two", "type": "message"}
+    await ai.conversations.items.create(first.conversation.id, items=[question])
+    created = await ai.responses.create(
+        model="m", input=[{"type": "item_reference", "id": first.output[0].id or ""}, question]
+    )
+    assert inference.calls[-1].contents == ["One", PLAIN_TEXT, "Two"]
+    assert texts_of((await ai.responses.input_items.list(created.id)).data) == ["Two"]
+    messages = await alice.messages(str(UUID(first.conversation.id.removeprefix("conv_"))))
+    assert [message["versions"] for message in messages] == [1] * 4
+
+
 async def test_models(ai: AsyncOpenAI) -> None:
     assert [model.id async for model in ai.models.list()] == ["d20"]
     assert (await ai.models.retrieve("d20")).owned_by == "samosachaat"
