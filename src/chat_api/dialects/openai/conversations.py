@@ -219,4 +219,4 @@ async def retrieve_model(services: ServicesOf, _user: CurrentUser, model: str) -
     for found in await _models(services):
         if found["id"] == model:
             return _json(found)
-    raise NotFound
+    raise NotFound(fields={"param": "model", "code": "model_not_found"})

@@ -68,7 +68,7 @@ async def create_response(
     if asked.model is not None and not await services.engines.knows(
         asked.model, trace_id_var.get()
     ):
-        raise invalid("model", "is no model of this service")
+        raise invalid("model", "is no model of this service", code="model_not_found")
     place = await sending.find_place(services, user, asked, document, entries)
     echo = sending.echo_of(asked, place)
     fingerprint = schemas.fingerprint(user.id, document)
