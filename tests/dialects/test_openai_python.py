@@ -441,6 +441,93 @@ async def test_a_background_response_without_a_text_is_asked_again(
     assert events[-1].type == "response.completed"
 
 
+@pytest.mark.slow
+async def test_a_background_stream_goes_on_elsewhere_after_each_event(
+    start_pair: StartPair, inference: Inference
+) -> None:
+    """The connection is cut at every event, while the answer is written and after its end."""
+    pair = await start_pair()
+    gate = Gate()
+    inference.once(Script().tokens(*words(4)).wait(gate).tokens(*words(2, 4)).done())
+    seen: list[Any] = []
+    async with openai(pair.here) as here, openai(pair.there) as there:
+        created = await here.responses.create(model="m", input="Go", background=True)
+        while not seen or not seen[-1].type.startswith("response.completed"):
+            reader = (here, there)[len(seen) % 2]
+            after: dict[str, Any] = {"starting_after": len(seen) - 1} if seen else {}
+            stream = await reader.responses.retrieve(created.id, stream=True, **after)
+            async for event in stream:
+                seen.append(event)
+                break
+            await stream.close()
+            if text_of(seen) == "".join(words(4)):
+                gate.open()
+        assert [event.sequence_number for event in seen] == list(range(len(seen)))
+        assert text_of(seen) == "".join(words(6))
+        assert await collected(await there.responses.retrieve(created.id, stream=True)) == seen
+
+
+async def test_a_cut_stream_in_the_foreground_is_answered_to_its_end(
+    ai: AsyncOpenAI, inference: Inference
+) -> None:
+    gate = Gate()
+    inference.once(Script().tokens(*words(2)).wait(gate).tokens(*words(2, 2)).done())
+    stream = await ai.responses.create(model="m", input="Go", stream=True)
+    async for event in stream:
+        if event.type == "response.output_text.delta":
+            break
+    await stream.close()
+    gate.open()
+    response_id = event.item_id.replace("msg_", "resp_")
+
+    async def whole() -> bool:
+        found = await ai.responses.retrieve(response_id)
+        return (found.status, found.output_text) == ("completed", "".join(words(4)))
+
+    await eventually(whole, 20)
+
+
+async def test_a_response_that_is_deleted_takes_with_it_what_follows(
+    ai: AsyncOpenAI, inference: Inference
+) -> None:
+    first = await ai.responses.create(model="m", input="One")
+    second = await ai.responses.create(model="m", input="Two", previous_response_id=first.id)
+    third = await ai.responses.create(model="m", input="Three", previous_response_id=second.id)
+    branch = await ai.responses.create(model="m", input="Side", previous_response_id=first.id)
+    await ai.responses.delete(second.id)
+    for gone in (second, third):
+        with pytest.raises(NotFoundError):
+            await ai.responses.retrieve(gone.id)
+        with pytest.raises(NotFoundError):
+            await ai.responses.delete(gone.id)
+        with pytest.raises(NotFoundError):
+            await ai.responses.create(model="m", input="More", previous_response_id=gone.id)
+    for kept in (first, branch):
+        assert await ai.responses.retrieve(kept.id) == kept
+    await ai.responses.create(model="m", input="Again", previous_response_id=first.id)
+    assert inference.calls[-1].contents == ["One", PLAIN_TEXT, "Again"]
+    await ai.responses.create(model="m", input="On", previous_response_id=branch.id)
+    assert inference.calls[-1].contents == ["One", PLAIN_TEXT, "Side", PLAIN_TEXT, "On"]
+
+
+async def test_the_stream_of_a_response_that_is_deleted_ends(
+    ai: AsyncOpenAI, inference: Inference
+) -> None:
+    """With its final event, or cut off where that is gone already: never as a whole answer."""
+    inference.once(Script().tokens(*words(2)).hang())
+    stream = await ai.responses.create(model="m", input="Go", background=True, stream=True)
+    seen: list[Any] = []
+    with contextlib.suppress(APIConnectionError):
+        async for event in stream:
+            seen.append(event)
+            if text_of(seen) == "".join(words(2)) and event.type == "response.output_text.delta":
+                await ai.responses.delete(seen[0].response.id)
+    assert seen[-1].type in {"response.output_text.delta", "response.incomplete"}
+    with pytest.raises(NotFoundError):
+        await ai.responses.retrieve(seen[0].response.id)
+    await inference.calls[-1].gone.wait()
+
+
 @pytest.mark.case(66)
 async def test_without_the_log_a_cursor_gets_the_final_event_under_its_number(
     ai: AsyncOpenAI, db: Any
