@@ -475,10 +475,10 @@ async def test_a_cut_stream_in_the_foreground_is_answered_to_its_end(
     stream = await ai.responses.create(model="m", input="Go", stream=True)
     async for event in stream:
         if event.type == "response.output_text.delta":
+            response_id = event.item_id.replace("msg_", "resp_")
             break
     await stream.close()
     gate.open()
-    response_id = event.item_id.replace("msg_", "resp_")
 
     async def whole() -> bool:
         found = await ai.responses.retrieve(response_id)
