@@ -265,7 +265,8 @@ async def test_a_stream_is_resumed_at_a_chunk_of_its_run(
     for count in (0, 1, 4, len(whole) - 1, len(whole)):
         rest = await alice.get(f"/api/chat/{run}/stream?startIndex={count}")
         assert chunks(rest) == whole[count:]
-    check_invalid(await alice.get(f"/api/chat/{run}/stream?startIndex=-1"), "startIndex")
+    assert chunks(await alice.get(f"/api/chat/{run}/stream?startIndex=-3")) == whole
+    check_invalid(await alice.get(f"/api/chat/{run}/stream?startIndex=x"), "startIndex")
 
 
 async def test_an_old_answer_is_left_out_while_it_is_regenerated(

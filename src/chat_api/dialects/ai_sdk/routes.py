@@ -95,13 +95,21 @@ async def resume_stream(
     chat_id: ChatId,
     stream: UserStream,
     start_index: Annotated[
-        int, Query(alias="startIndex", ge=0, le=2**31, description="leave out so many chunks")
+        int,
+        Query(
+            alias="startIndex",
+            ge=-(2**31),
+            le=2**31,
+            description="leave out so many chunks; none if negative",
+        ),
     ] = 0,
 ) -> Response:
     """Stream the running answer from its start.
 
     `chat_id` may be the `x-workflow-run-id` of a stream that broke; its answer may have ended.
     """
+    # A negative index asks for the newest chunks; all of them make a whole message, too.
+    start_index = max(0, start_index)
     sink, translator = _sink(request)
     run = _RUN.fullmatch(chat_id)
     if run is not None:
