@@ -122,6 +122,11 @@ async def test_a_background_response_is_resumed_at_any_event(
             await ai.responses.retrieve(created.id, stream=True, starting_after=after)
         )
         assert rest == whole[after + 1 :]
+    # This helper reads from the first event on, and leaves out what is known.
+    async with ai.responses.stream(response_id=created.id, starting_after=6) as helper:
+        numbers = [event.sequence_number async for event in helper]
+        assert numbers == list(range(7, len(whole)))
+        assert (await helper.get_final_response()).output_text == "".join(words(8))
     assert await ai.responses.retrieve(created.id) == whole[-1].response
 
 
@@ -240,6 +245,7 @@ async def test_items_that_a_conversation_has_are_not_added_again(
         return [item["id"] for item in response.json()["data"]]
 
     (asked,) = await add(question)
+    assert (await alice.get("/api/conversations")).json()["items"][0]["title"] == "One"
     assert await add(question, count=1) == [asked]
     created = await ai.responses.create(
         model="m", input=[{"type": "item_reference", "id": asked}, {"role": "user", "content": "2"}]

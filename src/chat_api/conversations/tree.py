@@ -7,6 +7,7 @@ from typing import Any
 
 from uuid_utils.compat import uuid7
 
+from chat_api.conversations.titles import title_of
 from chat_api.db import queries, tree
 from chat_api.db.database import Connection, Database, Record
 from chat_api.db.queries import ConversationSettings
@@ -122,7 +123,8 @@ class Trees:
                 )
                 version = await tree.next_version(connection, conversation_id, parent, position)
                 await tree.append(connection, conversation_id, parent, position, version, new)
-                await tree.touch(connection, conversation_id)
+                title = title_of(new[0].content) if last is None else None
+                await tree.touch(connection, conversation_id, title)
         return [*known, *(message.id for message in new)]
 
     async def _fork(self, user_id: str, fork: Fork, settings: ConversationSettings) -> str:

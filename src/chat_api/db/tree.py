@@ -246,15 +246,20 @@ async def read_tail(connection: Connection, conversation_id: str, most: int) -> 
     return list(reversed(await connection.fetch(_READ_TAIL, conversation_id, most)))
 
 
-async def touch(connection: Connection, conversation_id: str) -> None:
-    """Move the conversation to the top of the list, as every message does."""
+async def touch(connection: Connection, conversation_id: str, title: str | None = None) -> None:
+    """Move the conversation to the top of the list, as every message does.
+
+    `title` is what its first message gives it, unless its user has.
+    """
     await connection.execute(
         """
         UPDATE conversations SET
-            updated_at = greatest(clock_timestamp(), updated_at + interval '1 microsecond')
+            updated_at = greatest(clock_timestamp(), updated_at + interval '1 microsecond'),
+            title = CASE WHEN title_given THEN title ELSE coalesce($2::text, title) END
         WHERE id = $1
         """,
         conversation_id,
+        title,
     )
 
 
