@@ -130,7 +130,7 @@ async def test_a_repeated_post_makes_nothing_twice(
 
 @pytest.mark.case(77)
 async def test_a_repeated_regeneration_is_one_and_a_second_one_is_another(
-    alice: Client, inference: Inference, chat: str
+    alice: Client, inference: Inference, chat: str, db: Any
 ) -> None:
     """A repeat names the answer that is hidden by now; a page that has read the new one, that."""
     first = await post(alice, turn(chat, user("A")))
@@ -156,6 +156,13 @@ async def test_a_repeated_regeneration_is_one_and_a_second_one_is_another(
     )
     await post(alice, body)
     assert len(inference.calls) == 7, "it is shown: the user asks for another version"
+    await db.fetch(
+        "UPDATE messages SET created_at = created_at - interval '11 minutes'"
+        " WHERE conversation_id = $1",
+        listed["id"],
+    )
+    await post(alice, body)
+    assert len(inference.calls) == 8, "that is too long ago for a repeat"
 
 
 @pytest.mark.case(77)
