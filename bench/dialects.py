@@ -34,6 +34,7 @@ def measure(rounds: int, **plan: float) -> dict[str, tuple[float, float]]:
             for name in load.DIALECTS:
                 result = ground.load(services[name], dialect=name, **plan)
                 assert not result.broken_streams, f"{name} lost streams"
+                assert result.tokens, "opening the streams took too long: the machine is too busy"
                 found[name] = result.cpu["subject"] / result.tokens * 1e6
             for name, cost in found.items():
                 costs[name].append(cost)
