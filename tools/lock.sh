@@ -1,6 +1,7 @@
 #!/bin/sh
 # Resolves pyproject.toml into requirements.lock, the installer into requirements-setup.lock, the
-# tools of `make audit` and `make fuzz` into requirements-tools.lock, and each package.json into its
+# tools of `make audit` and `make fuzz` into requirements-tools.lock, clients under test that cannot
+# share the service's packages into requirements-clients.lock, and each package.json into its
 # package-lock.json. None of them names a host.
 set -eu
 
@@ -15,6 +16,10 @@ compile --no-annotate -o requirements-tools.lock - <<END
 atheris < 3.1 ; python_version < "3.12" and sys_platform == "linux"
 atheris >= 3.1 ; python_version >= "3.12" and sys_platform == "linux"
 pip-audit
+END
+compile --no-annotate -o requirements-clients.lock - <<END
+langchain-openai
+openai-agents
 END
 
 for folder in web tests/browser tests/dialects; do
