@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from functools import cached_property
 
 import aiohttp
@@ -22,6 +22,10 @@ from chat_api.api.services import Services
 from chat_api.api.streaming.accounting import OpenStreams
 from chat_api.api.streaming.response import LongResponses
 from chat_api.auth import Authenticator
+from chat_api.auth.authenticator import Verifier
+from chat_api.auth.keys import Keys
+from chat_api.auth.openid import AdminClaim, OpenId
+from chat_api.auth.service import AuthService
 from chat_api.changes import ChangeFeed
 from chat_api.conversations.export import Exports
 from chat_api.conversations.imports import Imports
@@ -76,6 +80,9 @@ from chat_api.shutdown import (
 from chat_api.startup import Startup
 from chat_api.telemetry import REFUSALS, configure_logging, log, trace_id_var
 from chat_api.titling import Titling
+
+# Of the OpenID provider's keys, however short AUTH_CACHE_SECONDS is.
+LEAST_REFRESH_SECONDS = 0.5
 
 # Of each process, beside DATABASE_POOL_SIZE for requests.
 UPKEEP_CONNECTIONS = 3
@@ -191,7 +198,7 @@ def _lifespan(
                 "start", Startup(settings, (process.db, process.upkeep), process.begin).step
             )
             try:
-                async with starting:
+                async with starting, process.provider_keys_kept_fresh():
                     with (
                         drained_before_exit(process.drain.drain),
                         ended_with_its_supervisor(),
@@ -266,15 +273,59 @@ class _Process:
 
     @cached_property
     def authenticator(self) -> Authenticator:
-        settings = self._settings
         return Authenticator(
+            self.verifier,
+            cache_size=self._settings.auth_cache_size,
+            trusted_seconds=self._trusted_seconds,
+        )
+
+    @cached_property
+    def verifier(self) -> Verifier:
+        settings = self._settings
+        if settings.auth_mode == "jwks":
+            return OpenId(
+                self.keys,
+                issuer=settings.auth_issuer,
+                audience=settings.auth_audience,
+                user_claim=settings.auth_user_claim,
+                admin_claim=AdminClaim(settings.auth_admin_claim),
+                skew_seconds=settings.auth_clock_skew_seconds,
+            )
+        return AuthService(
             self._http,
             url=settings.auth_service_url,
             internal_api_key=settings.internal_api_keys[0],
             timeout_seconds=settings.auth_timeout_seconds,
-            cache_size=settings.auth_cache_size,
-            trusted_seconds=settings.auth_cache_seconds,
         )
+
+    @cached_property
+    def keys(self) -> Keys:
+        """The keys of the OpenID provider."""
+        settings = self._settings
+        return Keys(
+            self._http,
+            issuer=settings.auth_issuer,
+            jwks_url=settings.auth_jwks_url,
+            timeout_seconds=settings.auth_timeout_seconds,
+            refresh_seconds=max(self._trusted_seconds, LEAST_REFRESH_SECONDS),
+            most_age_seconds=settings.auth_keys_seconds,
+        )
+
+    def provider_keys_kept_fresh(self) -> AbstractAsyncContextManager[object]:
+        """Fetch the provider's keys, from before the database is there until the end."""
+        if self._settings.auth_mode == "jwks":
+            return Background("fetch-keys", self.keys.step)
+        return nullcontext()
+
+    @property
+    def _trusted_seconds(self) -> float:
+        """How long a verdict is trusted.
+
+        Of a token that is verified here, half of AUTH_CACHE_SECONDS: its key may be as old as the
+        other half.
+        """
+        seconds = self._settings.auth_cache_seconds
+        return seconds / 2 if self._settings.auth_mode == "jwks" else seconds
 
     # --- generations: running and reading them ---
 
