@@ -17,7 +17,7 @@ atheris >= 3.1 ; python_version >= "3.12" and sys_platform == "linux"
 pip-audit
 END
 
-for folder in web tests/browser tests/dialects; do
+for folder in web tests/browser tests/dialects tests/openid; do
     (cd "$folder" && npm update --silent --no-audit --no-fund --package-lock-only \
         --omit-lockfile-registry-resolved)
     node tools/plain-lock.mjs "$folder/package-lock.json"
