@@ -80,6 +80,7 @@ from chat_api.shutdown import (
 from chat_api.startup import Startup
 from chat_api.telemetry import REFUSALS, configure_logging, log, trace_id_var
 from chat_api.titling import Titling
+from chat_api.tracing import Tracing, open_tracing
 
 # Of the OpenID provider's keys, however short AUTH_CACHE_SECONDS is.
 LEAST_REFRESH_SECONDS = 0.5
@@ -92,17 +93,20 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """Return the chat API. Without `settings`, read the environment; raise SettingsError."""
     settings = settings or load_settings()
     configure_logging(settings.log_level)
+    tracing = open_tracing(settings)
     app = FastAPI(
         title="samosaChaat Chat API",
         version=__version__,
-        lifespan=_lifespan(settings, read_engines(settings, DIALECTS)),
+        lifespan=_lifespan(settings, read_engines(settings, DIALECTS), tracing),
         redirect_slashes=False,
         redoc_url=None,
+        # FastAPI's own telemetry quotes exceptions, and bodies to its processors.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     # The one added last is the outermost.
     app.add_middleware(CatchAll, refusal=_refusal)
     app.add_middleware(Cors, origins=settings.origins)
-    app.add_middleware(Trace)
+    app.add_middleware(Trace, tracing=tracing)
     if settings.trusted_proxies:
         from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
@@ -176,7 +180,7 @@ async def _answer_validation_error(request: Request, error: Exception) -> Respon
 
 
 def _lifespan(
-    settings: Settings, configured: Sequence[Configured]
+    settings: Settings, configured: Sequence[Configured], tracing: Tracing | None
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -188,7 +192,7 @@ def _lifespan(
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
         ) as http:
-            process = _Process(settings, configured, http)
+            process = _Process(settings, configured, http, tracing)
             if process.db.without_effect:
                 log.warning("parameters_without_effect", names=process.db.without_effect)
             await process.db.open()
@@ -209,6 +213,8 @@ def _lifespan(
                 await process.drain.stop(process.background)
                 process.engines.close()
                 await asyncio.gather(process.db.close(), process.upkeep.close())
+                if tracing is not None:
+                    await tracing.close()
 
     return lifespan
 
@@ -221,7 +227,9 @@ class _Process:
         settings: Settings,
         configured: Sequence[Configured],
         http: aiohttp.ClientSession,
+        tracing: Tracing | None,
     ) -> None:
+        self._tracing = tracing
         self._settings = settings
         self._configured = configured
         self._http = http
@@ -345,6 +353,7 @@ class _Process:
             self.registry,
             self.log_writer,
             self.titling,
+            tracing=self._tracing,
             max_chars=self._settings.max_answer_chars,
             max_bytes=self._settings.max_answer_bytes,
             first_token_seconds=self._settings.first_token_timeout_seconds,

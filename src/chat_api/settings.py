@@ -247,6 +247,10 @@ class Settings(BaseSettings):
         str, Field(description="where that page signs people in; without it, they paste a token")
     ] = ""
     log_level: Annotated[LogLevel, Field(description="log level")] = "INFO"
+    otel_traces_exporter: Annotated[
+        Literal["none", "otlp"],
+        Field(description="where traces go: nowhere, or by OTLP to a collector (`otlp`)"),
+    ] = "none"
 
     database_pool_size: Annotated[
         int, Field(ge=1, le=1000, description="most database connections of one process")
@@ -285,7 +289,7 @@ class Settings(BaseSettings):
         Field(
             max_length=400,
             description="for `jwks`: the claim that is true for administrators, or `claim=value`, "
-            "such as `realm_access.roles=admin`; without it, nobody is one",
+            "such as `realm_access.roles=admin`; without it, there are none",
         ),
     ] = ""
     auth_clock_skew_seconds: Annotated[

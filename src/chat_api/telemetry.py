@@ -257,6 +257,11 @@ EVENT_LOG_ROWS = Counter("chat_api_event_log_rows_total", "Rows written to the e
 CONTINUED = Counter(
     "chat_api_continued_total", "Answers that went on where a dead replica had left them"
 )
+TRACE_EXPORTS = Counter(
+    "chat_api_trace_exports_total",
+    "Batches of spans sent to the collector, by outcome",
+    ["outcome"],
+)
 TAKEOVERS = Counter(
     "chat_api_takeovers_total", "Generations taken over after their process died or left"
 )

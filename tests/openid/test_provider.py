@@ -99,7 +99,7 @@ async def test_keys_that_a_provider_rotates(
 async def test_a_provider_that_goes_away(
     start_service: StartService, clients: MakeClient, provider: Provider, new_key: NewKey
 ) -> None:
-    """At the start nobody can be let in; later, those whose key is known still are."""
+    """At the start no user can be let in; later, those whose key is known still are."""
     key, unknown = new_key("ES256"), new_key("ES256")
     service = started(start_service, provider, AUTH_CACHE_SECONDS="1")
     stranger = clients(service, account(signed(iss=provider.issuer, aud=AUDIENCE)))

@@ -348,7 +348,7 @@ async def test_a_removed_key_is_good_until_the_next_fetch(
 
 @pytest.mark.case(84)
 @pytest.mark.parametrize("published", [[], [{"kty": "oct", "kid": "one", "k": "AAAA"}]])
-async def test_a_set_without_usable_keys_lets_nobody_in(
+async def test_a_set_without_usable_keys_lets_no_user_in(
     published: list[Any], provider: Publisher, openid: OpenId
 ) -> None:
     provider.keys = published
@@ -437,7 +437,7 @@ async def test_while_the_provider_fails_known_keys_go_on_for_a_time(
 
 
 @pytest.mark.case(84)
-async def test_a_provider_that_is_slow_or_away_holds_nobody_for_long(
+async def test_a_provider_that_is_slow_or_away_holds_no_request_for_long(
     provider: Publisher, clock: Clock
 ) -> None:
     provider.open.clear()
@@ -454,7 +454,7 @@ async def test_a_provider_that_is_slow_or_away_holds_nobody_for_long(
 
 
 @pytest.mark.case(84)
-async def test_whoever_waits_for_keys_may_leave(provider: Publisher, openid: OpenId) -> None:
+async def test_a_request_that_waits_for_keys_may_leave(provider: Publisher, openid: OpenId) -> None:
     provider.open.clear()
     first = asyncio.create_task(openid.verify(signed()))
     second = asyncio.create_task(openid.verify(signed(sub="bob")))

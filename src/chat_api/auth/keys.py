@@ -19,7 +19,7 @@ from chat_api.telemetry import AUTH_KEY_FETCHES, AUTH_VALIDATIONS, log
 
 MOST_DOCUMENT_BYTES = 262_144
 MOST_KEYS = 100
-# The least time between two fetches, so that nobody can make this process ask more often.
+# The least time between two fetches, however many tokens name unknown keys.
 FETCH_AGAIN_SECONDS = 5.0
 _RSA_BITS = range(2048, 8193)
 _PUBLIC_MEMBERS = ("kty", "n", "e", "crv", "x", "y")

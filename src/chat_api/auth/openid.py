@@ -22,7 +22,7 @@ class AdminClaim:
     """
 
     def __init__(self, text: str) -> None:
-        """Take the claim of AUTH_ADMIN_CLAIM; the empty text makes nobody an administrator."""
+        """Take the claim of AUTH_ADMIN_CLAIM; the empty text makes no user an administrator."""
         self._name, equals, value = text.partition("=")
         self._value: object = value if equals else True
 

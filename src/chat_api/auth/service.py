@@ -9,6 +9,7 @@ from chat_api.auth.authenticator import TokenRefused, User, Verdict, is_user_id
 from chat_api.auth.reading import read_at_most
 from chat_api.errors import AuthUnavailable
 from chat_api.telemetry import AUTH_VALIDATIONS, log, trace_id_var
+from chat_api.tracing import outgoing_headers
 
 MOST_ANSWER_BYTES = 65_536
 
@@ -57,7 +58,11 @@ class AuthService:
             async with self._http.post(
                 self._url,
                 json={"token": token},
-                headers={"X-Internal-API-Key": self._key, "x-trace-id": trace_id_var.get()},
+                headers=[
+                    ("X-Internal-API-Key", self._key),
+                    ("x-trace-id", trace_id_var.get()),
+                    *outgoing_headers(),
+                ],
                 timeout=self._timeout,
                 allow_redirects=False,
             ) as response:
