@@ -315,7 +315,9 @@ class _Process:
             issuer=settings.auth_issuer,
             jwks_url=settings.auth_jwks_url,
             timeout_seconds=settings.auth_timeout_seconds,
-            refresh_seconds=max(self._trusted_seconds, LEAST_REFRESH_SECONDS),
+            refresh_seconds=max(
+                LEAST_REFRESH_SECONDS, min(self._trusted_seconds, settings.auth_keys_seconds / 2)
+            ),
             most_age_seconds=settings.auth_keys_seconds,
         )
 

@@ -19,6 +19,7 @@ from chat_api.telemetry import (
 )
 from chat_api.tracing import Span, Tracing, span_var
 
+_NO_ROUTE = "unknown"
 _QUIET = frozenset({"/api/health", "/api/ready", "/metrics"})
 _EXPOSED = (
     "Location",
@@ -171,7 +172,8 @@ class Trace:
 def _end(span: Span, scope: Scope, status: int) -> None:
     """Say what became of a request; status 0: it was not answered. Never its path or query."""
     route = _route(scope)
-    span.rename(f"{scope['method']} {route}")
+    if route != _NO_ROUTE:  # else the method may be anything, too
+        span.rename(f"{scope['method']} {route}")
     span.note(
         {
             "http.route": route,
@@ -186,7 +188,7 @@ def _end(span: Span, scope: Scope, status: int) -> None:
 
 def _route(scope: Scope) -> str:
     """Return the route's template, or one name for all paths without a route."""
-    return str(getattr(scope.get("route"), "path", "unknown"))
+    return str(getattr(scope.get("route"), "path", _NO_ROUTE))
 
 
 class CatchAll:

@@ -248,9 +248,18 @@ def _missing(name: str) -> None:
     raise ModuleNotFoundError(name)
 
 
-def test_another_protocol_stops_the_start(start_service: StartService) -> None:
-    service = start_service(
-        {"OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, wait=False
-    )
+@pytest.mark.parametrize(
+    ("env", "reason"),
+    [
+        ({"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, "OTEL_EXPORTER_OTLP_PROTOCOL: only"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "collector:4318"}, "OTEL_EXPORTER_OTLP_ENDPOINT: must"),
+        ({"OTEL_BSP_MAX_QUEUE_SIZE": "-1"}, "OTEL_*: max_queue_size"),
+        ({"OTEL_TRACES_EXPORTER": "console"}, "OTEL_TRACES_EXPORTER: "),
+    ],
+)
+def test_variables_with_which_nothing_would_arrive_stop_the_start(
+    env: dict[str, str], reason: str, start_service: StartService
+) -> None:
+    service = start_service({"OTEL_TRACES_EXPORTER": "otlp", **env}, wait=False)
     assert service.wait() == 2
-    assert "only http/protobuf" in service.text()
+    assert reason in service.text()

@@ -151,6 +151,7 @@ def now(seconds: int) -> int:
         {"sub": "auth0|å😀"},
         {"iat": None},
         {"scope": "anything"},
+        {"exp": 10**400},
     ],
     ids=lambda claims: ",".join(claims),
 )
@@ -437,6 +438,21 @@ async def test_while_the_provider_fails_known_keys_go_on_for_a_time(
 
 
 @pytest.mark.case(84)
+async def test_a_key_that_is_new_since_the_last_regular_fetch_works_at_once(
+    provider: Publisher, clock: Clock
+) -> None:
+    async with verifying(provider, clock) as openid:
+        regular = asyncio.create_task(openid._keys.step())
+        await provider.arrived.wait()
+        assert (await openid.verify(signed())).user.id == "alice"
+        provider.keys = [public_jwk("ES256", "two")]
+        assert (await openid.verify(signed(key_id="two"))).user.id == "alice"
+        assert len(provider.asked) == 2
+        regular.cancel()
+        await asyncio.wait({regular})
+
+
+@pytest.mark.case(84)
 async def test_a_provider_that_is_slow_or_away_holds_no_request_for_long(
     provider: Publisher, clock: Clock
 ) -> None:
@@ -483,7 +499,14 @@ async def test_keys_are_discovered_at_the_issuer(
     provider.answers = discovery(issuer, f"{provider.url}/all/keys?of=mine")
     async with verifying(provider, clock, issuer=issuer, discovered=True) as openid:
         assert (await openid.verify(signed(iss=issuer))).user.id == "alice"
-    assert provider.asked == [WELL_KNOWN, "/all/keys?of=mine"]
+        for status in (200, 500, 200):
+            provider.status = status
+            clock.now += FETCH_AGAIN_SECONDS
+            with pytest.raises(AuthUnavailable if status == 500 else TokenRefused):
+                await openid.verify(signed(iss=issuer, headers={"kid": "unknown"}))
+    keys = "/all/keys?of=mine"
+    # The address is kept until the keys are not there.
+    assert provider.asked == [WELL_KNOWN, keys, keys, keys, WELL_KNOWN, keys]
 
 
 @pytest.mark.case(84)

@@ -19,7 +19,7 @@ from chat_api.telemetry import AUTH_KEY_FETCHES, AUTH_VALIDATIONS, log
 
 MOST_DOCUMENT_BYTES = 262_144
 MOST_KEYS = 100
-# The least time between two fetches, however many tokens name unknown keys.
+# The least time between two fetches because of unknown keys, however many tokens name some.
 FETCH_AGAIN_SECONDS = 5.0
 _RSA_BITS = range(2048, 8193)
 _PUBLIC_MEMBERS = ("kty", "n", "e", "crv", "x", "y")
@@ -78,7 +78,8 @@ class Keys:
         self._clock = clock
         self._keys: tuple[Key, ...] = ()
         self._good_until = clock()
-        self._next_fetch = clock()
+        self._next_forced = clock()
+        self._discovered: str | None = None
         self._failed = True
         self._fetching: asyncio.Task[None] | None = None
 
@@ -94,16 +95,27 @@ class Keys:
         be found out now.
         """
         key = self._known(key_id, algorithm)
-        if key is None:
-            if self._fetching is not None or self._clock() >= self._next_fetch:
-                await asyncio.shield(self._fetch_once())
+        if key is None and self._fetching is not None:
+            await asyncio.shield(self._fetching)
+            key = self._known(key_id, algorithm)
+        if key is None and self._may_force():
+            await asyncio.shield(self._fetch_once())
             key = self._known(key_id, algorithm)
         if key is not None:
             return key.public
         if self._failed:
             AUTH_VALIDATIONS.labels("unavailable").inc()
             raise AuthUnavailable
-        raise TokenRefused(max(0.0, self._next_fetch - self._clock()))
+        raise TokenRefused(max(0.0, self._next_forced - self._clock()))
+
+    def _may_force(self) -> bool:
+        """Return whether the keys may be fetched before their time; the caller must then do it."""
+        if self._fetching is not None:
+            return True  # one that has begun meanwhile
+        if self._clock() < self._next_forced:
+            return False
+        self._next_forced = self._clock() + FETCH_AGAIN_SECONDS
+        return True
 
     def _known(self, key_id: str | None, algorithm: str) -> Key | None:
         """Return the one key that fits; a token without a key id needs no other to fit too."""
@@ -125,7 +137,6 @@ class Keys:
 
     def _fetched(self, task: asyncio.Task[None]) -> None:
         self._fetching = None
-        self._next_fetch = self._clock() + FETCH_AGAIN_SECONDS
         if not task.cancelled():
             task.exception()  # retrieved, even where every caller has gone away
 
@@ -133,14 +144,16 @@ class Keys:
         began = self._clock()
         try:
             async with asyncio.timeout(self._timeout):
-                url = self._jwks_url or await self._discovered()
+                if not self._jwks_url and self._discovered is None:
+                    self._discovered = await self._discover()
+                url = self._discovered or self._jwks_url
                 keys = read_keys(await self._document(url))
         except _NonsenseError as error:
-            self._failed = True
+            self._failed, self._discovered = True, None
             AUTH_KEY_FETCHES.labels("nonsense").inc()
             log.error("provider_keys_unreadable", reason=str(error))
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            self._failed = True
+            self._failed, self._discovered = True, None
             AUTH_KEY_FETCHES.labels("unavailable").inc()
             log.error("provider_keys_unavailable", error=type(error).__name__)
         else:
@@ -151,7 +164,7 @@ class Keys:
             if not keys:
                 log.error("provider_has_no_usable_key")
 
-    async def _discovered(self) -> str:
+    async def _discover(self) -> str:
         """Return the address of the keys (OpenID Connect Discovery 1.0, section 4)."""
         base = self._issuer.rstrip("/")
         document = await self._document(f"{base}/.well-known/openid-configuration")

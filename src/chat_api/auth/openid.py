@@ -11,6 +11,8 @@ MOST_TOKEN_CHARS = 16_384
 # are signed with the same keys and say nothing about who is asking.
 _TYPES = frozenset({"jwt", "at+jwt", "application/at+jwt"})
 
+_LATEST = 2**53  # what a float still holds
+
 Claims = dict[str, object]
 
 
@@ -85,7 +87,8 @@ class OpenId:
             raise _refused("user_claim")
         if isinstance(expires, bool) or not isinstance(expires, int | float):
             raise _refused("exp")
-        return Verdict(User(user_id, self._admin_claim.holds(claims)), expires + self._skew)
+        until = min(expires, _LATEST) + self._skew
+        return Verdict(User(user_id, self._admin_claim.holds(claims)), until)
 
 
 def _header(token: str) -> tuple[str | None, str]:

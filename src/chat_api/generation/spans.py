@@ -28,10 +28,11 @@ def begin(tracing: Tracing, lease: Lease, options: Options, provider: str) -> Sp
     )
 
 
-def ended(span: Span, ending: Ending) -> None:
-    """Note how the generation ended, which is saved."""
+def ended(span: Span, ending: Ending, provider: str) -> None:
+    """Note how the generation ended, which is saved, and whose model wrote it."""
     span.note(
         {
+            "gen_ai.provider.name": provider,
             "gen_ai.response.model": ending.model_tag,
             "gen_ai.response.finish_reasons": ending.finish_reason and [ending.finish_reason],
             "gen_ai.usage.input_tokens": ending.input_tokens,

@@ -265,7 +265,8 @@ class GenerationWriter:
         generation.publish(ending.done.encode())
         generation.saved = True
         if generation.span is not None:
-            spans.ended(generation.span, ending)
+            provider = self._engines.api_of(generation.model_tag)
+            spans.ended(generation.span, ending, provider)
         if generation.pump is not None:  # else another process has counted them
             TOKENS.inc(ending.token_count)
         GENERATIONS.labels(status).inc()

@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from importlib.util import find_spec
 from typing import Protocol
 
-from chat_api.settings import Settings, SettingsError
+from chat_api.settings import Settings, SettingsError, http_address
 
 Attributes = Mapping[str, str | int | float | list[str] | None]
 """What a span says; None is left out. Never a text of a message, a title, a token or a key."""
@@ -49,6 +49,9 @@ class Tracing(Protocol):
         it continues the trace of `trace_id`, and links to the attempt before.
         """
 
+    def discard(self) -> None:
+        """End it, where no span was begun."""
+
     async def close(self) -> None:
         """Send what has not been sent, within seconds."""
 
@@ -63,10 +66,31 @@ def outgoing_headers() -> list[tuple[str, str]]:
     return [] if span is None else span.headers()
 
 
-def check(settings: Settings) -> None:
-    """Raise SettingsError where traces are on and cannot be."""
+def open_tracing(settings: Settings) -> Tracing | None:
+    """Return what begins spans, None where traces are off.
+
+    Raise SettingsError where they are on and cannot be; the text says why.
+    """
     if settings.otel_traces_exporter == "none":
-        return
+        return None
+    _check_packages()
+    _check_variables()
+    from chat_api.tracing.otel import Otel
+
+    try:
+        return Otel()
+    except ValueError as error:  # of the SDK, about a number; it quotes no value
+        raise SettingsError(f"OTEL_*: {error}") from None
+
+
+def check(settings: Settings) -> None:
+    """Raise SettingsError as `open_tracing` does."""
+    tracing = open_tracing(settings)
+    if tracing is not None:
+        tracing.discard()
+
+
+def _check_packages() -> None:
     for package in ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"):
         try:
             found = find_spec(package)
@@ -77,19 +101,21 @@ def check(settings: Settings) -> None:
                 "OTEL_TRACES_EXPORTER=otlp needs packages that are not installed: "
                 "`pip install 'samosachaat-chat-api[otel]'`."
             )
-    for name in ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
-        protocol = os.environ.get(name)
-        if protocol:
-            if protocol != "http/protobuf":
+
+
+def _check_variables() -> None:
+    """Refuse what the SDK would pass over in silence: nothing would arrive."""
+    for ending in ("PROTOCOL", "ENDPOINT"):
+        names = (f"OTEL_EXPORTER_OTLP_TRACES_{ending}", f"OTEL_EXPORTER_OTLP_{ending}")
+        name = next((name for name in names if os.environ.get(name)), None)
+        if name is None:
+            continue
+        value = os.environ[name]
+        if ending == "PROTOCOL":
+            if value != "http/protobuf":
                 raise SettingsError(f"{name}: only http/protobuf can be used.")
-            break
-
-
-def open_tracing(settings: Settings) -> Tracing | None:
-    """Return what begins spans, None where traces are off. Raise SettingsError as `check` does."""
-    check(settings)
-    if settings.otel_traces_exporter == "none":
-        return None
-    from chat_api.tracing.otel import Otel
-
-    return Otel()
+            continue
+        try:
+            http_address(value, with_query=True)
+        except ValueError as error:
+            raise SettingsError(f"{name}: {error}") from None

@@ -22,6 +22,7 @@ from chat_api.tracing import Attributes, Span, span_var
 
 _SERVICE_NAME = "samosachaat-chat-api"
 _TRACE_ID = re.compile("(?!0{32})[0-9a-f]{32}")
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 # What is left of the time that a process has to end.
 _CLOSE_SECONDS = 2.0
 _W3C = TraceContextTextMapPropagator()
@@ -95,7 +96,7 @@ class Otel:
 
     def __init__(self) -> None:
         # Its lines quote what the collector says.
-        logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
+        logging.getLogger("opentelemetry.exporter").setLevel(logging.CRITICAL)
         self._ids = _Ids()
         self._provider = TracerProvider(
             resource=_resource(), id_generator=self._ids, shutdown_on_exit=False
@@ -111,10 +112,13 @@ class Otel:
         self._ids.trace_id = _number(trace_id)
         try:
             span = self._tracer.start_span(
-                method,
+                "HTTP",
                 context=_W3C.extract(carrier, trace.set_span_in_context(trace.INVALID_SPAN)),
                 kind=SpanKind.SERVER,
-                attributes={"http.request.method": method, "samosachaat.trace_id": trace_id},
+                attributes={
+                    "http.request.method": method if method in _METHODS else "_OTHER",
+                    "samosachaat.trace_id": trace_id,
+                },
             )
         finally:
             self._ids.trace_id = None
@@ -143,6 +147,9 @@ class Otel:
         finally:
             self._ids.trace_id = self._ids.span_id = None
         return _OtelSpan(span)
+
+    def discard(self) -> None:
+        self._provider.shutdown()
 
     async def close(self) -> None:
         closed = asyncio.Event()
