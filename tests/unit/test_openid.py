@@ -12,13 +12,14 @@ from typing import Any
 import aiohttp
 import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from structlog.testing import capture_logs
 from tests.support.keys import AUDIENCE, ISSUER, key_for, public_jwk, signed
 
 from chat_api.auth import User
 from chat_api.auth.authenticator import TokenRefused
-from chat_api.auth.keys import FETCH_AGAIN_SECONDS, MOST_DOCUMENT_BYTES, MOST_KEYS, Keys
+from chat_api.auth.keys import FETCH_AGAIN_SECONDS, MOST_DOCUMENT_BYTES, MOST_KEYS, Keys, read_keys
 from chat_api.auth.openid import MOST_TOKEN_CHARS, AdminClaim, OpenId
 from chat_api.errors import AuthUnavailable
 
@@ -301,6 +302,13 @@ async def test_a_clock_may_differ_by_the_skew(skew: int, provider: Publisher, cl
 
 
 # --- keys -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("bits", "usable"), [(1024, 0), (2048, 1)])
+def test_a_weak_key_is_passed_over(bits: int, usable: int) -> None:
+    key = rsa.generate_private_key(65537, bits).public_key()
+    published = json.loads(jwt.get_algorithm_by_name("RS256").to_jwk(key))
+    assert len(read_keys({"keys": [published]})) == usable
 
 
 @pytest.mark.case(84)

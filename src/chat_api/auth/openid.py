@@ -78,13 +78,13 @@ class OpenId:
                 audience=self._audience,
                 issuer=self._issuer,
                 leeway=self._skew,
-                options={"require": ["exp", "iss", "aud"]},
             )
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
             raise _refused(type(error).__name__) from None
         user_id, expires = claims.get(self._user_claim), claims.get("exp")
         if not isinstance(user_id, str) or not is_user_id(user_id):
             raise _refused("user_claim")
+        # PyJWT requires `iss` and `aud` where it is given them, but not `exp`.
         if isinstance(expires, bool) or not isinstance(expires, int | float):
             raise _refused("exp")
         until = min(expires, _LATEST) + self._skew
@@ -104,9 +104,6 @@ def _header(token: str) -> tuple[str | None, str]:
         raise _refused("algorithm")
     if not isinstance(key_id, str | None):
         raise _refused("kid")
-    # An extension that must be understood (RFC 7515, section 4.1.11), and none is here.
-    if "crit" in header or "b64" in header:
-        raise _refused("crit")
     if not isinstance(kind, str) or kind.lower() not in _TYPES:
         raise _refused("typ")
     return key_id, algorithm
