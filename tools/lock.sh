@@ -22,7 +22,7 @@ langchain-openai
 openai-agents
 END
 
-for folder in web tests/browser tests/dialects; do
+for folder in web tests/browser tests/dialects tests/openid; do
     (cd "$folder" && npm update --silent --no-audit --no-fund --package-lock-only \
         --omit-lockfile-registry-resolved)
     node tools/plain-lock.mjs "$folder/package-lock.json"
