@@ -13,7 +13,17 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from chat_api import __version__
-from chat_api.api import changes, conversations, data, health, messages, models, search, usage
+from chat_api.api import (
+    admin,
+    changes,
+    conversations,
+    data,
+    health,
+    messages,
+    models,
+    search,
+    usage,
+)
 from chat_api.api.bodies import reason_of
 from chat_api.api.limits import Failures
 from chat_api.api.openapi import describe
@@ -105,9 +115,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_exception_handler(ApiError, _answer_api_error)
     app.add_exception_handler(HTTPException, _answer_http_exception)
     app.add_exception_handler(RequestValidationError, _answer_validation_error)
-    for part in (health, conversations, messages, models, search, changes, data, usage, ai_sdk):
+    for part in (health, conversations, messages, models, search, changes, data, usage, admin):
         app.include_router(part.router)
-    for dialect in (openai_responses, openai_conversations):
+    for dialect in (ai_sdk, openai_responses, openai_conversations):
         app.include_router(dialect.router)
     if settings.serve_web:
         _serve_page(app, settings)

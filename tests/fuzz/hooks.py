@@ -22,12 +22,17 @@ SEARCH_CURSORS = st.builds(
     st.integers(min_value=0, max_value=2**30),
     st.uuids(),
 )
+AUDIT_CURSORS = st.builds(
+    lambda number: base64.urlsafe_b64encode(str(number).encode()).decode(),
+    st.integers(min_value=0, max_value=10**17),
+)
 EVENT_IDS = st.from_regex(r"[0-9a-f]{12}\.[1-9][0-9]{0,8}\.(0|[1-9][0-9]{0,8})", fullmatch=True)
 ZONES = st.sampled_from(sorted(zoneinfo.available_timezones()))
 
 schemathesis.openapi.format("iana-time-zone", ZONES)
 schemathesis.openapi.format("list-cursor", CURSORS)
 schemathesis.openapi.format("search-cursor", SEARCH_CURSORS)
+schemathesis.openapi.format("audit-cursor", AUDIT_CURSORS)
 schemathesis.openapi.format("event-id", EVENT_IDS)
 
 # Refusals of what is well-formed that are right, for a reason that lies in what went before.

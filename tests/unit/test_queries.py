@@ -171,6 +171,8 @@ def test_every_function_that_takes_a_user_is_asked() -> None:
         *("create_conversation", "list_conversations", "search_conversations"),
         *("last_number", "check_quotas", "find_repeat", "find_repeated", "find_all"),
         *("check_day", "read_day", "erase_some", "erase_rest"),
+        # Of administrators, about any user.
+        *("read_users", "write", "remove", "record"),
         # Under ids that the user chooses or that the caller has just made.
         *("insert", "keep"),
         # Under the lock of the user's conversation, which their callers take.

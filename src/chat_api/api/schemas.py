@@ -400,6 +400,9 @@ class FoundPage(BaseModel):
 
 
 class UsageSum(BaseModel):
+    user_id: str | None = Field(
+        default=None, description="only with `by=user`; null: those who have been erased"
+    )
     day: date | None = Field(default=None, description="in UTC; only with `by=day`")
     model_tag: str | None = Field(default=None, description="only with `by=model`")
     answers: int
@@ -444,6 +447,97 @@ class UsagePage(BaseModel):
 
     items: list[UsageSum]
     limits: DayLimits
+
+
+class AdminUsagePage(BaseModel):
+    model_config = _example(
+        {
+            "items": [
+                {
+                    "user_id": _CONVERSATION["user_id"],
+                    "answers": 3,
+                    "input_tokens": 410,
+                    "output_tokens": 96,
+                    "estimated": 0,
+                    "by_status": {"complete": 2, "stopped": 1},
+                }
+            ],
+            "next_offset": None,
+        }
+    )
+
+    items: list[UsageSum]
+    next_offset: int | None = Field(description="pass it as `offset` for the next users")
+
+
+Limit = Annotated[
+    int,
+    Field(ge=0, le=10**15, description="null: as the settings say; 0: no limit"),
+    BeforeValidator(whole_number),
+]
+_LIMITS: dict[str, Any] = {"answers_per_day": 200, "tokens_per_day": None}
+
+
+class NewUserLimits(Request):
+    model_config = ConfigDict(json_schema_extra={"examples": [_LIMITS]})
+
+    answers_per_day: Limit | None = None
+    tokens_per_day: Limit | None = None
+
+
+class UserLimitsRead(BaseModel):
+    model_config = _example(
+        {
+            "user_id": _CONVERSATION["user_id"],
+            **_LIMITS,
+            "limits": {
+                "answers_per_day": {"limit": 200, "used": 3, "left": 197},
+                "tokens_per_day": None,
+                "resets_at": "2026-11-23T00:00:00+00:00",
+            },
+        }
+    )
+
+    user_id: str
+    answers_per_day: int | None = Field(description="set for this user; null: as the settings say")
+    tokens_per_day: int | None = Field(description="set for this user; null: as the settings say")
+    limits: DayLimits = Field(description="what holds today")
+
+
+class AuditEntry(BaseModel):
+    id: int
+    at: datetime
+    administrator_id: str
+    act: Literal[
+        "delete_user", "read_limits", "read_usage", "remove_limits", "set_limits", "swap_model"
+    ]
+    user_id: str | None = Field(
+        description="whom it concerned; null for no single user, and for an erased one"
+    )
+    details: dict[str, Any]
+    trace_id: str
+
+
+class AuditPage(BaseModel):
+    model_config = _example(
+        {
+            "items": [
+                {
+                    "id": 7,
+                    "at": "2026-11-22T09:31:12.456789+00:00",
+                    "administrator_id": "0d0cfa5e-6a8c-5b0f-9d5e-2f6d4f2b8a11",
+                    "act": "set_limits",
+                    "user_id": _CONVERSATION["user_id"],
+                    "details": _LIMITS,
+                    "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
+                }
+            ],
+            "next_cursor": None,
+        }
+    )
+
+    items: list[AuditEntry]
+    next_cursor: str | None = Field(description="pass it as `cursor` for earlier acts")
 
 
 class FailedImport(BaseModel):

@@ -56,6 +56,9 @@ _ERASE_LATE_SUBSCRIPTIONS = "DELETE FROM subscriptions WHERE message_id = ANY ($
 _ERASE_REST = (
     "DELETE FROM idempotency_keys WHERE user_id = $1",
     "DELETE FROM message_quotas WHERE user_id = $1",
+    "DELETE FROM user_limits WHERE user_id = $1",
+    # What administrators did stays, without whom it concerned.
+    "UPDATE audit_log SET user_id = NULL WHERE user_id = $1",
     # What the answers cost stays, without the user.
     """
     WITH gone AS (DELETE FROM usage_ledger WHERE user_id = $1 RETURNING *)

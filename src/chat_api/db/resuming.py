@@ -87,6 +87,7 @@ async def resume(
     conversation = await connection.fetchrow(sends.LOCK_CONVERSATION, user_id, conversation_id)
     if conversation is None:
         return None
+    quotas = sends.quotas_of(conversation, quotas)
     if draft.idempotency is not None:
         repeat = await sends.find_repeat(connection, user_id, draft.idempotency)
         if repeat is not None:
