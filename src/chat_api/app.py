@@ -399,7 +399,9 @@ class _Process:
             # Half of the connections, so that other requests find one.
             trees=Trees(self.db, self.registry.own),
             exports=Exports(self.db, lambda message: with_text(self.joins, message)),
-            imports=Imports(self.db, self.registry.own),
+            imports=Imports(
+                self.db, self.registry.own, retention_days=self._settings.retention_days
+            ),
             search=Search(self.db, at_once=max(1, self._settings.database_pool_size // 2)),
             changes=self.changes,
             failures=Failures(self._settings.unauthenticated_per_minute),
@@ -444,7 +446,11 @@ class _Process:
 
     @cached_property
     def sweeping(self) -> Sweeping:
-        return Sweeping(self.upkeep, log_retention_seconds=self._settings.log_retention_seconds)
+        return Sweeping(
+            self.upkeep,
+            log_retention_seconds=self._settings.log_retention_seconds,
+            retention_days=self._settings.retention_days,
+        )
 
     @cached_property
     def numbering(self) -> Numbering:

@@ -296,6 +296,35 @@ async def test_foreign_missing_and_malformed_ids_are_told_by_no_byte(
     assert len(answers) == 1
 
 
+@pytest.mark.case(81)
+@pytest.mark.parametrize(("method", "path"), OWNED, ids=" ".join)
+async def test_an_expired_conversation_is_told_from_a_missing_one_by_no_byte(
+    service: Service,
+    clients: MakeClient,
+    accounts: dict[Caller, Account | None],
+    db: Database,
+    method: str,
+    path: str,
+) -> None:
+    mine = clients(service, accounts["owner"])
+    conversation = await mine.create(expires_at="2999-01-01T00:00:00Z")
+    answer = await mine.ask(conversation["id"], "Hello")
+    statement = "UPDATE conversations SET expires_at = now() WHERE id = $1"
+    await db.execute(statement, conversation["id"])
+    trace, body = trace_id(), with_message(MATRIX[method, path].body, answer["id"])
+    told = []
+    for id_ in (conversation["id"], NOWHERE):
+        response = await mine.request(
+            method,
+            filled(path, id_, answer["id"]),
+            headers={"x-trace-id": trace},
+            **({} if body is None else {"json": body}),
+        )
+        check_problem(response, 404)
+        told.append(response.content)
+    assert told[0] == told[1]
+
+
 async def test_a_cursor_of_somebody_else_s_answer_gives_nothing_of_it(
     alice: Client, bob: Client
 ) -> None:

@@ -56,7 +56,10 @@ def filter_failure(_context: Any, failure: Any, case: Any, response: Any) -> boo
     if type(failure).__name__ not in {"RejectedPositiveData", "EnsureResourceAvailability"}:
         return True
     problem = json.loads(response.content)
-    if {error["field"] for error in problem.get("errors", ())} == {"response_format"}:
+    refused = {error["field"] for error in problem.get("errors", ())}
+    if refused == {"response_format"}:
         return False  # an engine's language, of which only what can be stored is passed on
+    if refused == {"expires_at"}:
+        return False  # a time that is past
     code = problem["type"].rpartition(":")[2]
     return (f"/{case.operation.path.rpartition('/')[2]}", code) not in RIGHT

@@ -154,6 +154,24 @@ async def test_a_stranger_finds_nothing_and_changes_nothing(name: str, world: Wo
     assert await ask(world, world.user, conversation, lease.message_id) != nothing
 
 
+@pytest.mark.case(81)
+# What is resumed was found by `read_last` before.
+@pytest.mark.parametrize("name", sorted(ASKED.keys() - {"resume"}))
+async def test_an_expired_conversation_is_told_from_a_missing_one_by_nothing(
+    name: str, world: World
+) -> None:
+    conversation = await world.conversation("Mine")
+    lease = await world.lease(conversation)
+    await world.end(lease, finish_reason="length")
+    await world.pool.fetch(
+        "UPDATE conversations SET expires_at = now() WHERE id = $1", conversation
+    )
+    before = await everything(world.pool, conversation)
+    ask, nothing = ASKED[name]
+    assert await ask(world, world.user, conversation, lease.message_id) == nothing
+    assert await everything(world.pool, conversation) == before
+
+
 @pytest.mark.case(6)
 def test_every_function_that_takes_a_user_is_asked() -> None:
     modules = [f"{db.__name__}.{module.name}" for module in pkgutil.iter_modules(db.__path__)]

@@ -6,7 +6,7 @@ them against the models.
 
 import re
 from collections.abc import Iterable
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal
 
 import orjson
@@ -126,6 +126,38 @@ Metadata = Annotated[
 AnyId = Annotated[str, Field(json_schema_extra={"format": "uuid"})]
 
 
+_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)")
+
+
+def _written_as_a_time(value: object) -> object:
+    """Return the value; raise ValueError for what is no time of RFC 3339, such as a number."""
+    if value is not None and (not isinstance(value, str) or _TIME.fullmatch(value) is None):
+        raise ValueError("is not a time with an offset such as 2026-11-25T12:00:00Z")
+    return value
+
+
+def _to_come(value: datetime) -> datetime:
+    try:
+        in_utc = value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("is beyond the calendar") from None
+    if in_utc <= datetime.now(UTC):
+        raise ValueError("is in the past")
+    return in_utc
+
+
+ExpiresAt = Annotated[
+    datetime,
+    Field(
+        strict=False,
+        description="when the conversation is deleted, to come; null: it is kept",
+        examples=["2099-01-01T00:00:00Z"],
+    ),
+    BeforeValidator(_written_as_a_time),
+    AfterValidator(_to_come),
+]
+
+
 class ConversationFields(Request):
     title: Title | None = None
     model_tag: ModelTag | None = None
@@ -133,6 +165,7 @@ class ConversationFields(Request):
     options: ConversationOptions | None = None
     tags: Tags | None = None
     metadata: Metadata | None = None
+    expires_at: ExpiresAt | None = None
 
 
 class ForkedFrom(Request):
@@ -281,6 +314,10 @@ def _example(value: dict[str, Any]) -> ConfigDict:
     return ConfigDict(json_schema_extra={"examples": [value]})
 
 
+def _without_default(schema: dict[str, Any]) -> None:
+    schema.pop("default", None)
+
+
 class Conversation(BaseModel):
     model_config = _example(_CONVERSATION)
 
@@ -295,6 +332,12 @@ class Conversation(BaseModel):
     options: ConversationOptions | None
     tags: list[str]
     metadata: dict[str, str]
+    expires_at: datetime | None = Field(
+        default=None,
+        description="when it is deleted; only of a temporary conversation",
+        # Absent is not null: a default would make the page's types have it always.
+        json_schema_extra=_without_default,
+    )
 
 
 class Usage(BaseModel):

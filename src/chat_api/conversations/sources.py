@@ -95,6 +95,9 @@ def _ours(document: Mapping[str, Any]) -> Source:
         for key, value in _dict(document, "metadata").items()
         if isinstance(value, str) and 0 < len(key) <= 64 and len(value) <= 512
     }
+    expires_at = _any_time(document.get("expires_at"))
+    if expires_at is not None and expires_at <= datetime.now(UTC):
+        raise NotReadable("This conversation has expired.")
     return Source(
         program="samosachaat",
         id=_text(document, "id") or None,
@@ -109,6 +112,7 @@ def _ours(document: Mapping[str, Any]) -> Source:
             options=_options(_dict(document, "options")),
             tags=list(dict.fromkeys(tags))[:20],
             metadata=orjson.dumps(dict(list(metadata.items())[:16])).decode(),
+            expires_at=expires_at,
         ),
     )
 
@@ -400,13 +404,19 @@ def _integer(value: object) -> int | None:
 
 
 def _time(value: object) -> datetime | None:
-    """Return a time of the past: Unix time in any unit, ISO 8601, or MongoDB's JSON."""
+    """Return a time of the past, as `_any_time` reads it."""
+    found = _any_time(value)
+    return found if found is not None and found <= datetime.now(UTC) else None
+
+
+def _any_time(value: object) -> datetime | None:
+    """Return a time: Unix time in any unit, ISO 8601, or MongoDB's JSON."""
     if isinstance(value, dict):
-        return _time(value.get("$date", value.get("$numberLong")))
+        return _any_time(value.get("$date", value.get("$numberLong")))
     try:
         if isinstance(value, str):
             if value.strip().isdecimal():
-                return _time(int(value.strip()[:20]))
+                return _any_time(int(value.strip()[:20]))
             found = datetime.fromisoformat(value.strip())
             found = found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
         elif isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
@@ -417,4 +427,4 @@ def _time(value: object) -> datetime | None:
             return None
     except (ValueError, OverflowError, OSError):
         return None
-    return found if found.year >= 1970 and found <= datetime.now(UTC) else None
+    return found if found.year >= 1970 else None

@@ -4,6 +4,7 @@ What a user has is deleted in batches of conversations, so that no lock is held 
 rest in one transaction when there are none left.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from chat_api.db.database import Connection
@@ -12,12 +13,11 @@ _CONVERSATIONS_AT_ONCE = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Erased:
-    """One batch: the generations of its conversations, and which of them were running."""
+class Generations:
+    """The generations of erased conversations, and which of them were running."""
 
     message_ids: list[str]
     running: list[str]
-    is_last: bool
 
 
 _LOCK_SOME = """
@@ -36,17 +36,23 @@ SELECT message_id::text AS id, ended_at IS NULL AS is_running FROM going
 """
 
 
-async def erase_some(connection: Connection, user_id: str) -> Erased:
-    """Erase a batch of the user's conversations, in the caller's transaction."""
-    rows = await connection.fetch(_LOCK_SOME, user_id, _CONVERSATIONS_AT_ONCE)
-    ids = [row["id"] for row in rows]
-    generations = await connection.fetch(_ERASE_GENERATIONS, ids)
+async def erase_conversations(connection: Connection, ids: Sequence[str]) -> Generations:
+    """Erase conversations, which the caller's transaction has locked, with all their rows."""
+    rows = await connection.fetch(_ERASE_GENERATIONS, ids)
     await connection.execute("DELETE FROM conversations WHERE id = ANY ($1::uuid[])", ids)
-    return Erased(
-        [row["id"] for row in generations],
-        [row["id"] for row in generations if row["is_running"]],
-        is_last=len(ids) < _CONVERSATIONS_AT_ONCE,
+    return Generations(
+        [row["id"] for row in rows], [row["id"] for row in rows if row["is_running"]]
     )
+
+
+async def erase_some(connection: Connection, user_id: str) -> tuple[Generations, bool]:
+    """Erase a batch of the user's conversations, in the caller's transaction.
+
+    Return their generations, and whether it was the last batch.
+    """
+    rows = await connection.fetch(_LOCK_SOME, user_id, _CONVERSATIONS_AT_ONCE)
+    erased = await erase_conversations(connection, [row["id"] for row in rows])
+    return erased, len(rows) < _CONVERSATIONS_AT_ONCE
 
 
 # A process that ran one of the generations may have logged events while its rows were deleted.

@@ -16,6 +16,7 @@ from chat_api.db.generations import KEPT_FOR, Lease
 from chat_api.db.limits import UserLimits
 from chat_api.db.responses import KeptRequest
 from chat_api.db.tree import Addition
+from chat_api.db.visibility import VISIBLE
 from chat_api.errors import (
     IdempotencyKeyReused,
     NotFound,
@@ -320,7 +321,7 @@ def with_defaults(options: str, defaults: str | None) -> str:
 # Lock the conversation: sends to one conversation take turns from here on.
 LOCK_CONVERSATION = f"""
 SELECT title_given, model_tag, instructions, options, {limits.OF_USER} AS limits FROM conversations
-WHERE user_id = $1 AND id = $2 FOR NO KEY UPDATE
+WHERE user_id = $1 AND id = $2 AND {VISIBLE} FOR NO KEY UPDATE
 """  # noqa: S608  # the inserted text is ours
 
 

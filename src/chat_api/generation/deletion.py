@@ -41,10 +41,9 @@ class Deletions:
         is_last = False
         while not is_last:
             async with self._db.transaction() as connection:
-                erased = await erasure.erase_some(connection, user_id)
+                erased, is_last = await erasure.erase_some(connection, user_id)
             self._stop(erased.running)
             message_ids += erased.message_ids
-            is_last = erased.is_last
         # Later than the commits above: their triggers have written changes.
         async with self._db.transaction() as connection:
             await erasure.erase_rest(connection, user_id, message_ids)
