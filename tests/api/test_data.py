@@ -13,7 +13,6 @@ from tests.support.gates import Gate
 from tests.support.inference import Inference, Script
 from tests.support.shapes import NOWHERE, check_conversation, check_problem
 from tests.support.trees import FAULTS
-from tests.support.waiting import eventually
 
 Document = dict[str, Any]
 
@@ -386,67 +385,3 @@ async def test_an_upload_may_take_longer_than_other_requests(
         response = await slow.post("/api/import", content=pieces())
         assert response.status_code == 200
         assert response.json()["imported"] == 12
-
-
-# --- erasing --------------------------------------------------------------------------------------
-
-
-async def rows_with(db: Database, *words: str) -> dict[str, int]:
-    """How many rows of each table have one of the words in any column."""
-    tables = await db.fetch(
-        "SELECT quote_ident(relname) AS name FROM pg_class "
-        "WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'"
-    )
-    found = {}
-    for table in tables:
-        count = await db.value(
-            f"SELECT count(*) FROM {table['name']} t WHERE EXISTS ("  # noqa: S608
-            "SELECT 1 FROM unnest($1::text[]) AS w (word) WHERE position(word IN t::text) > 0)",
-            list(words),
-        )
-        if count:
-            found[table["name"]] = count
-    return found
-
-
-@pytest.mark.case(71)
-async def test_an_erased_user_is_in_no_table(
-    alice: Client, bob: Client, db: Database, inference: Inference
-) -> None:
-    conversation = await alice.create(title="Secret plan")
-    await alice.ask_raw(
-        conversation["id"], {"content": "Swordfish?"}, **{"idempotency-key": "a-key"}
-    )
-    kept = await bob.create()
-    await bob.ask(kept["id"], "Hello")
-    other = await alice.create()
-    gate = Gate()
-    inference.once(Script().tokens("Marmalade").wait(gate).done())
-    async with alice.send(other["id"], "Go on") as stream:
-        await stream.until("token")
-        await eventually(
-            lambda: db.value("SELECT count(*) FROM event_log WHERE events LIKE '%Marmalade%'")
-        )
-        ids = [conversation["id"], other["id"], stream.start["message_id"]]
-        words = (alice.user_id, "Swordfish", "Marmalade", "Secret plan", "a-key", *ids)
-        before = await rows_with(db, *words)
-        assert {"conversations", "messages", "generations", "event_log", "changes"} <= set(before)
-        assert {"message_quotas", "idempotency_keys", "change_counters"} <= set(before)
-        assert (await alice.delete("/api/me")).status_code == 204
-        call = await inference.call(2)
-        await call.gone.wait()
-        gate.open()
-    assert await rows_with(db, *words) == {}
-    assert (await alice.delete("/api/me")).status_code == 204
-    assert [m["role"] for m in await bob.messages(kept["id"])] == ["user", "assistant"]
-    assert (await alice.get("/api/conversations")).json()["items"] == []
-    assert await exported(alice) == []
-
-
-@pytest.mark.case(71)
-async def test_a_user_with_many_conversations_is_erased(alice: Client, db: Database) -> None:
-    content = b"".join(b'{"id":"%d","messages":[]}\n' % number for number in range(130))
-    assert (await imported(alice, content))["imported"] == 130
-    assert len(await exported(alice)) == 130
-    assert (await alice.delete("/api/me")).status_code == 204
-    assert await rows_with(db, alice.user_id) == {}

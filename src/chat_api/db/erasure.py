@@ -82,9 +82,17 @@ _ERASE_REST = (
 )
 
 
-async def erase_rest(connection: Connection, user_id: str, message_ids: list[str]) -> None:
-    """Erase what is left of a user without conversations, in the caller's transaction."""
+async def erase_late(connection: Connection, message_ids: Sequence[str]) -> None:
+    """Erase what was written of these generations while they were erased.
+
+    In a transaction after that one, whose statements did not see it.
+    """
     await connection.execute(_ERASE_LATE_LOG, message_ids)
     await connection.execute(_ERASE_LATE_SUBSCRIPTIONS, message_ids)
+
+
+async def erase_rest(connection: Connection, user_id: str, message_ids: Sequence[str]) -> None:
+    """Erase what is left of a user without conversations, in the caller's transaction."""
+    await erase_late(connection, message_ids)
     for statement in _ERASE_REST:
         await connection.execute(statement, user_id)
