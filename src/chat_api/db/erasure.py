@@ -25,24 +25,32 @@ SELECT id::text AS id FROM conversations WHERE user_id = $1
 ORDER BY updated_at, id LIMIT $2 FOR UPDATE
 """
 
+# End the generations that run, so that the ledger counts what they have written by the model that
+# they have: as many tokens as events were logged.
+_END_RUNNING = """
+UPDATE generations g SET ended_at = now(), status = 'stopped', done = json_build_object(
+    'token_count', coalesce((
+        SELECT max(last_event) FROM event_log l WHERE l.message_id = g.message_id), 0))::text
+WHERE conversation_id = ANY ($1::uuid[]) AND ended_at IS NULL
+RETURNING message_id::text AS id
+"""
+
 # Generations are locked before their log, in the order in which the sweep does it.
 _ERASE_GENERATIONS = """
 WITH going AS MATERIALIZED (
-    SELECT message_id, ended_at FROM generations WHERE conversation_id = ANY ($1::uuid[])
-    FOR UPDATE),
+    SELECT message_id FROM generations WHERE conversation_id = ANY ($1::uuid[]) FOR UPDATE),
 log AS (DELETE FROM event_log l USING going g WHERE l.message_id = g.message_id),
 unsubscribed AS (DELETE FROM subscriptions s USING going g WHERE s.message_id = g.message_id)
-SELECT message_id::text AS id, ended_at IS NULL AS is_running FROM going
+SELECT message_id::text AS id FROM going
 """
 
 
 async def erase_conversations(connection: Connection, ids: Sequence[str]) -> Generations:
     """Erase conversations, which the caller's transaction has locked, with all their rows."""
+    running = await connection.fetch(_END_RUNNING, ids)
     rows = await connection.fetch(_ERASE_GENERATIONS, ids)
     await connection.execute("DELETE FROM conversations WHERE id = ANY ($1::uuid[])", ids)
-    return Generations(
-        [row["id"] for row in rows], [row["id"] for row in rows if row["is_running"]]
-    )
+    return Generations([row["id"] for row in rows], [row["id"] for row in running])
 
 
 async def erase_some(connection: Connection, user_id: str) -> tuple[Generations, bool]:
