@@ -70,9 +70,9 @@ class Imports:
                         await self._import_all(user_id, found, report)
                         await asyncio.sleep(0)
                 await self._import_all(user_id, documents.end(), report)
-            except NotJson:
+            except NotJson as error:
                 raise BadRequest(
-                    "The body is neither NDJSON nor a JSON array of conversations."
+                    str(error) or "The body is neither NDJSON nor a JSON array of conversations."
                 ) from None
         return report
 
