@@ -173,6 +173,25 @@ async def test_an_expired_conversation_is_told_from_a_missing_one_by_nothing(
 
 
 @pytest.mark.case(6)
+async def test_a_stranger_finds_no_successor(world: World) -> None:
+    conversation = await world.conversation()
+    lease = await world.answered(conversation)
+    newer = await world.regeneration(conversation)
+    await world.end(newer)
+
+    async def asked(user: str) -> str | None:
+        found = await named.find_successor(world.pool, user, conversation, lease.message_id)
+        return found and found.id
+
+    assert await asked(world.stranger) is None
+    assert await asked(world.user) == newer.message_id
+    await world.pool.fetch(
+        "UPDATE conversations SET expires_at = now() WHERE id = $1", conversation
+    )
+    assert await asked(world.user) is None
+
+
+@pytest.mark.case(6)
 def test_every_function_that_takes_a_user_is_asked() -> None:
     modules = [f"{db.__name__}.{module.name}" for module in pkgutil.iter_modules(db.__path__)]
     takes_a_user = {
@@ -185,6 +204,7 @@ def test_every_function_that_takes_a_user_is_asked() -> None:
     }
     assert takes_a_user == {
         *(name.split()[0] for name in ASKED),
+        "find_successor",
         # About the user alone.
         *("create_conversation", "list_conversations", "search_conversations"),
         *("last_number", "check_quotas", "find_repeat", "find_repeated", "find_all"),

@@ -101,14 +101,14 @@ async def find_answer(
 
 # Find the version that is shown in the place of an answer, if it was begun after that one, within
 # ten minutes.
-_FIND_SUCCESSOR = """
+_FIND_SUCCESSOR = f"""
 SELECT s.id::text AS id, s.model_tag
 FROM conversations c JOIN messages m ON m.conversation_id = c.id AND m.id = $3
 JOIN messages s ON s.conversation_id = c.id AND s.position = m.position
     AND s.parent_id = m.parent_id AND s.replaces IS NULL
-WHERE c.user_id = $1 AND c.id = $2 AND m.role = 'assistant' AND m.replaces = m.id
+WHERE c.user_id = $1 AND c.id = $2 AND {VISIBLE} AND m.role = 'assistant' AND m.replaces = m.id
     AND s.version > m.version AND s.created_at > now() - interval '10 minutes'
-"""
+"""  # noqa: S608  # the inserted text is ours
 
 
 async def find_successor(
