@@ -181,7 +181,7 @@ async def test_a_stranger_finds_no_successor(world: World) -> None:
 
     async def asked(user: str) -> str | None:
         found = await named.find_successor(world.pool, user, conversation, lease.message_id)
-        return found and found.id
+        return None if found is None else found.id
 
     assert await asked(world.stranger) is None
     assert await asked(world.user) == newer.message_id
