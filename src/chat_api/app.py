@@ -15,6 +15,7 @@ from starlette.routing import Match
 from chat_api import __version__
 from chat_api.api import changes, conversations, data, health, messages, models, search, usage
 from chat_api.api.bodies import reason_of
+from chat_api.api.direct import Direct
 from chat_api.api.limits import Failures
 from chat_api.api.openapi import describe
 from chat_api.api.responses import with_text
@@ -93,6 +94,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
     )
     # The one added last is the outermost.
+    app.add_middleware(Direct, refuse=_answer_api_error)
     app.add_middleware(CatchAll, refusal=_refusal)
     app.add_middleware(Cors, origins=settings.origins)
     app.add_middleware(Trace)

@@ -8,7 +8,7 @@ from starlette.responses import Response
 from chat_api.api.bodies import json_body
 from chat_api.api.responses import problems, written_json
 from chat_api.api.schemas import Swap, request_body
-from chat_api.api.services import CurrentUser, ServicesOf, current_user
+from chat_api.api.services import CurrentUser, ServicesOf
 from chat_api.auth import User
 from chat_api.errors import Draining, Forbidden
 from chat_api.telemetry import log, trace_id_var
@@ -34,7 +34,7 @@ def _described(example: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
     return {200: {"description": "What the inference service answered", "content": content}}
 
 
-async def administrator(user: Annotated[User, Depends(current_user)]) -> User:
+async def administrator(user: CurrentUser) -> User:
     """Raises Forbidden, before the body is looked at."""
     if not user.is_admin:
         raise Forbidden
