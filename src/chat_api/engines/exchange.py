@@ -144,11 +144,12 @@ class Exchange(asyncio.Protocol):
                 self._rest.cancel()
             self._give_back(self._transport)
 
-    def connection_lost(self, _error: Exception | None) -> None:
+    def connection_lost(self, error: Exception | None) -> None:
         self._is_lost = True
         if self._request and self._transport is not None:
             after = _acknowledged_bytes(self._transport)
-            if after is None or after != self._acknowledged:
+            # A reset need not acknowledge what was read before it.
+            if error is not None or after is None or after != self._acknowledged:
                 self._request = b""
         if self._give_back is not None and self._rest is not None:
             self._rest.cancel()
