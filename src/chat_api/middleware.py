@@ -2,7 +2,9 @@
 
 import time
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
+from prometheus_client import Counter, Histogram
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
@@ -135,9 +137,9 @@ class Trace:
                 if scope["path"].startswith("/v1/"):
                     headers["x-request-id"] = trace_id  # the name that OpenAI's clients read
                 headers.setdefault("cache-control", "no-store")
-                route = _route(scope)
-                REQUESTS.labels(scope["method"], route, status).inc()
-                REQUEST_SECONDS.labels(scope["method"], route).observe(time.perf_counter() - began)
+                counted, timed = _metrics_of(scope["method"], _route(scope), status)
+                counted.inc()
+                timed.observe(time.perf_counter() - began)
             await send(message)
 
         try:
@@ -153,6 +155,11 @@ class Trace:
                     trace_id=trace_id,
                     **({"user_id": scope["user_id"]} if "user_id" in scope else {}),
                 )
+
+
+@lru_cache(maxsize=1000)  # routes are few, methods are the client's own words
+def _metrics_of(method: str, route: str, status: int) -> tuple[Counter, Histogram]:
+    return REQUESTS.labels(method, route, status), REQUEST_SECONDS.labels(method, route)
 
 
 def _route(scope: Scope) -> str:

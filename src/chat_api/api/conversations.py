@@ -147,12 +147,20 @@ def _read_cursor(text: str) -> tuple[datetime, str]:
 def _by_day(page: Iterable[ListedConversation], zone: tzinfo) -> dict[str, list[str]]:
     """The items by date in the zone, in the order of the page: newest first."""
     days: dict[str, list[str]] = {}
+    day: list[str] = []
+    since: datetime | None = None  # from when on, going back, times are certainly of the same day
     for item in page:
-        try:
-            local = item.updated_at.astimezone(zone)
-        except OverflowError:  # the first and the last day of the calendar
-            local = item.updated_at
-        days.setdefault(local.date().isoformat(), []).append(item.json)
+        if since is None or item.updated_at < since:
+            try:
+                local = item.updated_at.astimezone(zone)
+                midnight = local.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
+                # On a day on which clocks are changed, each time is looked at by itself.
+                is_even = midnight.utcoffset() == local.utcoffset()
+                since = midnight.astimezone(UTC) if is_even else None
+            except OverflowError:  # the first and the last day of the calendar
+                local, since = item.updated_at, None
+            day = days.setdefault(local.date().isoformat(), [])
+        day.append(item.json)
     return days
 
 

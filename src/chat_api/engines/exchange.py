@@ -8,12 +8,12 @@ import asyncio
 import socket
 import struct
 from collections import deque
-from collections.abc import Callable
 from http import HTTPStatus
 
 import httptools
 
 from chat_api.engines.engine import Decoder, Deliver, Event
+from chat_api.engines.idle import IdleConnections
 from chat_api.errors import EngineFailed, EngineProtocol, EngineUnavailable
 
 # How much may arrive between two pieces of the body: the head, trailers, what surrounds chunks.
@@ -54,7 +54,7 @@ class Exchange(asyncio.Protocol):
         self._is_lost = False
         self._acknowledged: int | None = None
         self._may_be_used_again = False  # the response is complete, and the engine keeps alive
-        self._give_back: Callable[[asyncio.Transport], None] | None = None
+        self._kept_by: IdleConnections | None = None
 
     # --- the connection's side ---
 
@@ -114,19 +114,18 @@ class Exchange(asyncio.Protocol):
         if self._bytes_without_body > _MOST_BYTES_WITHOUT_BODY:
             self._fail(EngineProtocol())
 
-    def release(self, give_back: Callable[[asyncio.Transport], None]) -> None:
-        """Give the connection back once the rest of the response has been read, or close it."""
+    def release(self, connections: IdleConnections) -> None:
+        """Have the connection kept once the rest of the response has been read, or close it."""
         assert self._transport is not None  # noqa: S101  # there was an answer
         if self._rest is not None:
             self._rest.cancel()
         if self._waiting:
             self._transport.abort()
         elif self._may_be_used_again:
-            give_back(self._transport)
+            connections.put(self._transport)
         else:
-            self._give_back = give_back
-            loop = asyncio.get_running_loop()
-            self._rest = loop.call_later(_REST_SECONDS, self._transport.abort)
+            self._kept_by = connections
+            connections.expect(self._transport, _REST_SECONDS)
 
     def _feed_rest(self, data: bytes) -> None:
         """Read what follows an answer's end: the end of its response."""
@@ -139,10 +138,8 @@ class Exchange(asyncio.Protocol):
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._transport.abort()
             return
-        if self._may_be_used_again and self._give_back is not None:
-            if self._rest is not None:
-                self._rest.cancel()
-            self._give_back(self._transport)
+        if self._may_be_used_again and self._kept_by is not None:
+            self._kept_by.put(self._transport)
 
     def connection_lost(self, error: Exception | None) -> None:
         self._is_lost = True
@@ -151,8 +148,8 @@ class Exchange(asyncio.Protocol):
             # A reset need not acknowledge what was read before it.
             if error is not None or after is None or after != self._acknowledged:
                 self._request = b""
-        if self._give_back is not None and self._rest is not None:
-            self._rest.cancel()
+        if self._kept_by is not None and self._transport is not None:
+            self._kept_by.drop(self._transport)
         if not self._waiting:
             self._end(EngineUnavailable())
 

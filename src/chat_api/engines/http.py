@@ -166,7 +166,7 @@ class EngineHttp:
             exchange.ended.cancel()
             transport.abort()
             raise
-        exchange.release(self._idle.put)
+        exchange.release(self._idle)
 
     def close(self) -> None:
         """Close the connections on which nothing is under way."""

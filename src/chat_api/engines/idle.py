@@ -13,6 +13,7 @@ class IdleConnections:
 
     def __init__(self) -> None:
         self._idle: dict[asyncio.Transport, asyncio.TimerHandle] = {}
+        self._ending: dict[asyncio.Transport, asyncio.TimerHandle] = {}
         self._is_closed = False
 
     def take(self) -> asyncio.Transport | None:
@@ -24,8 +25,18 @@ class IdleConnections:
                 return transport
         return None
 
+    def expect(self, transport: asyncio.Transport, seconds: float) -> None:
+        """Close a connection that is not put here within so many seconds."""
+        if self._is_closed:
+            transport.abort()
+            return
+        loop = asyncio.get_running_loop()
+        self._ending[transport] = loop.call_later(seconds, self.drop, transport)
+
     def put(self, transport: asyncio.Transport) -> None:
         """Keep a connection on which nothing is under way."""
+        if (timer := self._ending.pop(transport, None)) is not None:
+            timer.cancel()
         if self._is_closed or transport.is_closing() or len(self._idle) >= _MOST_IDLE:
             transport.abort()
             return
@@ -34,16 +45,16 @@ class IdleConnections:
         self._idle[transport] = loop.call_later(_IDLE_SECONDS, self.drop, transport)
 
     def drop(self, transport: asyncio.Transport) -> None:
-        """Close a connection that is kept."""
-        timer = self._idle.pop(transport, None)
-        if timer is not None:
-            timer.cancel()
+        """Close a connection, and forget it."""
+        for kept in (self._idle, self._ending):
+            if (timer := kept.pop(transport, None)) is not None:
+                timer.cancel()
         transport.abort()
 
     def close(self) -> None:
         """Close them all, and keep no further one."""
         self._is_closed = True
-        for transport in list(self._idle):
+        for transport in [*self._idle, *self._ending]:
             self.drop(transport)
 
 
