@@ -25,6 +25,7 @@ from chat_api.api import (
     usage,
 )
 from chat_api.api.bodies import reason_of
+from chat_api.api.direct import Direct
 from chat_api.api.limits import Failures
 from chat_api.api.openapi import describe
 from chat_api.api.responses import with_text
@@ -113,6 +114,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     # The one added last is the outermost.
+    app.add_middleware(Direct, refuse=_answer_api_error)
     app.add_middleware(CatchAll, refusal=_refusal)
     app.add_middleware(Cors, origins=settings.origins)
     app.add_middleware(Trace, tracing=tracing)

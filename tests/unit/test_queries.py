@@ -109,6 +109,7 @@ ASKED: dict[str, tuple[Ask, object]] = {
     ),
     "delete_conversation": (lambda w, u, c, m: deleted(w.pool, u, c), None),
     "begin": (lambda w, u, c, m: w.begin(c, user=u), None),
+    "begin_in_steps": (lambda w, u, c, m: begun_in_steps(w, u, c), None),
     "begin regeneration": (lambda w, u, c, m: w.begin(c, w.draft(None), user=u), None),
     "begin with a key": (lambda w, u, c, m: w.begin(c, w.draft(key=key("k")), user=u), None),
     "find_joinable": (lambda w, u, c, m: generations.find_joinable(w.pool, u, c, None), None),
@@ -135,6 +136,18 @@ ASKED: dict[str, tuple[Ask, object]] = {
     ),
 }
 ASKED_BY_MESSAGE = {"find_run", "read", "read_inputs", "find_conversations"}
+
+
+async def begun_in_steps(world: World, user: str, conversation: str) -> object:
+    async with world.pool.transaction() as connection:
+        return await sends.begin_in_steps(
+            connection,
+            user,
+            conversation,
+            world.draft(),
+            process=world.process,
+            lease_seconds=60,
+        )
 
 
 @pytest.mark.case(6)

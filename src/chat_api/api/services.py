@@ -65,7 +65,11 @@ _bearer = HTTPBearer(
 )
 
 
-async def current_user(request: Request, _described: Annotated[object, Security(_bearer)]) -> User:
+async def _current_user(request: Request, _described: Annotated[object, Security(_bearer)]) -> User:
+    return await current_user(request)
+
+
+async def current_user(request: Request) -> User:
     """Return the user of the request's token.
 
     Raise NotAuthenticated, AuthUnavailable, or TooManyFailures where the address has had too many
@@ -96,7 +100,7 @@ async def _authenticated(request: Request, services: Services, host: str | None)
     return (await services.authenticator.validate(authorization)).user
 
 
-async def administrator(user: Annotated[User, Depends(current_user)]) -> User:
+async def administrator(user: Annotated[User, Depends(_current_user)]) -> User:
     """Raise Forbidden, before the body is looked at."""
     if not user.is_admin:
         raise Forbidden
@@ -115,10 +119,15 @@ def checked_id(text: str) -> str:
 
 
 async def conversation_id(
-    _user: Annotated[User, Depends(current_user)],  # authenticate before reading the id
+    _user: Annotated[User, Depends(_current_user)],  # authenticate before reading the id
     conversation_id: Annotated[str, Path(json_schema_extra={"format": "uuid"})],
 ) -> str:
-    checked = checked_id(conversation_id)
+    return entered_conversation(conversation_id)
+
+
+def entered_conversation(text: str) -> str:
+    """Return the id of the request's conversation. Raise NotFound for what is no id."""
+    checked = checked_id(text)
     conversation_id_var.set(checked)
     return checked
 
@@ -131,7 +140,7 @@ async def message_id(
 
 
 ServicesOf = Annotated[Services, Depends(_services)]
-CurrentUser = Annotated[User, Depends(current_user)]
+CurrentUser = Annotated[User, Depends(_current_user)]
 Administrator = Annotated[User, Depends(administrator)]
 ConversationId = Annotated[str, Depends(conversation_id)]
 MessageId = Annotated[str, Depends(message_id)]

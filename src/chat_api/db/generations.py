@@ -55,6 +55,9 @@ class Turn:
     reasoning_bytes: int = 0
 
 
+# A pattern that texts match which are not blank.
+SHOWS_TEXT = f"[^{BLANK_CLASS}]"
+
 # Read the newest messages up to a question that are not blank, and the end of longer ones. Most
 # texts show something at once; a pattern costs as much as the whole text that it is given.
 _READ_HISTORY = f"""
@@ -62,7 +65,7 @@ SELECT role, right(content, $4) AS content, input_tokens, output_tokens,
     coalesce(octet_length(reasoning), 0) AS reasoning_bytes
 FROM messages
 WHERE conversation_id = $1 AND replaces IS NULL
-    AND (left(content, 100) ~ '[^{BLANK_CLASS}]' OR content ~ '[^{BLANK_CLASS}]')
+    AND (left(content, 100) ~ '{SHOWS_TEXT}' OR content ~ '{SHOWS_TEXT}')
     AND position <= (SELECT position FROM messages WHERE id = $2)
 ORDER BY position DESC LIMIT $3
 """  # noqa: S608  # the inserted text is a constant
@@ -118,15 +121,66 @@ class Outcome(Enum):
     GONE = "gone"  # deleted with its conversation
 
 
-async def end(connection: Connection, lease: Lease, ending: Ending, tail: LogRow | None) -> Outcome:
-    """End the generation where this attempt still holds it, in the caller's transaction.
+async def end(db: Database, lease: Lease, ending: Ending, tail: LogRow | None) -> Outcome:
+    """End the generation where this attempt still holds it.
 
     `tail` holds the events that are not in the log yet, the final one among them. A regeneration
     that is complete is shown in place of the old message, which stays as a version with what
-    followed it; one that ended otherwise goes. Repeating
-    the call after a COMMIT of unknown outcome is safe: an end with the same last event counts as
-    saved.
+    followed it; one that ended otherwise goes. Repeating the call after a COMMIT of unknown outcome
+    is safe: an end with the same last event counts as saved.
     """
+    if lease.replaces is None and not ending.undone:
+        outcome = await _end_in_one_call(db, lease, ending, tail)
+        if outcome is not None:
+            return outcome
+    async with db.transaction() as connection:
+        return await end_in_steps(connection, lease, ending, tail)
+
+
+_END_IN_ONE_CALL = """
+SELECT samosachaat_end_answer($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16,
+    $17, $18, $19, $20) AS outcome
+"""
+
+
+async def _end_in_one_call(
+    db: Database, lease: Lease, ending: Ending, tail: LogRow | None
+) -> Outcome | None:
+    """End an answer that takes nothing's place, by one call of a function (migration 0012).
+
+    None where the statements have to decide; nothing was changed then.
+    """
+    rows = () if tail is None else tuple(pieces(tail))
+    row = await db.fetchrow(
+        _END_IN_ONE_CALL,
+        lease.message_id,
+        lease.conversation_id,
+        lease.attempt,
+        ending.status,
+        ending.error,
+        ending.last_event,
+        ending.done,
+        ending.before_done,
+        ending.content,
+        ending.token_count,
+        ending.inference_time_ms,
+        ending.model_tag,
+        ending.reasoning,
+        ending.finish_reason,
+        ending.input_tokens,
+        ending.output_tokens,
+        [row.first_event for row in rows],
+        [row.last_event for row in rows],
+        [row.events for row in rows],
+        [row.is_snapshot for row in rows],
+    )
+    return None if row is None or row["outcome"] is None else Outcome(row["outcome"])
+
+
+async def end_in_steps(
+    connection: Connection, lease: Lease, ending: Ending, tail: LogRow | None
+) -> Outcome:
+    """Do what `end` does, in the caller's transaction."""
     if await connection.fetchval(_LOCK_CONVERSATION, lease.conversation_id) is None:
         return Outcome.GONE
     held = await connection.fetchrow(_LOCK_GENERATION, lease.message_id)

@@ -345,9 +345,8 @@ class GenerationWriter:
                 await self._log.compare([generation])
             # If this attempt fails, the database may have lost its last asynchronous commits.
             is_doubtful = True
-            async with self._db.transaction() as connection:
-                tail = generation.unlogged(ending.done.encode())
-                return await db_generations.end(connection, generation.lease, ending, tail)
+            tail = generation.unlogged(ending.done.encode())
+            return await db_generations.end(self._db, generation.lease, ending, tail)
 
         return await until_available(save)
 
