@@ -9,7 +9,7 @@ import { ChatView } from "./ChatView";
 import { Dialog } from "./Dialog";
 import { Home } from "./Home";
 import { Icon } from "./Icon";
-import { isComposing } from "./keys";
+import { isComposing, isInTextField, pressed, type Shortcut } from "./keys";
 import { Lazy } from "./Lazy";
 import { Countdown } from "./Messages";
 import { ModelPicker } from "./ModelPicker";
@@ -22,6 +22,7 @@ import {
   focusComposer,
   palette,
   settings,
+  shortcuts,
   somethingIsOpen,
 } from "./shell";
 import { SignInForm, SignInPage } from "./SignIn";
@@ -107,6 +108,7 @@ function Signed() {
       </main>
       {palette.value && <Palette />}
       {settings.value && <Lazy load={() => import("./Settings")} isOpen={settings} />}
+      {shortcuts.value && <Lazy load={() => import("./Shortcuts")} isOpen={shortcuts} />}
       {conversationSettings.value && (
         <Lazy load={() => import("./ConversationSettings")} isOpen={conversationSettings} />
       )}
@@ -203,39 +205,54 @@ function useDrawer(): boolean {
   return open;
 }
 
+/** What a key does anywhere on the page. Says whether there was anything to do. */
+const GLOBAL: Partial<Record<Shortcut, (event: KeyboardEvent) => boolean>> = {
+  find: () => {
+    palette.value = !palette.peek();
+    return true;
+  },
+  newConversation: () => {
+    go(undefined);
+    drawer.value = false;
+    focusComposer();
+    return true;
+  },
+  help: (event) => !isInTextField(event) && toggleHelp(),
+  helpAnywhere: () => toggleHelp(),
+  undo: (event) => {
+    const undo = isInTextField(event)
+      ? undefined
+      : toasts.peek().findLast(({ action }) => action)?.action;
+    undo?.run();
+    return undo !== undefined;
+  },
+  stop: (event) => {
+    const open = chat.peek();
+    if (somethingIsOpen() || isComposing(event) || !open?.answering.peek()) return false;
+    void open.stop();
+    return true;
+  },
+};
+
+function toggleHelp(): boolean {
+  if (somethingIsOpen() && !shortcuts.peek()) return false;
+  shortcuts.value = !shortcuts.peek();
+  return true;
+}
+
+function closeDrawer(event: KeyboardEvent): boolean {
+  const isAbove = document.querySelector("dialog[open], :popover-open") !== null;
+  if (event.key !== "Escape" || !drawer.peek() || isAbove) return false;
+  drawer.value = false;
+  return true;
+}
+
 function useKeys(): void {
   useEffect(() => {
     const onKeyDown = (event: KeyboardEvent) => {
-      const command = event.ctrlKey || event.metaKey;
-      const key = event.key.toLowerCase();
-      if (command && key === "k" && !event.shiftKey) palette.value = !palette.peek();
-      else if (command && event.shiftKey && key === "o") {
-        go(undefined);
-        drawer.value = false;
-        focusComposer();
-      } else if (
-        command &&
-        key === "z" &&
-        !/^(INPUT|TEXTAREA)$/.test(document.activeElement?.tagName ?? "")
-      ) {
-        const undo = toasts.peek().findLast(({ action }) => action)?.action;
-        if (!undo) return;
-        undo.run();
-      } else if (
-        event.key === "Escape" &&
-        drawer.peek() &&
-        !document.querySelector("dialog[open], :popover-open")
-      ) {
-        drawer.value = false;
-      } else if (
-        event.key === "Escape" &&
-        !somethingIsOpen() &&
-        !isComposing(event) &&
-        chat.peek()?.answering.peek()
-      ) {
-        void chat.peek()!.stop();
-      } else return;
-      event.preventDefault();
+      const names = Object.keys(GLOBAL) as Shortcut[];
+      const name = names.find((one) => pressed(event, one));
+      if (closeDrawer(event) || (name && GLOBAL[name]!(event))) event.preventDefault();
     };
     addEventListener("keydown", onKeyDown);
     return () => removeEventListener("keydown", onKeyDown);

@@ -8,7 +8,7 @@ import { lost, onFound, refused } from "../state/service";
 import { onChange } from "../state/storage";
 import { announce } from "../state/say";
 import { Icon } from "./Icon";
-import { isComposing } from "./keys";
+import { isComposing, pressed } from "./keys";
 import { coarse, settings } from "./shell";
 
 const MOST_CHARS = 8_000;
@@ -125,9 +125,10 @@ export function Composer({ chat, sendNow = false }: Props) {
           enterkeyhint={coarse.matches ? "enter" : "send"}
           onInput={(event) => change(event.currentTarget.value)}
           onKeyDown={(event) => {
-            if (event.key !== "Enter" || event.shiftKey || isComposing(event)) return;
+            const anyway = pressed(event, "sendOnTouch");
+            if (isComposing(event) || !(anyway || pressed(event, "send"))) return;
             // The keyboard of a phone has no other key for a new line.
-            if (coarse.matches && !event.ctrlKey && !event.metaKey) return;
+            if (coarse.matches && !anyway) return;
             event.preventDefault();
             void send();
           }}

@@ -1,7 +1,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { Chat, Shown } from "../state/chat";
 import { Icon, type IconName } from "./Icon";
-import { isComposing } from "./keys";
+import { isComposing, pressed } from "./keys";
 
 const MOST_CHARS = 8_000;
 
@@ -79,7 +79,7 @@ export function Editor({ chat, message, close }: EditorProps) {
         onKeyDown={(event) => {
           if (isComposing(event)) return;
           if (event.key === "Escape") close();
-          else if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) send();
+          else if (pressed(event, "sendOnTouch")) send();
           else return;
           event.preventDefault();
           event.stopPropagation();

@@ -7,8 +7,8 @@ import { MOST_FOUND, pieces, Search } from "../state/search";
 import { nameOfDay, today } from "../time";
 import { Dialog } from "./Dialog";
 import { Icon, type IconName } from "./Icon";
-import { isComposing } from "./keys";
-import { drawer, focusComposer, palette, settings } from "./shell";
+import { isComposing, keysOf } from "./keys";
+import { drawer, focusComposer, palette, settings, shortcuts } from "./shell";
 
 interface Entry {
   id: string;
@@ -55,7 +55,7 @@ export function Palette() {
     close();
     drawer.value = false;
     entry.run();
-    if (!settings.peek()) setTimeout(focusComposer);
+    if (!settings.peek() && !shortcuts.peek()) setTimeout(focusComposer);
   };
 
   return (
@@ -173,7 +173,7 @@ const COMMANDS: Entry[] = [
     id: "new",
     icon: "plus",
     text: "New conversation",
-    aside: "Ctrl+Shift+O",
+    aside: keysOf("newConversation").join("+"),
     run: () => go(undefined),
   },
   {
@@ -190,5 +190,12 @@ const COMMANDS: Entry[] = [
     text: "Settings",
     aside: "",
     run: () => (settings.value = true),
+  },
+  {
+    id: "shortcuts",
+    icon: "keys",
+    text: "Keyboard shortcuts",
+    aside: keysOf("help").join("+"),
+    run: () => (shortcuts.value = true),
   },
 ];

@@ -64,36 +64,9 @@ export default function Settings() {
           ))}
         </div>
       </fieldset>
-      <fieldset>
-        <legend>Keyboard shortcuts</legend>
-        <dl class="keys">
-          {KEYS.map(([keys, what]) => (
-            <div key={what}>
-              <dt>
-                {keys.split("+").map((key) => (
-                  <kbd key={key}>{key}</kbd>
-                ))}
-              </dt>
-              <dd>{what}</dd>
-            </div>
-          ))}
-        </dl>
-      </fieldset>
     </Dialog>
   );
 }
-
-const KEYS = [
-  ["Enter", "send"],
-  ["Ctrl+Enter", "send, on a touch screen"],
-  ["Shift+Enter", "new line"],
-  ["Esc", "stop the answer"],
-  ["Ctrl+K", "find a conversation"],
-  ["Ctrl+Shift+O", "new conversation"],
-  ["↑+↓", "previous and next, in the list"],
-  ["F2", "rename, in the list"],
-  ["Delete", "delete, in the list"],
-] as const;
 
 interface NumberProps {
   label: string;

@@ -8,10 +8,10 @@ import { addressOf, go, openId } from "../state/router";
 import { session, signOut } from "../state/session";
 import { nameOfDay } from "../time";
 import { Icon, type IconName, Mark } from "./Icon";
-import { isComposing } from "./keys";
+import { isComposing, pressed } from "./keys";
 import { memo } from "./memo";
 import { Menu } from "./Menu";
-import { drawer, focusComposer, palette, settings } from "./shell";
+import { drawer, focusComposer, palette, settings, shortcuts } from "./shell";
 import { rowsWithin, type Sizes, useSizes, useWindow } from "./window";
 
 export function Sidebar() {
@@ -152,7 +152,7 @@ interface DaysProps {
 
 /** The arrow keys go from one conversation to the next. */
 function walk(event: KeyboardEvent & { currentTarget: HTMLElement }): void {
-  const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+  const step = Number(pressed(event, "next")) - Number(pressed(event, "previous"));
   const links = [...event.currentTarget.querySelectorAll("a")];
   const at = links.findIndex((link) => link === document.activeElement);
   if (!step || at < 0) return;
@@ -214,8 +214,8 @@ function ConversationRow({ item, open, busy }: RowProps) {
         onClick={follow(item.id)}
         onDblClick={() => setRenaming(true)}
         onKeyDown={(event) => {
-          if (event.key === "F2") setRenaming(true);
-          else if (event.key === "Delete") remove();
+          if (pressed(event, "rename")) setRenaming(true);
+          else if (pressed(event, "remove")) remove();
           else return;
           event.preventDefault();
         }}
@@ -308,6 +308,10 @@ function Person() {
           })),
           "line",
           { label: entry("sliders", "Settings"), run: () => (settings.value = true) },
+          {
+            label: entry("keys", "Keyboard shortcuts"),
+            run: () => (shortcuts.value = true),
+          },
           { label: entry("exit", "Sign out"), run: signOut },
         ]}
       />

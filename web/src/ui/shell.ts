@@ -8,6 +8,7 @@ import { toast } from "../state/say";
 export const drawer = signal(false);
 export const palette = signal(false);
 export const settings = signal(false);
+export const shortcuts = signal(false);
 /** What is set for the open conversation is being changed. */
 export const conversationSettings = signal(false);
 /** A message that is to be deleted, once that is confirmed. */

@@ -1,0 +1,21 @@
+/** English. Its type is that of every language: a text that is missing elsewhere is an error. */
+export const en = {
+  shortcuts: {
+    title: "Keyboard shortcuts",
+    of: {
+      find: "find a conversation or a command",
+      newConversation: "new conversation",
+      help: "this list, outside text fields",
+      helpAnywhere: "this list",
+      undo: "undo the deletion, outside text fields",
+      stop: "stop the answer",
+      send: "send",
+      sendOnTouch: "send, on a touch screen; send the new text of a message",
+      newLine: "new line",
+      previous: "previous conversation, in the list",
+      next: "next conversation, in the list",
+      rename: "rename, in the list",
+      remove: "delete, in the list",
+    },
+  },
+};
