@@ -21,6 +21,7 @@ from chat_api.telemetry import (
 _QUIET = frozenset({"/api/health", "/api/ready", "/metrics"})
 _EXPOSED = (
     "Location",
+    "Content-Disposition",
     "RateLimit",
     "RateLimit-Policy",
     "Retry-After",

@@ -86,6 +86,18 @@ export class Api {
     await this.request("DELETE", `/api/conversations/${id}`, { keepalive });
   }
 
+  /** What is shown of a conversation as a Markdown file, and the name for it. */
+  async export(id: string): Promise<{ file: Blob; name: string }> {
+    const path = `/api/conversations/${id}/export?format=markdown`;
+    const response = await this.request("GET", path, { deadline: 0 });
+    const file = await response.blob().catch(() => {
+      throw this.unreachable();
+    });
+    const header = response.headers.get("Content-Disposition") ?? "";
+    const name = /filename\*=UTF-8''([^;]+)/i.exec(header)?.[1];
+    return { file, name: name ? decodeURIComponent(name) : "conversation.md" };
+  }
+
   stop(id: string): Promise<Message> {
     return this.json("POST", `/api/conversations/${id}/stop`);
   }

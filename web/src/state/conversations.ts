@@ -3,6 +3,7 @@
 import { batch, computed, signal } from "@preact/signals";
 import { type Change, type Conversation, Unreachable } from "../api";
 import { Refused } from "../stream";
+import { texts } from "../texts";
 import { today } from "../time";
 import { go, openId } from "./router";
 import { announce, toast } from "./say";
@@ -227,6 +228,22 @@ export async function change(id: string, fields: Change): Promise<boolean> {
     if (before) replace(before);
     toast(`Not saved: ${(error as Error).message}`);
     return false;
+  }
+}
+
+/** Hands the conversation to the browser as a Markdown file. */
+export async function download(id: string): Promise<void> {
+  try {
+    const { file, name } = await api.export(id);
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(file);
+    link.download = name;
+    link.click();
+    // The download has the file by then, or will not take it.
+    setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+  } catch (error) {
+    refused(error);
+    toast(texts.peek().conversation.notExported((error as Error).message));
   }
 }
 

@@ -1,5 +1,9 @@
 /** English. Its type is that of every language: a text that is missing elsewhere is an error. */
 export const en = {
+  conversation: {
+    exportIt: "Export as Markdown",
+    notExported: (why: string) => `Not exported: ${why}`,
+  },
   shortcuts: {
     title: "Keyboard shortcuts",
     of: {

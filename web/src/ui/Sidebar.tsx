@@ -6,6 +6,7 @@ import { chat } from "../state/chats";
 import { theme, type Theme } from "../state/preferences";
 import { addressOf, go, openId } from "../state/router";
 import { session, signOut } from "../state/session";
+import { texts } from "../texts";
 import { nameOfDay } from "../time";
 import { Icon, type IconName, Mark } from "./Icon";
 import { isComposing, pressed } from "./keys";
@@ -184,6 +185,7 @@ const Row = memo(
 );
 
 function ConversationRow({ item, open, busy }: RowProps) {
+  const t = texts.value.conversation;
   const [renaming, setRenaming] = useState(false);
   const link = useRef<HTMLAnchorElement>(null);
   const ended = () => {
@@ -236,6 +238,10 @@ function ConversationRow({ item, open, busy }: RowProps) {
               item.is_favorited ? "Remove from favourites" : "Add to favourites",
             ),
             run: favourite,
+          },
+          {
+            label: entry("file", t.exportIt),
+            run: () => void conversations.download(item.id),
           },
           "line",
           { label: entry("bin", "Delete"), danger: true, run: remove },
