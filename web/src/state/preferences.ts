@@ -23,6 +23,8 @@ export const DEFAULTS: Options = {
 };
 
 export const options = kept<Options>("options", DEFAULTS);
+/** Whether the end of an answer is notified while the page is out of sight. */
+export const notifications = kept<boolean>("notifications", false);
 export const theme = kept<Theme>("theme", "system");
 
 /** The options as fields of a request: only those that were chosen. */

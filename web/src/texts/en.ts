@@ -3,6 +3,16 @@ export const en = {
   conversation: {
     exportIt: "Export as Markdown",
     notExported: (why: string) => `Not exported: ${why}`,
+    answering: "answering",
+    unread: "new answer",
+  },
+  notifications: {
+    title: "Notifications",
+    label: "Tell me when an answer ends while the page is out of sight",
+    refused: "The browser does not allow notifications for this page.",
+    ended: "An answer is complete",
+    failed: "An answer has ended early",
+    untitled: "Conversation",
   },
   shortcuts: {
     title: "Keyboard shortcuts",

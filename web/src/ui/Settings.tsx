@@ -1,10 +1,20 @@
-import { DEFAULTS, options, type Options, theme, type Theme } from "../state/preferences";
+import { canNotify, setNotifications } from "../state/notify";
+import {
+  DEFAULTS,
+  notifications,
+  options,
+  type Options,
+  theme,
+  type Theme,
+} from "../state/preferences";
+import { texts } from "../texts";
 import { Dialog } from "./Dialog";
 import { settings } from "./shell";
 
 /** How answers are written, and how the page looks. */
 export default function Settings() {
   const set = (change: Partial<Options>) => (options.value = { ...options.value, ...change });
+  const t = texts.value.notifications;
   const { temperature, max_tokens, top_k, thinking_mode, force_web_search } = options.value;
   return (
     <Dialog title="Settings" class="settings" onClose={() => (settings.value = false)}>
@@ -64,6 +74,12 @@ export default function Settings() {
           ))}
         </div>
       </fieldset>
+      {canNotify && (
+        <fieldset>
+          <legend>{t.title}</legend>
+          <Check label={t.label} value={notifications.value} set={setNotifications} />
+        </fieldset>
+      )}
     </Dialog>
   );
 }
@@ -117,7 +133,7 @@ export function Check({
 }: {
   label: string;
   value: boolean;
-  set: (value: boolean) => void;
+  set: (value: boolean) => unknown;
 }) {
   return (
     <label class="check">

@@ -3,6 +3,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import * as conversations from "../state/conversations";
 import type { Listed } from "../state/conversations";
 import { chat } from "../state/chats";
+import { running, unread } from "../state/marks";
 import { theme, type Theme } from "../state/preferences";
 import { addressOf, go, openId } from "../state/router";
 import { session, signOut } from "../state/session";
@@ -132,7 +133,7 @@ function Days({ groups, near, sizes }: DaysProps) {
                 key={item.id}
                 item={item}
                 open={item.id === openId.value}
-                busy={item.id === openId.value && Boolean(chat.value?.answering.value)}
+                mark={markOf(item.id)}
               />
             ))}
           </ul>
@@ -171,20 +172,29 @@ function Skeleton() {
   );
 }
 
+/** An answer is being written in it, or has ended and was not seen. */
+type RowMark = "busy" | "unread" | undefined;
+
+function markOf(id: string): RowMark {
+  // Of the open conversation the page knows without the change feed.
+  const isOpen = id === openId.value && chat.value !== undefined;
+  const isBusy = isOpen ? chat.value!.answering.value : running.value.has(id);
+  return isBusy ? "busy" : unread.value.has(id) ? "unread" : undefined;
+}
+
 interface RowProps {
   item: Listed;
   open: boolean;
-  /** An answer is being written in it. */
-  busy: boolean;
+  mark: RowMark;
 }
 
 const Row = memo(
   ConversationRow,
   (before, after) =>
-    before.item === after.item && before.open === after.open && before.busy === after.busy,
+    before.item === after.item && before.open === after.open && before.mark === after.mark,
 );
 
-function ConversationRow({ item, open, busy }: RowProps) {
+function ConversationRow({ item, open, mark }: RowProps) {
   const t = texts.value.conversation;
   const [renaming, setRenaming] = useState(false);
   const link = useRef<HTMLAnchorElement>(null);
@@ -224,7 +234,9 @@ function ConversationRow({ item, open, busy }: RowProps) {
       >
         {item.is_favorited && <Icon name="star" filled />}
         <span dir="auto">{item.title}</span>
-        {busy && <i class="busy" role="img" aria-label="answering" />}
+        {mark && (
+          <i class={mark} role="img" aria-label={mark === "busy" ? t.answering : t.unread} />
+        )}
       </a>
       <Menu
         label={`More for ${item.title}`}
