@@ -50,6 +50,7 @@ export class Api {
     tz: string;
     cursor?: string | undefined;
     favorited?: true | undefined;
+    tag?: string | undefined;
   }): Promise<Page> {
     return this.json("GET", `/api/conversations?${search(query)}`);
   }

@@ -30,6 +30,8 @@ export const items = signal<Listed[]>([]);
 export const nextCursor = signal<string | null | undefined>(undefined);
 export const loading = signal(false);
 export const problem = signal("");
+/** Only conversations with this tag are listed. */
+export const filter = signal<string | undefined>(undefined);
 /** Known from elsewhere, of pages that have not been scrolled to: favourites, and what was opened. */
 const strays = signal<Listed[]>([]);
 
@@ -37,6 +39,8 @@ const strays = signal<Listed[]>([]);
 const doomed = signal<Record<string, number>>({});
 
 const shown = computed(() => items.value.filter((item) => !(item.id in doomed.value)));
+const fits = ({ tags }: Listed) =>
+  filter.value === undefined || (tags?.includes(filter.value) ?? false);
 
 /** Every conversation that is known here, newest activity first. */
 export const known = computed(() => {
@@ -46,16 +50,37 @@ export const known = computed(() => {
 });
 
 export const groups = computed<Group[]>(() => {
-  const favourites = known.value.filter((item) => item.is_favorited);
+  const favourites = known.value.filter((item) => item.is_favorited && fits(item));
   const found: Group[] = favourites.length ? [{ day: "favourites", items: favourites }] : [];
   for (const item of shown.value) {
-    if (item.is_favorited) continue;
+    if (item.is_favorited || !fits(item)) continue;
     const last = found.at(-1);
     if (last?.day === item.day) last.items.push(item);
     else found.push({ day: item.day, items: [item] });
   }
   return found;
 });
+
+/** The tags of all conversations that are known here, in the order of the alphabet. */
+export const tags = computed(() => {
+  const all = new Set(known.value.flatMap((item) => item.tags ?? []));
+  if (filter.value !== undefined) all.add(filter.value);
+  return [...all].sort((one, other) => one.localeCompare(other));
+});
+
+/** Lists only the conversations with this tag; all of them without one. */
+export function listOnly(tag: string | undefined): void {
+  if (filter.peek() === tag) return;
+  batch(() => {
+    filter.value = tag;
+    const listed = new Set(items.peek().map((item) => item.id));
+    strays.value = [...strays.peek().filter(({ id }) => !listed.has(id)), ...items.peek()];
+    items.value = [];
+    nextCursor.value = undefined;
+    problem.value = "";
+  });
+  void refresh();
+}
 
 /** Whether it has been deleted here, though the service may still have it. */
 export function isDeleted(id: string): boolean {
@@ -71,10 +96,9 @@ const zone = () => Intl.DateTimeFormat().resolvedOptions().timeZone;
 /** One page, each item with its day. A browser's zone may be newer than the service's table. */
 async function page(
   limit: number,
-  cursor?: string,
-  favorited?: true,
+  { cursor, favorited, tag }: { cursor?: string; favorited?: true; tag?: string | undefined },
 ): Promise<{ items: Listed[]; next: string | null }> {
-  const query = { limit, cursor, favorited };
+  const query = { limit, cursor, favorited, tag };
   const answer = await api.conversations({ ...query, tz: zone() }).catch((error: unknown) => {
     if (!(error instanceof Refused) || error.status !== 422) throw error;
     return api.conversations({ ...query, tz: "UTC" });
@@ -110,8 +134,9 @@ async function loadFirst(): Promise<void> {
   const whose = session.peek()?.user.id;
   if (whose === undefined) return;
   try {
-    const first = await page(PAGE);
-    if (session.peek()?.user.id !== whose) return;
+    const tag = filter.peek();
+    const first = await page(PAGE, { tag });
+    if (session.peek()?.user.id !== whose || filter.peek() !== tag) return;
     batch(() => {
       const last = first.items.at(-1);
       const rest = items
@@ -140,7 +165,9 @@ export async function loadMore(): Promise<void> {
   if (cursor === undefined) return refreshing ?? refresh();
   loading.value = true;
   try {
-    const more = await page(PAGE, cursor);
+    const tag = filter.peek();
+    const more = await page(PAGE, { cursor, tag });
+    if (filter.peek() !== tag) return;
     batch(() => {
       const have = new Set(items.peek().map((item) => item.id));
       items.value = [...items.peek(), ...more.items.filter((item) => !have.has(item.id))];
@@ -161,7 +188,7 @@ export async function findFavourites(): Promise<void> {
   try {
     let cursor: string | null | undefined;
     do {
-      const more = await page(MOST_PER_PAGE, cursor ?? undefined, true);
+      const more = await page(MOST_PER_PAGE, { ...(cursor && { cursor }), favorited: true });
       const favourites = more.items.filter((item) => item.is_favorited);
       found.push(...favourites);
       // A service that does not know the filter lists everything: that is not read to its end.
@@ -181,6 +208,7 @@ export function forget(): void {
   batch(() => {
     items.value = [];
     strays.value = [];
+    filter.value = undefined;
     nextCursor.value = undefined;
     problem.value = "";
   });

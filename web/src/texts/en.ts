@@ -6,6 +6,14 @@ export const en = {
     answering: "answering",
     unread: "new answer",
   },
+  tags: {
+    filter: "Filter by tag",
+    all: "All conversations",
+    shown: (tag: string) => `Only conversations tagged ${tag}`,
+    clear: "Show all conversations",
+    none: "No conversation has this tag.",
+    showAll: (tag: string) => `Show the conversations tagged ${tag}`,
+  },
   notifications: {
     title: "Notifications",
     label: "Tell me when an answer ends while the page is out of sight",

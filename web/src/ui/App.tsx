@@ -5,6 +5,7 @@ import { go, openId, unknownAddress } from "../state/router";
 import { announcement, toasts } from "../state/say";
 import { lost, tryNow } from "../state/service";
 import { expired, session, signOut } from "../state/session";
+import { texts } from "../texts";
 import { ChatView } from "./ChatView";
 import { Dialog } from "./Dialog";
 import { Home } from "./Home";
@@ -128,14 +129,24 @@ function Signed() {
 
 /** Opens what is set for this conversation, and shows whether anything is. */
 function SettingsButton({ id }: { id: string }) {
+  const t = texts.value.tags;
   const { instructions, options, tags = [] } = conversations.conversation(id) ?? {};
   const isSet = Boolean(instructions ?? options) || tags.length > 0;
   const label = `Settings of this conversation${isSet ? " (changed)" : ""}`;
   return (
     <>
       {tags.length > 0 && (
-        <span class="tags" title={tags.join(", ")} dir="auto">
-          {tags.join(", ")}
+        <span class="tags" dir="auto">
+          {tags.map((tag) => (
+            <button
+              key={tag}
+              type="button"
+              title={t.showAll(tag)}
+              onClick={() => conversations.listOnly(tag)}
+            >
+              {tag}
+            </button>
+          ))}
         </span>
       )}
       <button

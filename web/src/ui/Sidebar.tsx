@@ -53,10 +53,56 @@ export function Sidebar() {
         >
           <Icon name="search" />
         </button>
+        <TagMenu />
       </div>
+      <TagFilter />
       <List />
       <Person />
     </>
+  );
+}
+
+/** Chooses the tag whose conversations are listed. */
+function TagMenu() {
+  const { filter, tags, listOnly } = conversations;
+  const t = texts.value.tags;
+  if (tags.value.length === 0) return null;
+  return (
+    <Menu
+      label={t.filter}
+      class={filter.value === undefined ? "tool" : "tool set"}
+      button={<Icon name="tag" />}
+      items={[undefined, ...tags.value].map((tag) => ({
+        label: <span dir="auto">{tag ?? t.all}</span>,
+        checked: tag === filter.value,
+        run: () => listOnly(tag),
+      }))}
+    />
+  );
+}
+
+/** The tag whose conversations are listed, if not all are. */
+function TagFilter() {
+  const { filter, listOnly } = conversations;
+  const t = texts.value.tags;
+  if (filter.value === undefined) return null;
+  return (
+    <p class="filter">
+      <span class="unseen">{t.shown(filter.value)}</span>
+      <Icon name="tag" />
+      <span aria-hidden="true" dir="auto">
+        {filter.value}
+      </span>
+      <button
+        type="button"
+        class="tool"
+        aria-label={t.clear}
+        title={t.clear}
+        onClick={() => listOnly(undefined)}
+      >
+        <Icon name="close" />
+      </button>
+    </p>
   );
 }
 
@@ -90,7 +136,11 @@ function List() {
       <Days groups={groups.value} near={near} sizes={sizes} />
       {first && !problem.value && <Skeleton />}
       {!first && groups.value.length === 0 && !problem.value && (
-        <p class="nothing">Your conversations appear here.</p>
+        <p class="nothing">
+          {conversations.filter.value === undefined
+            ? "Your conversations appear here."
+            : texts.value.tags.none}
+        </p>
       )}
       {problem.value && (
         <p class="nothing">
@@ -234,6 +284,11 @@ function ConversationRow({ item, open, mark }: RowProps) {
       >
         {item.is_favorited && <Icon name="star" filled />}
         <span dir="auto">{item.title}</span>
+        {item.tags && item.tags.length > 0 && (
+          <small class="row-tags" dir="auto">
+            {item.tags.join(", ")}
+          </small>
+        )}
         {mark && (
           <i class={mark} role="img" aria-label={mark === "busy" ? t.answering : t.unread} />
         )}
