@@ -24,6 +24,7 @@ _SETTLED = """async () => {
   const moving = document.getAnimations().filter(ends);
   await Promise.allSettled([document.fonts.ready, ...moving.map(({ finished }) => finished)]);
 }"""
+_NO_WORKER = "Service Worker registration blocked by Playwright"
 _REQUEST_FAILED = re.compile(r"^Failed to load resource")
 
 
@@ -56,6 +57,8 @@ class Tab:
         if message.type not in {"error", "warning"}:
             return
         if self.failed_requests_are_fine and _REQUEST_FAILED.match(message.text):
+            return
+        if message.text == _NO_WORKER:
             return
         self.wrong.append(f"{message.type}: {message.text}")
 

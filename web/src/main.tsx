@@ -1,6 +1,7 @@
 import { render } from "preact";
 import { loadConfig } from "./config";
 import { followAddress } from "./state/chats";
+import { keepPage } from "./offline";
 import { configure } from "./state/service";
 import { keepInStep } from "./state/sync";
 import { toast } from "./state/say";
@@ -44,4 +45,5 @@ function NotStarted() {
 }
 
 keepDrops();
+keepPage();
 await start();

@@ -36,6 +36,11 @@ export function showPresence(): void {
   };
   look();
   document.addEventListener("visibilitychange", look);
+  // A notification of the service worker was pressed.
+  navigator.serviceWorker?.addEventListener("message", ({ data }: MessageEvent) => {
+    const { address } = data as { address: string };
+    go(address.replace("/c/", ""));
+  });
 }
 
 /** Says that an answer has ended, where that is wanted and nobody can see it. */
