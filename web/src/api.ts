@@ -2,6 +2,7 @@
 
 import { Refused } from "./stream";
 import type { components } from "./schema";
+import { texts } from "./texts";
 
 export type Conversation = components["schemas"]["Conversation"];
 export type Message = components["schemas"]["Message"];
@@ -147,13 +148,12 @@ export class Api {
     const response = await this.request(method, path, body && { body });
     return response.json().catch((error: unknown) => {
       if (!(error instanceof SyntaxError)) throw this.unreachable();
-      const detail = "Something between this page and the service answered in its place.";
-      throw new Refused(502, "not_json", detail, 0);
+      throw new Refused(502, "not_json", texts.peek().service.notTheService, 0);
     }) as Promise<T>;
   }
 
   private unreachable(): Unreachable {
-    const error = new Unreachable("The service cannot be reached.");
+    const error = new Unreachable(texts.peek().service.unreachable);
     this.outcome(error);
     return error;
   }

@@ -11,6 +11,7 @@ import { api, refused } from "./service";
 import { personal, session } from "./session";
 import { onChange, read, write } from "./storage";
 import { tell } from "./tabs";
+import { explain } from "./explain";
 
 /** A conversation and the day (in the person's own time zone) that it is listed under. */
 export type Listed = Conversation & { day: string };
@@ -156,7 +157,7 @@ async function loadFirst(): Promise<void> {
 function fail(error: unknown): void {
   refused(error);
   if (error instanceof Unreachable && items.peek().length > 0) return;
-  problem.value = (error as Error).message;
+  problem.value = explain(error);
 }
 
 export async function loadMore(): Promise<void> {
@@ -254,7 +255,7 @@ export async function change(id: string, fields: Change): Promise<boolean> {
   } catch (error) {
     refused(error);
     if (before) replace(before);
-    toast(`Not saved: ${(error as Error).message}`);
+    toast(texts.peek().conversation.notSaved(explain(error)));
     return false;
   }
 }
@@ -271,7 +272,7 @@ export async function download(id: string): Promise<void> {
     setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
   } catch (error) {
     refused(error);
-    toast(texts.peek().conversation.notExported((error as Error).message));
+    toast(texts.peek().conversation.notExported(explain(error)));
   }
 }
 
@@ -312,15 +313,15 @@ const DOOMED = "deleting";
 export function remove(item: Conversation): void {
   doom({ ...doomed.peek(), [item.id]: Date.now() + UNDO_MS });
   if (openId.peek() === item.id) go(undefined);
-  const close = toast(`Deleted “${item.title}”`, {
+  const close = toast(texts.peek().conversation.deleted(item.title), {
     ms: UNDO_MS,
     action: {
-      label: "Undo",
+      label: texts.peek().conversation.undo,
       run: () => {
         close();
         clearTimeout(timers.get(item.id));
         spare(item.id);
-        announce("Not deleted");
+        announce(texts.peek().conversation.notDeleted);
       },
     },
   });

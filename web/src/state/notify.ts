@@ -48,9 +48,9 @@ export async function notifyOf(answer: AnswerChange): Promise<void> {
   const { conversation_id: id, message_id, status } = answer;
   if (!canNotify || !notifications.peek() || status === "generating" || !document.hidden) return;
   if (Notification.permission !== "granted" || (await isSomeTabVisible())) return;
-  const { ended, failed, untitled } = texts.peek().notifications;
+  const { ended, failed } = texts.peek().notifications;
   const title = status === "complete" ? ended : failed;
-  const options = { body: conversation(id)?.title ?? untitled, tag: message_id };
+  const options = { body: conversation(id)?.title ?? texts.peek().page.untitled, tag: message_id };
   try {
     const shown = new Notification(title, options);
     shown.onclick = () => {

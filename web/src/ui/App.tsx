@@ -53,9 +53,11 @@ export function App() {
 
 function Signed() {
   useKeys();
+  const t = texts.value.page;
+  const { signIn } = texts.value;
   const id = openId.value;
   const open = chat.value;
-  const title = open && (conversations.conversation(open.id)?.title ?? "Conversation");
+  const title = open && (conversations.conversation(open.id)?.title ?? t.untitled);
   const answering = open?.live.value !== undefined;
   useEffect(() => {
     document.title = `${answering ? "… " : ""}${title ? `${title} · ` : ""}samosaChaat`;
@@ -70,9 +72,9 @@ function Signed() {
         href="#composer"
         onClick={(event) => (event.preventDefault(), focusComposer(true))}
       >
-        Skip to the message box
+        {t.skip}
       </a>
-      <aside class="sidebar" id="sidebar" aria-label="Conversations and settings">
+      <aside class="sidebar" id="sidebar" aria-label={t.sidebar}>
         <Sidebar />
       </aside>
       <div class="backdrop" onClick={() => (drawer.value = false)} />
@@ -81,7 +83,7 @@ function Signed() {
           <button
             type="button"
             class="tool only-narrow"
-            aria-label="Conversations"
+            aria-label={t.conversations}
             aria-expanded={narrowAndOpen}
             aria-controls="sidebar"
             onClick={() => (drawer.value = true)}
@@ -115,11 +117,11 @@ function Signed() {
       )}
       {deleting.value && <Lazy load={() => import("./DeleteMessage")} isOpen={deleting} />}
       {expired.value && (
-        <Dialog title="Please sign in again" class="again">
-          <p>Your sign-in has expired. What you typed is kept.</p>
+        <Dialog title={signIn.again} class="again">
+          <p>{signIn.expired}</p>
           <SignInForm />
           <button type="button" class="link" onClick={signOut}>
-            Sign out instead
+            {signIn.signOut}
           </button>
         </Dialog>
       )}
@@ -132,7 +134,8 @@ function SettingsButton({ id }: { id: string }) {
   const t = texts.value.tags;
   const { instructions, options, tags = [] } = conversations.conversation(id) ?? {};
   const isSet = Boolean(instructions ?? options) || tags.length > 0;
-  const label = `Settings of this conversation${isSet ? " (changed)" : ""}`;
+  const { settings: plain, settingsChanged } = texts.value.page;
+  const label = isSet ? settingsChanged : plain;
   return (
     <>
       {tags.length > 0 && (
@@ -163,13 +166,14 @@ function SettingsButton({ id }: { id: string }) {
 }
 
 function NotFound() {
+  const t = texts.value.page;
   return (
     <div class="empty">
-      <h1>Page not found</h1>
-      <p>There is no page at this address.</p>
+      <h1>{t.notFound}</h1>
+      <p>{t.noPage}</p>
       <p>
         <button type="button" class="primary" onClick={() => go(undefined)}>
-          New conversation
+          {t.newConversation}
         </button>
       </p>
     </div>
@@ -180,17 +184,21 @@ function NotFound() {
 function Banner() {
   const until = lost.value;
   if (until === undefined) return null;
+  const { page, service, tryNow: label } = texts.value;
+  const [before, after] = page.tryingAgain;
   return (
     <div class="banner" role="alert">
       <Icon name="offline" />
       <p>
-        {navigator.onLine ? "The service cannot be reached." : "You are offline."} Nothing is lost.{" "}
+        {navigator.onLine ? service.unreachable : page.offline} {page.nothingLost}{" "}
         <span aria-hidden="true">
-          Trying again in <Countdown until={until} />.
+          {before}
+          <Countdown until={until} />
+          {after}
         </span>
       </p>
       <button type="button" class="link" onClick={tryNow}>
-        Try now
+        {label}
       </button>
     </div>
   );

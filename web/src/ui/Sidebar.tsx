@@ -17,10 +17,11 @@ import { drawer, focusComposer, palette, settings, shortcuts } from "./shell";
 import { rowsWithin, type Sizes, useSizes, useWindow } from "./window";
 
 export function Sidebar() {
+  const { page, palette: palette_, sidebar: t } = texts.value;
   return (
     <>
       <div class="brand">
-        <a href="/" aria-label="samosaChaat, new conversation" onClick={follow(undefined)}>
+        <a href="/" aria-label={t.home} onClick={follow(undefined)}>
           <Mark />
           <span>
             samosa<b>Chaat</b>
@@ -29,7 +30,7 @@ export function Sidebar() {
         <button
           type="button"
           class="tool only-narrow"
-          aria-label="Close the list"
+          aria-label={t.close}
           onClick={() => (drawer.value = false)}
         >
           <Icon name="close" />
@@ -42,13 +43,13 @@ export function Sidebar() {
           onClick={follow(undefined)}
           aria-current={openId.value === undefined ? "page" : undefined}
         >
-          <Icon name="plus" /> New conversation
+          <Icon name="plus" /> {page.newConversation}
         </a>
         <button
           type="button"
           class="tool"
-          title="Find a conversation (Ctrl+K)"
-          aria-label="Find a conversation"
+          title={palette_.titleHint}
+          aria-label={palette_.title}
           onClick={() => (palette.value = true)}
         >
           <Icon name="search" />
@@ -128,7 +129,7 @@ function List() {
     <nav
       class="list"
       ref={box}
-      aria-label="Conversations"
+      aria-label={texts.value.page.conversations}
       tabIndex={-1}
       onKeyDown={walk}
       onScroll={near.onScroll}
@@ -138,7 +139,7 @@ function List() {
       {!first && groups.value.length === 0 && !problem.value && (
         <p class="nothing">
           {conversations.filter.value === undefined
-            ? "Your conversations appear here."
+            ? texts.value.sidebar.empty
             : texts.value.tags.none}
         </p>
       )}
@@ -146,7 +147,7 @@ function List() {
         <p class="nothing">
           {problem.value}{" "}
           <button type="button" class="link" onClick={() => void conversations.refresh()}>
-            Try again
+            {texts.value.tryAgain}
           </button>
         </p>
       )}
@@ -171,7 +172,9 @@ function Days({ groups, near, sizes }: DaysProps) {
       const [first, end] = rowsWithin(near, top + sizes.heading, sizes.row, items.length);
       parts.push(
         <section key={day} aria-labelledby={`day-${day}`}>
-          <h2 id={`day-${day}`}>{day === "favourites" ? "Favourites" : nameOfDay(day)}</h2>
+          <h2 id={`day-${day}`}>
+            {day === "favourites" ? texts.value.sidebar.favourites : nameOfDay(day)}
+          </h2>
           <ul
             style={{
               paddingBlockStart: `${first * sizes.row}px`,
@@ -294,16 +297,13 @@ function ConversationRow({ item, open, mark }: RowProps) {
         )}
       </a>
       <Menu
-        label={`More for ${item.title}`}
+        label={t.more(item.title)}
         class="tool more"
         button={<Icon name="more" />}
         items={[
-          { label: entry("pen", "Rename"), run: () => setRenaming(true) },
+          { label: entry("pen", t.rename), run: () => setRenaming(true) },
           {
-            label: entry(
-              "star",
-              item.is_favorited ? "Remove from favourites" : "Add to favourites",
-            ),
+            label: entry("star", item.is_favorited ? t.unfavour : t.favour),
             run: favourite,
           },
           {
@@ -311,7 +311,7 @@ function ConversationRow({ item, open, mark }: RowProps) {
             run: () => void conversations.download(item.id),
           },
           "line",
-          { label: entry("bin", "Delete"), danger: true, run: remove },
+          { label: entry("bin", texts.value.delete), danger: true, run: remove },
         ]}
       />
     </li>
@@ -330,7 +330,7 @@ function Rename({ item, onEnd }: { item: Listed; onEnd: () => void }) {
   return (
     <input
       type="text"
-      aria-label="New title"
+      aria-label={texts.value.conversation.newTitle}
       dir="auto"
       maxLength={500}
       defaultValue={item.title}
@@ -351,41 +351,42 @@ function Rename({ item, onEnd }: { item: Listed; onEnd: () => void }) {
   );
 }
 
-const THEMES: [Theme, string, IconName][] = [
-  ["light", "Light", "sun"],
-  ["dark", "Dark", "moon"],
-  ["system", "System", "screen"],
+const THEMES: [Theme, IconName][] = [
+  ["light", "sun"],
+  ["dark", "moon"],
+  ["system", "screen"],
 ];
 
 function Person() {
+  const { settings: s, shortcuts: keys, sidebar: t } = texts.value;
   const user = session.value?.user;
   if (!user) return null;
   return (
     <div class="person">
       <Menu
         above
-        label={`${user.name}${user.is_admin ? " admin" : ""}: settings and sign-out`}
+        label={t.person(user.name, user.is_admin === true)}
         class="who"
         button={
           <>
             <i class="initial" data-initial={[...user.name][0]?.toUpperCase()} />
-            <span class="name">{user.name}</span> {user.is_admin && <small>admin</small>}
+            <span class="name">{user.name}</span> {user.is_admin && <small>{t.admin}</small>}
             <Icon name="chevron" />
           </>
         }
         items={[
-          ...THEMES.map(([name, label, icon]) => ({
-            label: entry(icon, label),
+          ...THEMES.map(([name, icon]) => ({
+            label: entry(icon, s.themes[name]),
             checked: theme.value === name,
             run: () => (theme.value = name),
           })),
           "line",
-          { label: entry("sliders", "Settings"), run: () => (settings.value = true) },
+          { label: entry("sliders", s.title), run: () => (settings.value = true) },
           {
-            label: entry("keys", "Keyboard shortcuts"),
+            label: entry("keys", keys.title),
             run: () => (shortcuts.value = true),
           },
-          { label: entry("exit", "Sign out"), run: signOut },
+          { label: entry("exit", t.signOut), run: signOut },
         ]}
       />
     </div>

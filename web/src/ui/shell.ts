@@ -4,6 +4,7 @@ import { signal } from "@preact/signals";
 import type { Message } from "../api";
 import type { Chat } from "../state/chat";
 import { toast } from "../state/say";
+import { texts } from "../texts";
 
 export const drawer = signal(false);
 export const palette = signal(false);
@@ -37,7 +38,7 @@ export function keepDrops(): void {
       if (field && !files) return;
       event.preventDefault();
       if (files && name === "drop") {
-        toast("Files cannot be sent. Copy the text into the message.");
+        toast(texts.peek().noFiles);
       }
     });
   }
