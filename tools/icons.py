@@ -10,8 +10,8 @@ sys.path.insert(0, str(ROOT))
 from tests.browser.chromium import running_chromium  # noqa: E402 - needs the path above
 
 PUBLIC = ROOT / "web" / "public"
-# Size in pixels, the part of it that the drawing takes, and the colour behind it. Of a maskable icon
-# only the inner 80 % are sure to be seen.
+# Size in pixels, the part of it that the drawing takes, and the colour behind it. Of a maskable
+# icon only the inner 80 % are sure to be seen.
 ICONS = {
     "192": (192, 1.0, "transparent"),
     "512": (512, 1.0, "transparent"),

@@ -88,7 +88,7 @@ async def test_a_deploy_replaces_the_page_and_leaves_open_tabs_their_parts(
 
         async def opens_the_new_one() -> bool:
             await new.page.reload()
-            return await new.page.evaluate(entry) == latest
+            return bool(await new.page.evaluate(entry) == latest)
 
         await keeps_the_page(new)
         await new.context.set_offline(True)

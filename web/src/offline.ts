@@ -13,7 +13,8 @@ interface Policies {
 export function keepPage(): void {
   if (!import.meta.env.PROD || !("serviceWorker" in navigator)) return;
   const register = () => {
-    navigator.serviceWorker.register(address()).catch(() => undefined); // it works without, too
+    // The page works without it, too: for example, under a policy of another server's.
+    void (async () => navigator.serviceWorker.register(address()))().catch(() => undefined);
   };
   if (document.readyState === "complete") register();
   else addEventListener("load", register);

@@ -18,7 +18,7 @@ const MOST_KEPT = 200;
 
 /** The conversations in which an answer is being written, as far as the change feed has told. */
 export const running = signal<ReadonlySet<string>>(new Set());
-/** The conversations with an answer that ended while nobody looked at it in this browser. */
+/** The conversations with an answer that ended and was not seen in this browser. */
 export const unread = signal<ReadonlySet<string>>(new Set());
 
 /** Takes over what the change feed says of an answer. */

@@ -43,7 +43,7 @@ export function showPresence(): void {
   });
 }
 
-/** Says that an answer has ended, where that is wanted and nobody can see it. */
+/** Says that an answer has ended, where that is wanted and no tab is in sight. */
 export async function notifyOf(answer: AnswerChange): Promise<void> {
   const { conversation_id: id, message_id, status } = answer;
   if (!canNotify || !notifications.peek() || status === "generating" || !document.hidden) return;

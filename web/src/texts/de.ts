@@ -1,6 +1,5 @@
 import type { Texts } from ".";
-import type { Refusal } from "./en";
-import { plural } from "./plural";
+import { plural, type Refusal } from "./en";
 
 const by = plural("de");
 
@@ -38,6 +37,27 @@ const refusals: Record<Refusal, string> = {
   inference_unavailable: "Das Modell ist gerade nicht verfügbar.",
   inference_overloaded: "Das Modell ist gerade überlastet.",
   inference_timeout: "Das Modell hat zu lange gebraucht.",
+  headers_too_large: "Die Anfrage hat zu große Kopfzeilen.",
+  method_not_allowed: "Der Dienst kennt diese Art von Anfrage nicht.",
+  unsupported_media_type: "Der Dienst nimmt diese Art von Inhalt nicht an.",
+  unknown_transfer_coding: "Der Dienst konnte die Anfrage nicht lesen.",
+  idempotency_key_reused: "Diese Nachricht wurde schon mit einem anderen Text gesendet.",
+  database_unavailable: "Die Datenbank des Dienstes ist gerade nicht verfügbar.",
+  database_busy: "Dieselben Daten werden gerade anderswo geändert.",
+  database_refused: "Die Datenbank des Dienstes hat die Anfrage abgelehnt.",
+  auth_unavailable: "Die Anmeldung kann gerade nicht geprüft werden.",
+  not_ready: "Der Dienst startet gerade.",
+  draining: "Der Dienst wird gerade neu gestartet.",
+  too_many_connections: "Der Dienst hat gerade zu viele Verbindungen.",
+  superseded: "Ein anderer Server schreibt diese Antwort weiter.",
+  inference_protocol: "Das Modell hat unverständlich geantwortet.",
+  http_401: "Der Dienst hat die Anmeldung nicht angenommen.",
+  http_403: "Der Dienst oder ein Proxy vor ihm erlaubt das nicht.",
+  http_404: "Der Dienst kennt diese Adresse nicht.",
+  http_413: "Die Nachricht ist zu groß für den Dienst.",
+  http_429: "Das waren zu viele Anfragen.",
+  http_500: "Im Dienst ist ein Fehler aufgetreten.",
+  not_a_stream: "Etwas zwischen dieser Seite und dem Dienst hat an seiner Stelle geantwortet.",
   http_502: "Der Dienst ist gerade nicht verfügbar.",
   http_503: "Der Dienst ist gerade nicht verfügbar.",
   http_504: "Der Dienst hat zu lange gebraucht.",
@@ -318,6 +338,16 @@ export const de: Texts = {
   },
   shortcuts: {
     title: "Tastenkürzel",
+    /** As they are written on the keyboard. */
+    keys: {
+      Ctrl: "Strg",
+      Shift: "Umschalt",
+      Enter: "Eingabe",
+      Delete: "Entf",
+      Escape: "Esc",
+      ArrowUp: "↑",
+      ArrowDown: "↓",
+    },
     of: {
       find: "Unterhaltung oder Befehl suchen",
       newConversation: "neue Unterhaltung",

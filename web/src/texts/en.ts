@@ -1,4 +1,13 @@
-import { plural } from "./plural";
+interface Forms {
+  one: string;
+  other: string;
+}
+
+/** Chooses between the forms that a language has for one and for other numbers. */
+export function plural(language: string): (count: number, forms: Forms) => string {
+  const rules = new Intl.PluralRules(language);
+  return (count, { one, other }) => (rules.select(count) === "one" ? one : other);
+}
 
 const by = plural("en");
 
@@ -36,6 +45,27 @@ export type Refusal =
   | "inference_unavailable"
   | "inference_overloaded"
   | "inference_timeout"
+  | "headers_too_large"
+  | "method_not_allowed"
+  | "unsupported_media_type"
+  | "unknown_transfer_coding"
+  | "idempotency_key_reused"
+  | "database_unavailable"
+  | "database_busy"
+  | "database_refused"
+  | "auth_unavailable"
+  | "not_ready"
+  | "draining"
+  | "too_many_connections"
+  | "superseded"
+  | "inference_protocol"
+  | "http_401"
+  | "http_403"
+  | "http_404"
+  | "http_413"
+  | "http_429"
+  | "http_500"
+  | "not_a_stream"
   | "http_502"
   | "http_503"
   | "http_504"
@@ -313,6 +343,16 @@ export const en = {
   },
   shortcuts: {
     title: "Keyboard shortcuts",
+    /** As they are written on the keyboard. */
+    keys: {
+      Ctrl: "Ctrl",
+      Shift: "Shift",
+      Enter: "Enter",
+      Delete: "Delete",
+      Escape: "Esc",
+      ArrowUp: "↑",
+      ArrowDown: "↓",
+    },
     of: {
       find: "find a conversation or a command",
       newConversation: "new conversation",

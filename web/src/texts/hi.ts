@@ -1,6 +1,5 @@
 import type { Texts } from ".";
-import type { Refusal } from "./en";
-import { plural } from "./plural";
+import { plural, type Refusal } from "./en";
 
 const by = plural("hi");
 
@@ -37,6 +36,27 @@ const refusals: Record<Refusal, string> = {
   inference_unavailable: "मॉडल अभी उपलब्ध नहीं है।",
   inference_overloaded: "मॉडल पर अभी बहुत भार है।",
   inference_timeout: "मॉडल ने बहुत समय लिया।",
+  headers_too_large: "अनुरोध के हेडर बहुत बड़े हैं।",
+  method_not_allowed: "सेवा इस तरह का अनुरोध नहीं जानती।",
+  unsupported_media_type: "सेवा इस तरह की सामग्री स्वीकार नहीं करती।",
+  unknown_transfer_coding: "सेवा इस अनुरोध को पढ़ नहीं सकी।",
+  idempotency_key_reused: "यह संदेश पहले ही किसी दूसरे टेक्स्ट के साथ भेजा जा चुका है।",
+  database_unavailable: "सेवा का डेटाबेस अभी उपलब्ध नहीं है।",
+  database_busy: "यही डेटा अभी कहीं और बदला जा रहा है।",
+  database_refused: "सेवा के डेटाबेस ने अनुरोध अस्वीकार कर दिया।",
+  auth_unavailable: "साइन-इन की जाँच अभी नहीं हो सकती।",
+  not_ready: "सेवा अभी शुरू हो रही है।",
+  draining: "सेवा अभी फिर से शुरू हो रही है।",
+  too_many_connections: "सेवा पर अभी बहुत ज़्यादा कनेक्शन हैं।",
+  superseded: "यह जवाब अब दूसरा सर्वर लिख रहा है।",
+  inference_protocol: "मॉडल ने ऐसा जवाब दिया जिसे समझा नहीं जा सका।",
+  http_401: "सेवा ने साइन-इन स्वीकार नहीं किया।",
+  http_403: "सेवा या उसके सामने का प्रॉक्सी इसकी अनुमति नहीं देता।",
+  http_404: "सेवा यह पता नहीं जानती।",
+  http_413: "संदेश सेवा के लिए बहुत बड़ा है।",
+  http_429: "बहुत ज़्यादा अनुरोध हो गए।",
+  http_500: "सेवा में कोई गड़बड़ी हुई।",
+  not_a_stream: "इस पेज और सेवा के बीच किसी और ने सेवा की जगह जवाब दिया।",
   http_502: "सेवा अभी उपलब्ध नहीं है।",
   http_503: "सेवा अभी उपलब्ध नहीं है।",
   http_504: "सेवा ने जवाब देने में बहुत समय लिया।",
@@ -309,6 +329,16 @@ export const hi: Texts = {
   },
   shortcuts: {
     title: "कीबोर्ड शॉर्टकट",
+    /** As they are written on the keyboard. */
+    keys: {
+      Ctrl: "Ctrl",
+      Shift: "Shift",
+      Enter: "Enter",
+      Delete: "Delete",
+      Escape: "Esc",
+      ArrowUp: "↑",
+      ArrowDown: "↓",
+    },
     of: {
       find: "बातचीत या कमांड खोजें",
       newConversation: "नई बातचीत",

@@ -1,4 +1,4 @@
-import type { Texts } from "../texts";
+import { type Texts, texts } from "../texts";
 
 /**
  * The keys of everything that can be done with a key. The page's handlers ask `pressed`, and the help
@@ -33,11 +33,10 @@ export function pressed(event: KeyboardEvent, shortcut: Shortcut): boolean {
   return event.key.toLowerCase() === key.toLowerCase();
 }
 
-const SIGNS: Record<string, string> = { Escape: "Esc", ArrowUp: "↑", ArrowDown: "↓" };
-
 /** The keys as they are written on the keyboard. */
 export function keysOf(shortcut: Shortcut): string[] {
-  return SHORTCUTS[shortcut].split("+").map((key) => SIGNS[key] ?? key);
+  const names: Record<string, string> = texts.value.shortcuts.keys;
+  return SHORTCUTS[shortcut].split("+").map((key) => names[key] ?? key);
 }
 
 /** Whether the event's target is a place to type, where a sign is only a sign. */
