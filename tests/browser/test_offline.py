@@ -1,6 +1,7 @@
 """The page without a network, and across a deploy: what the service worker keeps."""
 
 import contextlib
+import json
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,17 @@ from tests.support.waiting import eventually
 
 from chat_api.frontend import BUILT
 
+_SERVED = """new Promise((resolve) => {
+  if (navigator.serviceWorker.controller) resolve();
+  else navigator.serviceWorker.addEventListener("controllerchange", () => resolve());
+})"""
+
+# The new version has all its files, and has taken over.
+_REPLACED = """async () => {
+  const { installing, waiting } = await navigator.serviceWorker.getRegistration();
+  return (await caches.keys()).length === 2 && installing === null && waiting === null;
+}"""
+
 _KEPT = """async () => {
   const kept = [];
   for (const name of await caches.keys()) {
@@ -25,8 +37,8 @@ _KEPT = """async () => {
 
 
 async def keeps_the_page(tab: Tab) -> None:
-    """Wait until the service worker has all files."""
-    await tab.page.evaluate("navigator.serviceWorker.ready.then(() => undefined)")
+    """Wait until the service worker has all files, and serves this tab."""
+    await tab.page.evaluate(_SERVED)
 
 
 @pytest.mark.case(73)
@@ -78,7 +90,7 @@ async def test_a_deploy_replaces_the_page_and_leaves_open_tabs_their_parts(
         assert await new.page.evaluate(entry) != await tab.page.evaluate(entry)
 
         async def replaced() -> bool:
-            return bool(await new.page.evaluate("caches.keys().then(({ length }) => length == 2)"))
+            return bool(await new.page.evaluate(_REPLACED))
 
         await eventually(replaced)
         await tab.page.keyboard.press("Control+/")
@@ -90,7 +102,29 @@ async def test_a_deploy_replaces_the_page_and_leaves_open_tabs_their_parts(
             await new.page.reload()
             return bool(await new.page.evaluate(entry) == latest)
 
-        await keeps_the_page(new)
         await new.context.set_offline(True)
         await eventually(opens_the_new_one)
         await expect(new.composer).to_be_visible()
+
+
+async def test_the_browser_can_install_the_page(visit: Visit, auth: AuthServer) -> None:
+    tab = await visit(auth.user(), service_workers="allow")
+    await keeps_the_page(tab)
+    devtools = await tab.context.new_cdp_session(tab.page)
+    manifest = await devtools.send("Page.getAppManifest")
+    assert manifest["errors"] == []
+    found = await devtools.send("Page.getInstallabilityErrors")
+    errors = {error["errorId"] for error in found["installabilityErrors"]}
+    assert errors <= {"in-incognito"}, "the window of a test is a private one"
+    for icon in json.loads(manifest["data"])["icons"]:
+        width, _, height = icon["sizes"].partition("x")
+        drawn = await tab.page.evaluate(
+            """async (address) => {
+              const image = new Image();
+              image.src = address;
+              await image.decode();
+              return [image.naturalWidth, image.naturalHeight];
+            }""",
+            icon["src"],
+        )
+        assert icon["sizes"] == "any" or drawn == [int(width), int(height)]
