@@ -35,32 +35,32 @@ async def test_the_list_marks_answers_that_run_and_those_that_were_not_seen(
     async with phone.page.expect_response("**/api/changes"):
         await phone.page.goto("/")
     beside = await visit(beside=phone)
-    links = [tab.page.get_by_role("link", name="Talk") for tab in (phone, beside)]
+    rows = [tab.page.get_by_role("listitem").filter(has_text="Talk") for tab in (phone, beside)]
     more = Gate("more")
     inference.default = Script().tokens("So far").wait(more).tokens(", so good.").done()
     desk = await visit(alice, f"/c/{talk}")
     await desk.ask("Two?")
-    for link in links:
-        await expect(link.get_by_role("img", name="answering")).to_be_visible()
+    for row in rows:
+        await expect(row.get_by_role("img", name="answering")).to_be_visible()
     more.open()
-    for link in links:
-        await expect(link.get_by_role("img", name="new answer")).to_be_visible()
-        await expect(link.get_by_role("img", name="answering")).to_have_count(0)
+    for row in rows:
+        await expect(row.get_by_role("img", name="new answer")).to_be_visible()
+        await expect(row.get_by_role("img", name="answering")).to_have_count(0)
     await phone.check_accessible()
     await phone.page.reload()
-    await expect(links[0].get_by_role("img", name="new answer")).to_be_visible()
-    await links[0].click()
+    await expect(rows[0].get_by_role("img", name="new answer")).to_be_visible()
+    await rows[0].get_by_role("link").click()
     await expect(phone.answer).to_contain_text("So far, so good.")
-    for link in links:
-        await expect(link.get_by_role("img")).to_have_count(0)
+    for row in rows:
+        await expect(row.get_by_role("img")).to_have_count(0)
     # Where it is in sight it is seen at once, in all tabs.
     inference.default = Script().tokens("Another").done()
     await desk.ask("Three?")
     await expect(phone.answer).to_contain_text("Another")
     await expect(phone.button("Send")).to_be_visible()
     await expect(desk.button("Send")).to_be_visible()
-    for link in links:
-        await expect(link.get_by_role("img")).to_have_count(0)
+    for row in rows:
+        await expect(row.get_by_role("img")).to_have_count(0)
 
 
 async def switch_on(tab: Tab) -> None:

@@ -292,10 +292,8 @@ function ConversationRow({ item, open, mark }: RowProps) {
             {item.tags.join(", ")}
           </small>
         )}
-        {mark && (
-          <i class={mark} role="img" aria-label={mark === "busy" ? t.answering : t.unread} />
-        )}
       </a>
+      {mark && <i class={mark} role="img" aria-label={mark === "busy" ? t.answering : t.unread} />}
       <Menu
         label={t.more(item.title)}
         class="tool more"
