@@ -12,7 +12,7 @@ POSTGRES_15 ?= /usr/lib/postgresql/15/bin
 PAGE := src/chat_api/page/index.html
 PAGE_SOURCES := $(shell find web -name node_modules -prune -o -type f ! -name '*.test.ts*' -print)
 
-.PHONY: help setup run page test test-oldest unit test-matrix chaos fuzz soak audit check format lock pictures bench bench-quick bench-growth bench-log bench-migrations clean
+.PHONY: help setup run page test test-oldest unit test-matrix chaos fuzz soak audit check check-deploy format lock pictures bench bench-quick bench-growth bench-log bench-migrations clean
 
 help: ## Show what can be done here
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -82,19 +82,23 @@ audit: .venv-tools/ready ## Ask for known weaknesses of the locked packages (nee
 	@cd tests/dialects && npm audit
 
 .venv-tools/ready: $(VENV)/ready requirements-tools.lock
-	@echo "setup: making .venv-tools for audit and fuzz"
+	@echo "setup: making .venv-tools for audit, fuzz, dist and check-deploy"
 	@$(PY) -m venv --clear .venv-tools
 	@$(PY) -m uv pip install --quiet --python .venv-tools --require-hashes --no-deps \
 		--only-binary :all: -r requirements-tools.lock
 	@touch .venv-tools/ready
 
-check: $(VENV)/ready web/node_modules/.ready ## Check format, lint, types, the direction of imports and the style
+check: $(VENV)/ready web/node_modules/.ready ## Check format, lint, types, the direction of imports, the style, and deploy/
 	@$(PY) -m ruff format --check --diff .
 	@$(PY) -m ruff check .
 	@$(PY) -m mypy
 	@$(VENV)/bin/lint-imports --no-logo
 	@$(PY) tools/style.py
 	@cd web && npm run --silent check
+	@$(MAKE) --no-print-directory check-deploy
+
+check-deploy: .venv-tools/ready ## Render and check deploy/: Kubernetes files, alert rules and their tests, the dashboard
+	@.venv-tools/bin/python tools/deploy.py
 
 format: $(VENV)/ready ## Put the code into the project's format
 	@$(PY) -m ruff format .

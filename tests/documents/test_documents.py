@@ -21,6 +21,7 @@ DOCUMENTS = sorted(
         *ROOT.glob("*.md"),
         *ROOT.glob("docs/**/*.md"),
         *ROOT.glob("bench/*.md"),
+        *ROOT.glob("deploy/*.md"),
         *ROOT.glob("web/*.md"),
     )
 )
