@@ -12,7 +12,7 @@ POSTGRES_15 ?= /usr/lib/postgresql/15/bin
 PAGE := src/chat_api/page/index.html
 PAGE_SOURCES := $(shell find web -name node_modules -prune -o -type f ! -name '*.test.ts*' -print)
 
-.PHONY: help setup run page test test-oldest unit test-matrix chaos fuzz soak audit check check-deploy format lock pictures bench bench-quick bench-growth bench-log bench-migrations clean
+.PHONY: help setup run page test test-oldest unit test-matrix chaos fuzz soak audit check check-deploy dist format lock pictures bench bench-quick bench-growth bench-log bench-migrations clean
 
 help: ## Show what can be done here
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -99,6 +99,9 @@ check: $(VENV)/ready web/node_modules/.ready ## Check format, lint, types, the d
 
 check-deploy: .venv-tools/ready ## Render and check deploy/: Kubernetes files, alert rules and their tests, the dashboard
 	@.venv-tools/bin/python tools/deploy.py
+
+dist: $(VENV)/ready .venv-tools/ready $(PAGE) ## Write a release into dist/: wheel, source distribution, CycloneDX
+	@sh tools/dist.sh
 
 format: $(VENV)/ready ## Put the code into the project's format
 	@$(PY) -m ruff format .
