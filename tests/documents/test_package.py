@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
-from importlib.metadata import version
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -63,7 +63,7 @@ def test_the_changelog_knows_every_version_up_to_this_one() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     this = tuple(map(int, project["version"].split(".")))
     assert not numbers or this >= numbers[0]
-    assert version("samosachaat-chat-api") == project["version"]
+    assert metadata.version("samosachaat-chat-api") == project["version"]
 
 
 @pytest.mark.parametrize("lock", PACKAGE_LOCKS, ids=lambda path: path.parent.name)
