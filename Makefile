@@ -12,7 +12,7 @@ POSTGRES_15 ?= /usr/lib/postgresql/15/bin
 PAGE := src/chat_api/page/index.html
 PAGE_SOURCES := $(shell find web -name node_modules -prune -o -type f ! -name '*.test.ts*' -print)
 
-.PHONY: help setup run page test test-oldest unit test-matrix chaos fuzz soak audit check check-deploy dist format lock pictures bench bench-quick bench-growth bench-log bench-migrations clean
+.PHONY: help setup run page test test-oldest test-lowest unit test-matrix chaos fuzz soak audit check check-deploy dist format lock pictures bench bench-quick bench-growth bench-log bench-migrations clean
 
 help: ## Show what can be done here
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -56,6 +56,13 @@ test-oldest: $(VENV)/ready ## Run the tests of the database on the oldest Postgr
 	fi; \
 	POSTGRES_BIN="$(POSTGRES_15)" $(PY) -m pytest -q -n 2 $(addprefix tests/unit/,test_database.py \
 		test_generations_db.py test_migrations.py test_queries.py test_quotas.py test_takeover.py)
+
+test-lowest: $(VENV)/ready ## Run the unit tests on the oldest packages that pyproject.toml takes (minutes; no part of test)
+	@echo "test-lowest: making .venv-lowest"
+	@$(PY) -m venv --clear --without-pip .venv-lowest
+	@$(PY) -m uv pip install --quiet --python .venv-lowest --resolution lowest-direct \
+		--only-binary :all: -e ".[dev]"
+	@.venv-lowest/bin/python -m pytest -q -n 2 --dist loadgroup tests/unit
 
 unit: $(VENV)/ready ## Run the unit tests
 	@$(PY) -m pytest -q -n 2 --dist loadgroup tests/unit
