@@ -250,6 +250,15 @@ def test_a_query_asks_for_metrics_and_labels_that_exist(place: str, query: str) 
 
 
 @pytest.mark.case(89)
+def test_the_document_has_each_alert_and_no_other() -> None:
+    alerts = [place.removeprefix("alert ") for place in queries() if place.startswith("alert ")]
+    text = (ROOT / "docs" / "operating.md").read_text()
+    assert re.findall(r"^\| `(Samosachaat\w+)` \| [^|]+ \| [^|]+ \|$", text, re.MULTILINE) == alerts
+    tested = (DEPLOY / "prometheus" / "alerts.test.yaml").read_text()
+    assert f"exp_samples: [{{value: {len(alerts)}}}]" in tested
+
+
+@pytest.mark.case(89)
 def test_the_autoscaler_counts_a_gauge_that_exists() -> None:
     (scaler,) = (
         found

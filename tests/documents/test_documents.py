@@ -100,6 +100,10 @@ def test_a_documents_links_and_make_targets_exist(document: Path) -> None:
     text = document.read_text()
     for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
         assert (document.parent / target).exists(), target
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#([^)]+)\)", text):
+        other = (document.parent / target).read_text() if target else text
+        heads = re.findall(r"^#+ (.+)$", other, re.MULTILINE)
+        assert anchor in {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in heads}
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for name in re.findall(r"`make ([a-z-]+)", text) + re.findall(
         r"^make ([a-z-]+)", text, re.MULTILINE
