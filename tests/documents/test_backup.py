@@ -119,7 +119,7 @@ async def test_a_dump_is_restored_and_what_ran_is_ended(
     there = clients(again, user.account)
 
     async def is_ended() -> bool:
-        return (await there.messages(conversation["id"]))[-1]["status"] == "interrupted"
+        return bool((await there.messages(conversation["id"]))[-1]["status"] == "interrupted")
 
     await eventually(is_ended, 30)
     messages = await there.messages(conversation["id"])
