@@ -14,7 +14,7 @@ from chat_api.local.settings import LocalSettings
 from chat_api.settings import Settings
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text()
+REFERENCE = (ROOT / "docs" / "reference.md").read_text()
 DOCUMENTS = sorted(
     path
     for path in (
@@ -27,7 +27,7 @@ DOCUMENTS = sorted(
 )
 
 
-def table(heading: str, document: str = README) -> list[list[str]]:
+def table(heading: str, document: str = REFERENCE) -> list[list[str]]:
     """The cells of the first table below a heading, without its head."""
     section = document.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
     block = re.search(r"(?:^\|.*\n)+", section, re.MULTILINE)
