@@ -205,6 +205,7 @@ def test_what_the_containerfile_copies_is_there_and_not_ignored() -> None:
 
 # Alerts and the dashboard.
 
+SOURCE = "".join(path.read_text() for path in (ROOT / "src" / "chat_api").rglob("*.py"))
 FAMILIES = {
     family.name + ("_total" if family.type == "counter" else ""): family.type
     for family in REGISTRY.collect()
@@ -245,6 +246,9 @@ def test_a_query_asks_for_metrics_and_labels_that_exist(place: str, query: str) 
         )
         usable |= labels_of(metric)
         assert set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", matchers)) <= labels_of(metric), place
+        for value in re.findall(r'(?<!instance)(?:=~|!~|!=|=)\s*"([^"]*)"', matchers):
+            for name in value.split("|"):
+                assert name.isdigit() or f'"{name}"' in SOURCE, f"{place}: no {name} is counted"
     grouped = re.findall(r"\bby \(([^)]*)\)", query)
     assert {name.strip() for names in grouped for name in names.split(",") if names} <= usable
 
