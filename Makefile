@@ -44,7 +44,7 @@ tests/browser/node_modules/.ready: $(addprefix tests/browser/,package.json packa
 tests/dialects/node_modules/.ready: tests/dialects/package.json tests/dialects/package-lock.json
 	@sh tools/npm.sh tests/dialects "the clients of other dialects, for the tests (90 MB)"
 
-test: $(VENV)/ready $(PAGE) tests/browser/node_modules/.ready tests/dialects/node_modules/.ready ## Run all tests: a real PostgreSQL, real sockets, a real browser
+test: $(VENV)/ready $(PAGE) tests/browser/node_modules/.ready tests/dialects/node_modules/.ready .venv-clients/ready ## Run all tests: a real PostgreSQL, real sockets, a real browser
 	@cd web && npm run --silent test
 	@$(PY) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 	@$(MAKE) --no-print-directory test-oldest
@@ -84,6 +84,7 @@ soak: $(VENV)/ready ## 300 users for half an hour; memory, handles and rows must
 
 audit: .venv-tools/ready ## Ask for known weaknesses of the locked packages (needs the network)
 	@.venv-tools/bin/pip-audit --strict --require-hashes --disable-pip -r requirements.lock
+	@.venv-tools/bin/pip-audit --strict --require-hashes --disable-pip -r requirements-clients.lock
 	@cd web && npm audit
 	@cd tests/browser && npm audit
 	@cd tests/dialects && npm audit
@@ -94,6 +95,13 @@ audit: .venv-tools/ready ## Ask for known weaknesses of the locked packages (nee
 	@$(PY) -m uv pip install --quiet --python .venv-tools --require-hashes --no-deps \
 		--only-binary :all: -r requirements-tools.lock
 	@touch .venv-tools/ready
+
+.venv-clients/ready: $(VENV)/ready requirements-clients.lock
+	@echo "setup: making .venv-clients (the Agents SDK and LangChain, for the tests)"
+	@$(PY) -m venv --clear .venv-clients
+	@$(PY) -m uv pip install --quiet --python .venv-clients --require-hashes --no-deps \
+		--only-binary :all: -r requirements-clients.lock
+	@touch .venv-clients/ready
 
 check: $(VENV)/ready web/node_modules/.ready ## Check format, lint, types, the direction of imports, the style, and deploy/
 	@$(PY) -m ruff format --check --diff .

@@ -7,6 +7,7 @@ that needs settings of its own asks for `start_service` (a process of its own) o
 """
 
 import random
+import signal
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
@@ -32,8 +33,10 @@ INTERNAL_API_KEY = "key-that-only-the-services-know-7f3a"
 def pytest_configure(config: pytest.Config) -> None:
     """Choose the seed of randomised tests here, so that it is known (and xdist's workers share it).
 
-    `--hypothesis-seed=N` repeats a run.
+    `--hypothesis-seed=N` repeats a run. Services inherit what is done with SIGHUP, which they ignore
+    where the run was started by nohup.
     """
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     if config.option.hypothesis_seed is None:
         config.option.hypothesis_seed = str(random.SystemRandom().randrange(2**32))
     settings.register_profile("samosachaat", print_blob=True, deadline=None)

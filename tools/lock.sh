@@ -2,8 +2,9 @@
 # Writes the lock files. requirements.lock is pyproject.toml resolved with all extras;
 # requirements-service.lock is what the service alone needs of it; requirements-setup.lock has the
 # installer and the builder of the wheel; requirements-tools.lock has the tools of `make audit`,
-# `make fuzz`, `make dist` and `make check-deploy`. Each package.json becomes its package-lock.json.
-# None of them names a host.
+# `make fuzz`, `make dist` and `make check-deploy`; requirements-clients.lock has clients under test that
+# cannot share the service's packages. Each package.json becomes its package-lock.json. None of them
+# names a host.
 set -eu
 
 compile() {
@@ -20,6 +21,10 @@ atheris >= 3.1 ; python_version >= "3.12" and sys_platform == "linux"
 cyclonedx-bom
 kubernetes-validate
 pip-audit
+END
+compile --no-annotate -o requirements-clients.lock - <<END
+langchain-openai
+openai-agents
 END
 
 for folder in web tests/browser tests/dialects; do

@@ -31,9 +31,9 @@ from chat_api.db.database import Database
 from chat_api.db.sends import Quotas
 from chat_api.dialects.ai_sdk import routes as ai_sdk
 from chat_api.dialects.openai import conversations as openai_conversations
-from chat_api.dialects.openai import errors as openai_errors
 from chat_api.dialects.openai import responses as openai_responses
 from chat_api.dialects.openai.numbering import Numbering
+from chat_api.dialects.refusals import refusal
 from chat_api.engines.catalogue import DIALECTS
 from chat_api.engines.configuration import Configured, read_engines
 from chat_api.engines.engines import Engines
@@ -44,7 +44,6 @@ from chat_api.errors import (
     MethodNotAllowed,
     NotFound,
     TooManyRequests,
-    problem,
 )
 from chat_api.frontend import Frontend
 from chat_api.generation.background import Background
@@ -124,9 +123,7 @@ def _serve_page(app: FastAPI, settings: Settings) -> None:
 
 def _refusal(path: str, error: ApiError) -> Response:
     """Return the response for an error, in the shape of the path's dialect."""
-    if path.startswith(f"{openai_errors.PATH}/"):
-        return openai_errors.refusal(error)
-    return problem(error, trace_id_var.get())
+    return refusal(path, error, trace_id_var.get())
 
 
 async def _answer_api_error(request: Request, error: Exception) -> Response:

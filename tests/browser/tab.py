@@ -12,6 +12,7 @@ from playwright.async_api import (
     Locator,
     Page,
     Request,
+    Route,
     expect,
 )
 from tests.browser.site import Place
@@ -105,6 +106,21 @@ class Tab:
         """Type it and send it."""
         await self.composer.fill(text)
         await self.composer.press("Enter")
+
+    async def without_feed(self) -> None:
+        """Let the page hear nothing of what happens elsewhere."""
+        await self._answer("**/api/changes*", 404)
+
+    async def expire(self, what: str = "**/api/**") -> None:
+        """Let the sign-in have expired for these requests, until `page.unroute_all`."""
+        await self._answer(what, 401)
+
+    async def _answer(self, what: str, status: int) -> None:
+        async def fulfill(route: Route) -> None:
+            headers = {"Access-Control-Allow-Origin": "*"}
+            await route.fulfill(status=status, headers=headers, body="")
+
+        await self.page.route(what, fulfill)
 
     async def conversation_id(self) -> str:
         """Of the open conversation, as soon as the address names one."""

@@ -180,6 +180,7 @@ async def test_a_message_that_was_not_accepted_is_kept_and_sent_again(
     talk = await past.conversation(alice, "Talk", "Before", "Before that")
     tab = await visit(alice, None)
     tab.failed_requests_are_fine = True
+    await tab.without_feed()
     # Once it has looked for a running answer, it does not know of the phone's.
     async with tab.page.expect_response("**/stream"):
         await tab.page.goto(f"/c/{talk}")
@@ -210,6 +211,7 @@ async def test_a_message_that_was_not_accepted_can_be_edited_or_dropped(
     talk = await past.conversation(alice, "Talk", "Before", "Before that")
     tab = await visit(alice, None)
     tab.failed_requests_are_fine = True
+    await tab.without_feed()
     # Once it has looked for a running answer, it does not know of the phone's.
     async with tab.page.expect_response("**/stream"):
         await tab.page.goto(f"/c/{talk}")

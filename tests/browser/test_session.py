@@ -3,17 +3,14 @@
 import json
 
 import pytest
-from playwright.async_api import Route
 from tests.browser.past import Past
 from tests.browser.site import Place
 from tests.browser.tab import Tab, Visit, expect
 from tests.browser.watching import check_growing, numbers, shown_texts, watch_answer
 from tests.support.auth import AuthServer
-from tests.support.client import Client
 from tests.support.gates import Gate
 from tests.support.inference import Inference, Script
-from tests.support.service import Service, ServiceWith
-from tests.support.waiting import eventually
+from tests.support.service import ServiceWith
 
 
 async def sign_in(tab: Tab, name: str) -> None:
@@ -91,30 +88,23 @@ async def test_a_draft_of_one_person_is_not_shown_to_the_next(
 
 
 async def test_an_expired_sign_in_keeps_what_was_typed_and_asks_again(
-    visit: Visit, auth: AuthServer, service: Service, inference: Inference, past: Past
+    visit: Visit, auth: AuthServer, inference: Inference, past: Past
 ) -> None:
     tab = await visit()
     tab.failed_requests_are_fine = True
     await sign_in(tab, "samosa")
     await expect(tab.composer).to_be_visible()
     session = json.loads(await tab.page.evaluate("localStorage['samosachaat.session']"))
-    account = auth.user("samosa", user_id=session["user"]["id"], expires_in=2)
+    account = auth.user("samosa", user_id=session["user"]["id"])
     talk = await past.conversation(account, "Talk", "Hello", "Hi")
-    # The same person, with a token that is about to end.
-    session["token"] = account.token
-    await tab.page.evaluate("s => (localStorage['samosachaat.session'] = s)", json.dumps(session))
     await tab.page.goto(f"/c/{talk}")
     await expect(tab.answer).to_contain_text("Hi")
     await tab.composer.fill("Written just too late")
-
-    async def expired() -> bool:
-        async with Client(service.url, account) as other:
-            return (await other.get("/api/conversations")).status_code == 401
-
-    await eventually(expired)
+    await tab.expire()
     await tab.composer.press("Enter")
     dialog = tab.page.get_by_role("dialog", name="Please sign in again")
     await expect(dialog.get_by_role("textbox", name="Your name")).to_have_value("samosa")
+    await tab.page.unroute_all()
     await dialog.get_by_role("button", name="Sign in").click()
     await expect(dialog).to_have_count(0)
     await expect(tab.answer).to_contain_text("Samosas are triangles.")
@@ -135,12 +125,7 @@ async def test_a_sign_in_that_expires_in_mid_answer_keeps_what_was_read_and_goes
     await watch_answer(tab)
     await tab.ask("Count")
     await expect(tab.answer).to_contain_text("n149")
-
-    async def expire(route: Route) -> None:
-        headers = {"Access-Control-Allow-Origin": "*"}
-        await route.fulfill(status=401, headers=headers, body="")
-
-    await tab.page.route("**/stream", expire)
+    await tab.expire("**/stream")
     # The connection is made again, as when a network changes.
     await tab.page.evaluate("dispatchEvent(new Event('online'))")
     dialog = tab.page.get_by_role("dialog", name="Please sign in again")
@@ -155,18 +140,12 @@ async def test_a_sign_in_that_expires_in_mid_answer_keeps_what_was_read_and_goes
 
 
 async def test_an_expired_sign_in_keeps_the_draft_of_a_new_conversation(
-    visit: Visit, auth: AuthServer, service: Service, inference: Inference
+    visit: Visit, auth: AuthServer
 ) -> None:
-    account = auth.user("samosa", expires_in=2)
-    tab = await visit(account)
+    tab = await visit(auth.user("samosa"))
     tab.failed_requests_are_fine = True
     await expect(tab.composer).to_be_visible()
-
-    async def expired() -> bool:
-        async with Client(service.url, account) as other:
-            return (await other.get("/api/conversations")).status_code == 401
-
-    await eventually(expired)
+    await tab.expire()
     await tab.ask("Written just too late")
     dialog = tab.page.get_by_role("dialog", name="Please sign in again")
     await expect(dialog).to_be_visible()

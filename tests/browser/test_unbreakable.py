@@ -349,7 +349,7 @@ async def test_a_conversation_deleted_elsewhere_says_so_and_loses_nothing_typed(
     tab = await visit(alice, None)
     tab.failed_requests_are_fine = True
     if not is_noticed:
-        await tab.page.route("**/api/changes*", lambda route: route.abort())
+        await tab.without_feed()
     await tab.page.goto(f"/c/{talk}")
     await expect(tab.answer).to_contain_text("Hi")
     await tab.composer.fill("Are you there?")

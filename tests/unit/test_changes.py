@@ -115,11 +115,11 @@ async def test_a_counter_that_stays_locked_refuses_the_write_as_a_whole(
 
 @pytest.mark.case(69)
 async def test_none_is_skipped_under_concurrent_writers_and_killed_backends(
-    world: World, database_url: str
+    world: World, database_url: str, request: pytest.FixtureRequest
 ) -> None:
     """A reader that polls meanwhile is told exactly what was committed, in order of commits."""
     start = await changes.last_number(world.pool, world.user)
-    rng = random.Random()
+    rng = random.Random(int(request.config.getoption("hypothesis_seed")))
     committed: set[str] = set()
     killed: set[str] = set()
     seen: list[str] = []

@@ -1867,7 +1867,7 @@ export interface operations {
     resume_stream_api_chat__chat_id__stream_get: {
         parameters: {
             query?: {
-                /** @description leave out so many chunks */
+                /** @description leave out so many chunks; none if negative */
                 startIndex?: number;
             };
             header?: never;

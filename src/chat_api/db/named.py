@@ -26,6 +26,14 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class Successor:
+    """The answer that was written in the place of another one, and the model that wrote it."""
+
+    id: str
+    model_tag: str
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """The generation that an attempt belongs to, and what the attempt shares with the current one.
 
@@ -87,6 +95,26 @@ async def find_answer(
     """Return the answer that is shown after a question, or else the newest one."""
     row = await db.fetchrow(FIND_ANSWER, conversation_id, question_id)
     return None if row is None else Answer(row["id"], row["status"])
+
+
+# Find the version that is shown in the place of an answer, if it was begun after that one, within
+# ten minutes.
+_FIND_SUCCESSOR = """
+SELECT s.id::text AS id, s.model_tag
+FROM conversations c JOIN messages m ON m.conversation_id = c.id AND m.id = $3
+JOIN messages s ON s.conversation_id = c.id AND s.position = m.position
+    AND s.parent_id = m.parent_id AND s.replaces IS NULL
+WHERE c.user_id = $1 AND c.id = $2 AND m.role = 'assistant' AND m.replaces = m.id
+    AND s.version > m.version AND s.created_at > now() - interval '10 minutes'
+"""
+
+
+async def find_successor(
+    db: Database, user_id: str, conversation_id: str, message_id: str
+) -> Successor | None:
+    """Return the answer that has just been written in the place of another, hidden one."""
+    row = await db.fetchrow(_FIND_SUCCESSOR, user_id, conversation_id, message_id)
+    return None if row is None else Successor(row["id"], row["model_tag"])
 
 
 async def read_model_tag(db: Database, message_id: str) -> str | None:
