@@ -44,7 +44,10 @@ tests/browser/node_modules/.ready: $(addprefix tests/browser/,package.json packa
 tests/dialects/node_modules/.ready: tests/dialects/package.json tests/dialects/package-lock.json
 	@sh tools/npm.sh tests/dialects "the clients of other dialects, for the tests (90 MB)"
 
-test: $(VENV)/ready $(PAGE) tests/browser/node_modules/.ready tests/dialects/node_modules/.ready .venv-clients/ready ## Run all tests: a real PostgreSQL, real sockets, a real browser
+tests/openid/node_modules/.ready: tests/openid/package.json tests/openid/package-lock.json
+	@sh tools/npm.sh tests/openid "an OpenID provider for the tests (4 MB)"
+
+test: $(VENV)/ready .venv-clients/ready $(PAGE) $(patsubst %,tests/%/node_modules/.ready,browser dialects openid) ## Run all tests: a real PostgreSQL, real sockets, a real browser
 	@cd web && npm run --silent test
 	@$(PY) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 	@$(MAKE) --no-print-directory test-oldest
@@ -88,6 +91,7 @@ audit: .venv-tools/ready ## Ask for known weaknesses of the locked packages (nee
 	@cd web && npm audit
 	@cd tests/browser && npm audit
 	@cd tests/dialects && npm audit
+	@cd tests/openid && npm audit
 
 .venv-tools/ready: $(VENV)/ready requirements-tools.lock
 	@echo "setup: making .venv-tools for audit, fuzz, dist and check-deploy"
@@ -146,4 +150,5 @@ bench-migrations: $(VENV)/ready ## Measure how long migrations take with a milli
 
 clean: ## Remove .venv and caches; the local stack's data stays
 	rm -rf .venv .venv-* .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
-	rm -rf web/node_modules tests/browser/node_modules tests/dialects/node_modules src/chat_api/page
+	rm -rf web/node_modules tests/browser/node_modules tests/dialects/node_modules tests/openid/node_modules \
+		src/chat_api/page

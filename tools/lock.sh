@@ -1,6 +1,6 @@
 #!/bin/sh
 # Writes the lock files. requirements.lock is pyproject.toml resolved with all extras;
-# requirements-service.lock is what the service alone needs of it; requirements-setup.lock has the
+# requirements-service.lock is what the service needs of it, with traces; requirements-setup.lock has the
 # installer and the builder of the wheel; requirements-tools.lock has the tools of `make audit`,
 # `make fuzz`, `make dist` and `make check-deploy`; requirements-clients.lock has clients under test that
 # cannot share the service's packages. Each package.json becomes its package-lock.json. None of them
@@ -13,7 +13,7 @@ compile() {
 }
 
 compile --extra dev -o requirements.lock pyproject.toml
-compile --no-annotate -c requirements.lock -o requirements-service.lock pyproject.toml
+compile --extra otel --no-annotate -c requirements.lock -o requirements-service.lock pyproject.toml
 printf 'uv\nhatchling\n' | compile --no-annotate -c requirements.lock -o requirements-setup.lock -
 compile --no-annotate -o requirements-tools.lock - <<END
 atheris < 3.1 ; python_version < "3.12" and sys_platform == "linux"
@@ -27,7 +27,7 @@ langchain-openai
 openai-agents
 END
 
-for folder in web tests/browser tests/dialects; do
+for folder in web tests/browser tests/dialects tests/openid; do
     (cd "$folder" && npm update --silent --no-audit --no-fund --package-lock-only \
         --omit-lockfile-registry-resolved)
     node tools/plain-lock.mjs "$folder/package-lock.json"

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from functools import cached_property
 
 import aiohttp
@@ -22,6 +22,10 @@ from chat_api.api.services import Services
 from chat_api.api.streaming.accounting import OpenStreams
 from chat_api.api.streaming.response import LongResponses
 from chat_api.auth import Authenticator
+from chat_api.auth.authenticator import Verifier
+from chat_api.auth.keys import Keys
+from chat_api.auth.openid import AdminClaim, OpenId
+from chat_api.auth.service import AuthService
 from chat_api.changes import ChangeFeed
 from chat_api.conversations.export import Exports
 from chat_api.conversations.imports import Imports
@@ -75,6 +79,10 @@ from chat_api.shutdown import (
 from chat_api.startup import Startup
 from chat_api.telemetry import REFUSALS, configure_logging, log, trace_id_var
 from chat_api.titling import Titling
+from chat_api.tracing import Tracing, open_tracing
+
+# Of the OpenID provider's keys, however short AUTH_CACHE_SECONDS is.
+LEAST_REFRESH_SECONDS = 0.5
 
 # Of each process, beside DATABASE_POOL_SIZE for requests.
 UPKEEP_CONNECTIONS = 3
@@ -84,17 +92,20 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """Return the chat API. Without `settings`, read the environment; raise SettingsError."""
     settings = settings or load_settings()
     configure_logging(settings.log_level)
+    tracing = open_tracing(settings)
     app = FastAPI(
         title="samosaChaat Chat API",
         version=__version__,
-        lifespan=_lifespan(settings, read_engines(settings, DIALECTS)),
+        lifespan=_lifespan(settings, read_engines(settings, DIALECTS), tracing),
         redirect_slashes=False,
         redoc_url=None,
+        # FastAPI's own telemetry quotes exceptions, and bodies to its processors.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     # The one added last is the outermost.
     app.add_middleware(CatchAll, refusal=_refusal)
     app.add_middleware(Cors, origins=settings.origins)
-    app.add_middleware(Trace)
+    app.add_middleware(Trace, tracing=tracing)
     if settings.trusted_proxies:
         from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
@@ -166,7 +177,7 @@ async def _answer_validation_error(request: Request, error: Exception) -> Respon
 
 
 def _lifespan(
-    settings: Settings, configured: Sequence[Configured]
+    settings: Settings, configured: Sequence[Configured], tracing: Tracing | None
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -178,7 +189,7 @@ def _lifespan(
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
         ) as http:
-            process = _Process(settings, configured, http)
+            process = _Process(settings, configured, http, tracing)
             if process.db.without_effect:
                 log.warning("parameters_without_effect", names=process.db.without_effect)
             await process.db.open()
@@ -188,7 +199,7 @@ def _lifespan(
                 "start", Startup(settings, (process.db, process.upkeep), process.begin).step
             )
             try:
-                async with starting:
+                async with starting, process.provider_keys_kept_fresh():
                     with (
                         drained_before_exit(process.drain.drain),
                         ended_with_its_supervisor(),
@@ -199,6 +210,8 @@ def _lifespan(
                 await process.drain.stop(process.background)
                 process.engines.close()
                 await asyncio.gather(process.db.close(), process.upkeep.close())
+                if tracing is not None:
+                    await tracing.close()
 
     return lifespan
 
@@ -211,7 +224,9 @@ class _Process:
         settings: Settings,
         configured: Sequence[Configured],
         http: aiohttp.ClientSession,
+        tracing: Tracing | None,
     ) -> None:
+        self._tracing = tracing
         self._settings = settings
         self._configured = configured
         self._http = http
@@ -263,15 +278,61 @@ class _Process:
 
     @cached_property
     def authenticator(self) -> Authenticator:
-        settings = self._settings
         return Authenticator(
+            self.verifier,
+            cache_size=self._settings.auth_cache_size,
+            trusted_seconds=self._trusted_seconds,
+        )
+
+    @cached_property
+    def verifier(self) -> Verifier:
+        settings = self._settings
+        if settings.auth_mode == "jwks":
+            return OpenId(
+                self.keys,
+                issuer=settings.auth_issuer,
+                audience=settings.auth_audience,
+                user_claim=settings.auth_user_claim,
+                admin_claim=AdminClaim(settings.auth_admin_claim),
+                skew_seconds=settings.auth_clock_skew_seconds,
+            )
+        return AuthService(
             self._http,
             url=settings.auth_service_url,
             internal_api_key=settings.internal_api_keys[0],
             timeout_seconds=settings.auth_timeout_seconds,
-            cache_size=settings.auth_cache_size,
-            trusted_seconds=settings.auth_cache_seconds,
         )
+
+    @cached_property
+    def keys(self) -> Keys:
+        """The keys of the OpenID provider."""
+        settings = self._settings
+        return Keys(
+            self._http,
+            issuer=settings.auth_issuer,
+            jwks_url=settings.auth_jwks_url,
+            timeout_seconds=settings.auth_timeout_seconds,
+            refresh_seconds=max(
+                LEAST_REFRESH_SECONDS, min(self._trusted_seconds, settings.auth_keys_seconds / 2)
+            ),
+            most_age_seconds=settings.auth_keys_seconds,
+        )
+
+    def provider_keys_kept_fresh(self) -> AbstractAsyncContextManager[object]:
+        """Fetch the provider's keys, from before the database is there until the end."""
+        if self._settings.auth_mode == "jwks":
+            return Background("fetch-keys", self.keys.step)
+        return nullcontext()
+
+    @property
+    def _trusted_seconds(self) -> float:
+        """How long a verdict is trusted.
+
+        Of a token that is verified here, half of AUTH_CACHE_SECONDS: its key may be as old as the
+        other half.
+        """
+        seconds = self._settings.auth_cache_seconds
+        return seconds / 2 if self._settings.auth_mode == "jwks" else seconds
 
     # --- generations: running and reading them ---
 
@@ -291,6 +352,7 @@ class _Process:
             self.registry,
             self.log_writer,
             self.titling,
+            tracing=self._tracing,
             max_chars=self._settings.max_answer_chars,
             max_bytes=self._settings.max_answer_bytes,
             first_token_seconds=self._settings.first_token_timeout_seconds,

@@ -133,6 +133,13 @@ def test_settings_that_a_document_names_exist(document: Path) -> None:
         "POSTGRES_BIN",
         "SOAK_SECONDS",
     }  # of the tests
+    known |= {
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "OTEL_EXPORTER_OTLP_HEADERS",
+        "OTEL_SERVICE_NAME",
+        "OTEL_TRACES_SAMPLER",
+        "OTEL_TRACES_SAMPLER_ARG",
+    }  # of OpenTelemetry
     known |= {"OPENAI_BASE_URL", "OPENAI_API_KEY"}  # of `make run`, in the names that others use
     for name in re.findall(r"`([A-Z]+_[A-Z_]+)(?:=[^`]*)?`", document.read_text()):
         assert name in known, name

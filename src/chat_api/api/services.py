@@ -60,7 +60,9 @@ async def _services(request: Request) -> Services:
 
 
 # For the OpenAPI description only: the authenticator reads the header itself.
-_bearer = HTTPBearer(auto_error=False, description="A token of the auth service")
+_bearer = HTTPBearer(
+    auto_error=False, description="A token of the auth service, or of the OpenID provider"
+)
 
 
 async def current_user(request: Request, _described: Annotated[object, Security(_bearer)]) -> User:

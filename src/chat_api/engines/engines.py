@@ -114,6 +114,11 @@ class Engines:
         limits = [member.engine.limits.message_chars for member in self._catalogue.members]
         return None if None in limits else max(limit for limit in limits if limit is not None)
 
+    def api_of(self, model_tag: str) -> str:
+        """Return the dialect of the engine that a model tag names, as far as that is known."""
+        member = self._catalogue.only or self._catalogue.member(model_tag.partition("/")[0])
+        return "unknown" if member is None else member.configured.settings.api
+
     def close(self) -> None:
         """Ask no engine for its models any more."""
         self._catalogue.close()

@@ -27,6 +27,7 @@ from chat_api.errors import (
     EngineUnavailable,
 )
 from chat_api.telemetry import log
+from chat_api.tracing import outgoing_headers
 
 MOST_JSON_BYTES = 4_000_000
 OVERLOADED_STATUS = 529  # Anthropic's, and others'; it has no name in HTTP
@@ -159,11 +160,14 @@ class EngineHttp:
             raise failure from None
         return transport
 
+    def _headers_with(self, trace_id: str) -> list[tuple[str, str]]:
+        return [*self._headers, ("x-trace-id", trace_id), *outgoing_headers()]
+
     def _request(self, path: str, body: Mapping[str, Any], trace_id: str) -> bytes:
         address = self._address
         content = orjson.dumps(body)
         head = [f"POST {address.path}{path} HTTP/1.1", f"Host: {address.netloc}"]
-        head += [f"{name}: {value}" for name, value in (*self._headers, ("x-trace-id", trace_id))]
+        head += [f"{name}: {value}" for name, value in self._headers_with(trace_id)]
         head += [
             "Accept: text/event-stream",
             "Content-Type: application/json",
@@ -186,7 +190,7 @@ class EngineHttp:
                 method,
                 url,
                 json=body,
-                headers=[*self._headers, ("x-trace-id", trace_id)],
+                headers=self._headers_with(trace_id),
                 timeout=timeout,
                 allow_redirects=False,
             ) as response:
