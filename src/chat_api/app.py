@@ -13,7 +13,17 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from chat_api import __version__
-from chat_api.api import changes, conversations, data, health, messages, models, search, usage
+from chat_api.api import (
+    admin,
+    changes,
+    conversations,
+    data,
+    health,
+    messages,
+    models,
+    search,
+    usage,
+)
 from chat_api.api.bodies import reason_of
 from chat_api.api.limits import Failures
 from chat_api.api.openapi import describe
@@ -115,9 +125,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_exception_handler(ApiError, _answer_api_error)
     app.add_exception_handler(HTTPException, _answer_http_exception)
     app.add_exception_handler(RequestValidationError, _answer_validation_error)
-    for part in (health, conversations, messages, models, search, changes, data, usage, ai_sdk):
+    for part in (health, conversations, messages, models, search, changes, data, usage, admin):
         app.include_router(part.router)
-    for dialect in (openai_responses, openai_conversations):
+    for dialect in (ai_sdk, openai_responses, openai_conversations):
         app.include_router(dialect.router)
     if settings.serve_web:
         _serve_page(app, settings)
@@ -448,7 +458,9 @@ class _Process:
             # Half of the connections, so that other requests find one.
             trees=Trees(self.db, self.registry.own),
             exports=Exports(self.db, lambda message: with_text(self.joins, message)),
-            imports=Imports(self.db, self.registry.own),
+            imports=Imports(
+                self.db, self.registry.own, retention_days=self._settings.retention_days
+            ),
             search=Search(self.db, at_once=max(1, self._settings.database_pool_size // 2)),
             changes=self.changes,
             failures=Failures(self._settings.unauthenticated_per_minute),
@@ -493,7 +505,11 @@ class _Process:
 
     @cached_property
     def sweeping(self) -> Sweeping:
-        return Sweeping(self.upkeep, log_retention_seconds=self._settings.log_retention_seconds)
+        return Sweeping(
+            self.upkeep,
+            log_retention_seconds=self._settings.log_retention_seconds,
+            retention_days=self._settings.retention_days,
+        )
 
     @cached_property
     def numbering(self) -> Numbering:

@@ -425,6 +425,15 @@ class Settings(BaseSettings):
         float,
         Field(ge=0.01, le=5, description="how often running answers are written to the log"),
     ] = 0.15
+    retention_days: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=36_500,
+            description="days after its last message at which a conversation is deleted, "
+            "favourites too; 0: it is kept",
+        ),
+    ] = 0
     log_retention_seconds: Annotated[
         Seconds, Field(description="how long an ended answer's log is kept for late readers")
     ] = 300

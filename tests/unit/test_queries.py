@@ -154,6 +154,24 @@ async def test_a_stranger_finds_nothing_and_changes_nothing(name: str, world: Wo
     assert await ask(world, world.user, conversation, lease.message_id) != nothing
 
 
+@pytest.mark.case(81)
+# What is resumed was found by `read_last` before.
+@pytest.mark.parametrize("name", sorted(ASKED.keys() - {"resume"}))
+async def test_an_expired_conversation_is_told_from_a_missing_one_by_nothing(
+    name: str, world: World
+) -> None:
+    conversation = await world.conversation("Mine")
+    lease = await world.lease(conversation)
+    await world.end(lease, finish_reason="length")
+    await world.pool.fetch(
+        "UPDATE conversations SET expires_at = now() WHERE id = $1", conversation
+    )
+    before = await everything(world.pool, conversation)
+    ask, nothing = ASKED[name]
+    assert await ask(world, world.user, conversation, lease.message_id) == nothing
+    assert await everything(world.pool, conversation) == before
+
+
 @pytest.mark.case(6)
 def test_every_function_that_takes_a_user_is_asked() -> None:
     modules = [f"{db.__name__}.{module.name}" for module in pkgutil.iter_modules(db.__path__)]
@@ -171,6 +189,8 @@ def test_every_function_that_takes_a_user_is_asked() -> None:
         *("create_conversation", "list_conversations", "search_conversations"),
         *("last_number", "check_quotas", "find_repeat", "find_repeated", "find_all"),
         *("check_day", "read_day", "erase_some", "erase_rest"),
+        # Of administrators, about any user.
+        *("read_users", "write", "remove", "record"),
         # Under ids that the user chooses or that the caller has just made.
         *("insert", "keep"),
         # Under the lock of the user's conversation, which their callers take.

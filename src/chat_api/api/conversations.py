@@ -147,7 +147,8 @@ async def create_conversation(
 
     A placeholder ("New chat", "New conversation", "Untitled", in any case) counts as no title. With
     `fork`, it begins with a copy of the path to a message, and has the other's title, model,
-    instructions, options and tags unless they are given.
+    instructions, options, tags and `expires_at` unless they are given. From `expires_at` on a
+    conversation is not found any more, and it is deleted when no answer is written in it.
     """
     settings = _settings(body)
     if body.fork is not None:
@@ -259,7 +260,8 @@ async def change_conversation(
 ) -> Response:
     """Change the fields that are given, each as a whole.
 
-    A placeholder such as "New chat" is no title. Null takes `instructions` and `options` away.
+    A placeholder such as "New chat" is no title. Null takes `instructions`, `options` and
+    `expires_at` away.
     """
     changed = await queries.update_conversation(
         services.db,
@@ -277,7 +279,11 @@ def _settings(body: ConversationFields) -> ConversationSettings:
     instructions = body.instructions
     if instructions is not None and is_blank(instructions):
         instructions = None
-    given = {"instructions": instructions, "options": body.options}
+    given = {
+        "instructions": instructions,
+        "options": body.options,
+        "expires_at": body.expires_at,
+    }
     return ConversationSettings(
         title=given_title(body.title),
         model_tag=body.model_tag,
@@ -285,6 +291,7 @@ def _settings(body: ConversationFields) -> ConversationSettings:
         options=None if body.options is None else body.options.model_dump_json(exclude_none=True),
         tags=None if body.tags is None else list(dict.fromkeys(body.tags)),
         metadata=None if body.metadata is None else orjson.dumps(body.metadata).decode(),
+        expires_at=body.expires_at,
         clears=frozenset(
             name for name, value in given.items() if value is None and name in body.model_fields_set
         ),

@@ -18,7 +18,7 @@ from chat_api.conversations.tree import Trees
 from chat_api.db.database import Database
 from chat_api.db.shares import conversation_id_var
 from chat_api.engines.engines import Engines
-from chat_api.errors import NotAuthenticated, NotFound
+from chat_api.errors import Forbidden, NotAuthenticated, NotFound
 from chat_api.generation.deletion import Deletions
 from chat_api.generation.joining import Joins
 from chat_api.generation.registry import Registry
@@ -96,6 +96,13 @@ async def _authenticated(request: Request, services: Services, host: str | None)
     return (await services.authenticator.validate(authorization)).user
 
 
+async def administrator(user: Annotated[User, Depends(current_user)]) -> User:
+    """Raise Forbidden, before the body is looked at."""
+    if not user.is_admin:
+        raise Forbidden
+    return user
+
+
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -125,5 +132,6 @@ async def message_id(
 
 ServicesOf = Annotated[Services, Depends(_services)]
 CurrentUser = Annotated[User, Depends(current_user)]
+Administrator = Annotated[User, Depends(administrator)]
 ConversationId = Annotated[str, Depends(conversation_id)]
 MessageId = Annotated[str, Depends(message_id)]

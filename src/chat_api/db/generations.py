@@ -11,6 +11,7 @@ from enum import Enum
 from chat_api.db import tree
 from chat_api.db.database import Connection, Database, Record
 from chat_api.db.event_log import LogRow, pieces
+from chat_api.db.visibility import VISIBLE
 from chat_api.text import BLANK_CLASS
 
 # How long an ended generation's row, and an idempotency key, are kept.
@@ -276,7 +277,7 @@ _FIND_JOINABLE = f"""
 SELECT {_GENERATION_COLUMNS}, right(g.message_id::text, 12) = $3 AS named
 FROM conversations c LEFT JOIN generations g ON g.conversation_id = c.id
     AND (g.ended_at IS NULL OR right(g.message_id::text, 12) = $3)
-WHERE c.user_id = $1 AND c.id = $2
+WHERE c.user_id = $1 AND c.id = $2 AND {VISIBLE}
 """  # noqa: S608  # the inserted text is a constant
 
 
@@ -298,15 +299,16 @@ async def find_joinable(
 
 
 # Find a message unless another version is shown in its place.
-_FIND_STANDING = """
-SELECT 1 FROM messages m WHERE m.id = $1 AND (m.replaces IS NULL OR NOT EXISTS (
+_FIND_STANDING = f"""
+SELECT 1 FROM messages m JOIN conversations c ON c.id = m.conversation_id AND {VISIBLE}
+WHERE m.id = $1 AND (m.replaces IS NULL OR NOT EXISTS (
     SELECT 1 FROM messages s WHERE s.conversation_id = m.conversation_id
         AND s.position = m.position AND s.parent_id = m.parent_id AND s.replaces IS NULL))
-"""
+"""  # noqa: S608  # the inserted text is ours
 
 
 async def message_stands(db: Database, message_id: str) -> bool:
-    """Return whether there still is such a message: not deleted, not replaced, not undone."""
+    """Return whether there still is such a message: not deleted, expired, replaced or undone."""
     row = await db.fetchrow(_FIND_STANDING, message_id)
     return row is not None
 

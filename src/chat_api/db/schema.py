@@ -13,7 +13,7 @@ from chat_api.db.connecting import Connection, Record
 from chat_api.db.predecessor import is_predecessor
 
 # Every revision of this code, oldest first; a test compares it with the migrations' folder.
-REVISIONS = ("0001", "0002", "0003", "0006", "0007", "0008", "0009", "0010")
+REVISIONS = ("0001", "0002", "0003", "0006", "0007", "0008", "0009", "0010", "0011")
 
 VERSION_TABLE = "samosachaat_schema_version"
 # Stands there while the database of the service before is being taken over.
@@ -26,6 +26,7 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     "conversations": (
         *("id", "user_id", "title", "title_given", "model_tag", "is_favorited"),
         *("created_at", "updated_at", "instructions", "options", "tags", "metadata"),
+        "expires_at",
     ),
     "messages": (
         *("id", "conversation_id", "position", "role", "content", "status", "token_count"),
@@ -52,6 +53,8 @@ TABLES: Mapping[str, tuple[str, ...]] = {
         *("user_id", "day", "model_tag", "status", "answers", "input_tokens", "output_tokens"),
         "estimated",
     ),
+    "user_limits": ("user_id", "answers_per_day", "tokens_per_day", "set_at"),
+    "audit_log": ("id", "at", "administrator_id", "act", "user_id", "details", "trace_id"),
     "changes": ("user_id", "number", "conversation_id", "message_id", "status", "deleted"),
     "responses": (
         *("message_id", "user_id", "echo", "is_background", "fingerprint", "last_number"),

@@ -5,16 +5,18 @@ user's quota, the generation. A send in which nothing is refused costs four stat
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
 
-from chat_api.db import named, responses, tree, usage
+from chat_api.db import limits, named, responses, tree, usage
 from chat_api.db.database import Connection, Record
 from chat_api.db.generations import KEPT_FOR, Lease
+from chat_api.db.limits import UserLimits
 from chat_api.db.responses import KeptRequest
 from chat_api.db.tree import Addition
+from chat_api.db.visibility import VISIBLE
 from chat_api.errors import (
     IdempotencyKeyReused,
     NotFound,
@@ -45,6 +47,15 @@ class Quotas:
     def of_a_day(self) -> bool:
         """Whether a day is limited."""
         return bool(self.answers_per_day or self.tokens_per_day)
+
+    def of_user(self, limits: UserLimits) -> "Quotas":
+        """Return these, with what is set for the user in their place."""
+        answers, tokens = limits.answers_per_day, limits.tokens_per_day
+        return replace(
+            self,
+            answers_per_day=self.answers_per_day if answers is None else answers,
+            tokens_per_day=self.tokens_per_day if tokens is None else tokens,
+        )
 
 
 UNLIMITED = Quotas()
@@ -134,6 +145,7 @@ async def begin(
         conversation = await connection.fetchrow(LOCK_CONVERSATION, user_id, conversation_id)
     if conversation is None:
         return None
+    quotas = quotas_of(conversation, quotas)
     if repeat := await _find_repeat(connection, user_id, conversation_id, draft):
         return repeat
     node = await _find_place(connection, conversation_id, draft)
@@ -144,9 +156,8 @@ async def begin(
     version = 1  # nothing is below the last message that is shown
     if draft.at is not None:
         version = await _show_place(connection, conversation_id, draft, node)
-    last: Mapping[str, Any] = dict(
-        await count_message(connection, user_id, conversation_id, quotas, draft)
-    )
+    counted = await count_message(connection, user_id, conversation_id, quotas, draft)
+    last: Mapping[str, Any] = dict(counted)
     if draft.before:
         last = await _add_before(connection, conversation_id, draft, last, version)
         version = 1
@@ -308,10 +319,17 @@ def with_defaults(options: str, defaults: str | None) -> str:
 
 
 # Lock the conversation: sends to one conversation take turns from here on.
-LOCK_CONVERSATION = """
-SELECT title_given, model_tag, instructions, options FROM conversations
-WHERE user_id = $1 AND id = $2 FOR NO KEY UPDATE
-"""
+LOCK_CONVERSATION = f"""
+SELECT title_given, model_tag, instructions, options, {limits.OF_USER} AS limits FROM conversations
+WHERE user_id = $1 AND id = $2 AND {VISIBLE} FOR NO KEY UPDATE
+"""  # noqa: S608  # the inserted text is ours
+
+
+def quotas_of(conversation: Record, quotas: Quotas) -> Quotas:
+    """Return the quotas of the user, from a row of LOCK_CONVERSATION and those of everybody."""
+    set_for_user = conversation["limits"]
+    return quotas if set_for_user is None else quotas.of_user(UserLimits(*set_for_user))
+
 
 # Insert the question (unless it is there already), the empty assistant message, its generation with
 # a lease, and the subscription of this process, and move the conversation to the top of the list.

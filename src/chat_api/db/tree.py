@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from chat_api.db.database import Connection, Record
+from chat_api.db.visibility import VISIBLE
 
 # Of a message `m`: its parent, also where a replica of the version before inserted it
 # (migration 0007). The conversation's id stands for none.
@@ -63,7 +64,8 @@ FROM messages WHERE conversation_id = $1 AND id = $2
 async def lock(connection: Connection, user_id: str, conversation_id: str) -> bool:
     """Lock the user's conversation; return False where there is none."""
     found = await connection.fetchval(
-        "SELECT true FROM conversations WHERE user_id = $1 AND id = $2 FOR NO KEY UPDATE",
+        "SELECT true FROM conversations "  # noqa: S608  # the inserted text is ours
+        f"WHERE user_id = $1 AND id = $2 AND {VISIBLE} FOR NO KEY UPDATE",
         user_id,
         conversation_id,
     )
