@@ -67,7 +67,7 @@ def _open_closed_streams() -> None:
     help="Processes that serve; each is a replica of its own.",
 )
 def serve(host: str, port: int, workers: int) -> None:
-    """Run the chat API, configured by environment variables (see the README).
+    """Run the chat API, configured by environment variables (docs/reference.md).
 
     SIGTERM and SIGINT end it in order: running answers get DRAIN_SECONDS, or go on in another
     process. SIGHUP never ends it: with several workers it replaces them one by one.

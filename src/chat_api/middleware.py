@@ -25,6 +25,7 @@ _NO_ROUTE = "unknown"
 _QUIET = frozenset({"/api/health", "/api/ready", "/metrics"})
 _EXPOSED = (
     "Location",
+    "Content-Disposition",
     "RateLimit",
     "RateLimit-Policy",
     "Retry-After",

@@ -1,6 +1,6 @@
 """Every variable that the chat API reads, validated once at start and passed in.
 
-The README's table names each of them; a test compares the two.
+The table of docs/reference.md names each of them; a test compares the two.
 """
 
 import ipaddress

@@ -15,19 +15,20 @@ from chat_api.local.settings import LocalSettings
 from chat_api.settings import Settings
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text()
+REFERENCE = (ROOT / "docs" / "reference.md").read_text()
 DOCUMENTS = sorted(
     path
     for path in (
         *ROOT.glob("*.md"),
         *ROOT.glob("docs/**/*.md"),
         *ROOT.glob("bench/*.md"),
+        *ROOT.glob("deploy/*.md"),
         *ROOT.glob("web/*.md"),
     )
 )
 
 
-def table(heading: str, document: str = README) -> list[list[str]]:
+def table(heading: str, document: str = REFERENCE) -> list[list[str]]:
     """The cells of the first table below a heading, without its head."""
     section = document.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
     block = re.search(r"(?:^\|.*\n)+", section, re.MULTILINE)
@@ -107,6 +108,10 @@ def test_a_documents_links_and_make_targets_exist(document: Path) -> None:
     text = document.read_text()
     for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
         assert (document.parent / target).exists(), target
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#([^)]+)\)", text):
+        other = (document.parent / target).read_text() if target else text
+        heads = re.findall(r"^#+ (.+)$", other, re.MULTILINE)
+        assert anchor in {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in heads}
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for name in re.findall(r"`make ([a-z-]+)", text) + re.findall(
         r"^make ([a-z-]+)", text, re.MULTILINE
@@ -138,6 +143,10 @@ def test_settings_that_a_document_names_exist(document: Path) -> None:
     known |= {"OPENAI_BASE_URL", "OPENAI_API_KEY"}  # of `make run`, in the names that others use
     for name in re.findall(r"`([A-Z]+_[A-Z_]+)(?:=[^`]*)?`", document.read_text()):
         assert name in known, name
+
+
+def test_the_readme_stays_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) < 250
 
 
 def test_every_make_target_explains_itself() -> None:
