@@ -287,7 +287,8 @@ export interface paths {
          * Continue Answer
          * @description Let the last answer go on where it was stopped, interrupted or cut by its length.
          *
-         *     The message stays the same; the stream has only what is new of it.
+         *     The message stays the same; the stream has only what is new of it. 409 while an answer runs,
+         *     read by a client or not; with `if_busy: "stop"`, that answer is stopped and goes on.
          */
         post: operations["continue_answer_api_conversations__conversation_id__continue_post"];
         delete?: never;
