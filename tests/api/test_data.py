@@ -76,7 +76,7 @@ async def test_an_export_imported_elsewhere_is_the_same_and_imported_again_chang
     alice: Client, bob: Client, db: Database
 ) -> None:
     conversation_id = await with_a_tree(alice)
-    await alice.create()
+    await alice.create(title=" Two  spaces,\u2028\ttwo lines ")
     response = await alice.get("/api/export")
     original = {line["title"]: line for line in await exported(alice)}
     assert len(original["Samosas"]["messages"]) == 6

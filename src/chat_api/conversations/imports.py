@@ -112,11 +112,13 @@ class Imports:
         updated = max([updated, *(row.created_at for row in rows)])
         if self._kept and updated < datetime.now(UTC) - self._kept:
             raise NotReadable(f"Its last message is older than {self._kept.days} days.")
-        title = cut(" ".join((source.title or "").split()), most_clusters=500, most_chars=500)
+        is_ours = source.program == "samosachaat" and source.id is not None
+        # Ours are given back as their users wrote them; others' may have many lines.
+        title = source.title or "" if is_ours else " ".join((source.title or "").split())
+        title = cut(title, most_clusters=500, most_chars=500)
         if given_title(title) is None or is_blank(title):
             first = next((row.content for row in rows if row.role == "user"), "")
             title = title_of(first)
-        is_ours = source.program == "samosachaat" and source.id is not None
         async with self._db.transaction() as connection:
             return await imports.insert(
                 connection,
