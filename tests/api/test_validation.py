@@ -471,7 +471,11 @@ def test_any_text_comes_back_as_it_was(
         ({"title": "x" * 501}, "title", "String should have at most 500 characters"),
         ({"tags": ["x" * 51]}, "tags.0", "String should have at most 50 characters"),
         ({"metadata": {"": "x"}}, "metadata..[key]", "String should have at least 1 character"),
-        ({"tags": ["x"] * 21}, "tags", "List should have at most 20 items after validation, not 21"),
+        (
+            {"tags": ["x"] * 21},
+            "tags",
+            "List should have at most 20 items after validation, not 21",
+        ),
         ({"options": []}, "options", "Input should be an object"),
         ([], "body", "Input should be an object"),
     ],
