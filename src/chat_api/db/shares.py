@@ -44,7 +44,7 @@ class Shares:
                 if not self._try_to_enter(key, most):
                     break
                 entered.append(key)
-            else:  # nobody is to be waited for
+            else:  # there is none to wait for
                 yield
                 return
             async with asyncio.timeout(seconds):

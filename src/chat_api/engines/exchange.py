@@ -132,7 +132,7 @@ class Exchange(asyncio.Protocol):
         assert self._transport is not None  # noqa: S101  # it gave the bytes
         is_complete = self._may_be_used_again
         try:
-            if is_complete:  # nobody has asked for more
+            if is_complete:  # no more was asked for
                 raise httptools.HttpParserError
             self._http.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
