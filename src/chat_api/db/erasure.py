@@ -75,6 +75,7 @@ _ERASE_REST = (
 
 async def erase_rest(connection: Connection, user_id: str, message_ids: list[str]) -> None:
     """Erase what is left of a user without conversations, in the caller's transaction."""
+    await connection.execute("SELECT samosachaat_refuse_frozen($1)", user_id)
     await connection.execute(_ERASE_LATE_LOG, message_ids)
     await connection.execute(_ERASE_LATE_SUBSCRIPTIONS, message_ids)
     for statement in _ERASE_REST:

@@ -13,7 +13,7 @@ from chat_api.db.connecting import Connection, Record
 from chat_api.db.predecessor import is_predecessor
 
 # Every revision of this code, oldest first; a test compares it with the migrations' folder.
-REVISIONS = ("0001", "0002", "0003", "0006", "0007", "0008", "0009", "0010")
+REVISIONS = ("0001", "0002", "0003", "0006", "0007", "0008", "0009", "0010", "0013")
 
 VERSION_TABLE = "samosachaat_schema_version"
 # Stands there while the database of the service before is being taken over.
@@ -52,6 +52,7 @@ TABLES: Mapping[str, tuple[str, ...]] = {
         *("user_id", "day", "model_tag", "status", "answers", "input_tokens", "output_tokens"),
         "estimated",
     ),
+    "frozen_users": ("user_id", "state", "cell", "changed_at"),
     "changes": ("user_id", "number", "conversation_id", "message_id", "status", "deleted"),
     "responses": (
         *("message_id", "user_id", "echo", "is_background", "fingerprint", "last_number"),
