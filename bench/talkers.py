@@ -55,12 +55,18 @@ class Talker:
         self.rng = rng
         self.conversation_id = ""
 
-    async def talk(self, until: float, *, tokens: int = 40, pause: float = 0.05) -> None:
-        """Pause, ask and read until `until` (monotonic); the last answer is read to its end."""
+    async def talk(
+        self, until: float, *, tokens: int = 40, pause: float = 0.05, think: float | None = None
+    ) -> None:
+        """Pause, ask and read until `until` (monotonic); the last answer is read to its end.
+
+        `think` is the longest pause in seconds; by default, twice what an answer takes.
+        """
+        longest = 2 * tokens * pause if think is None else think
         while time.monotonic() < until:
             if not self.conversation_id:
                 self.conversation_id = (await self._create())["id"]
-            await asyncio.sleep(self.rng.uniform(0, 2 * tokens * pause))
+            await asyncio.sleep(self.rng.uniform(0, longest))
             await self.exchange(plan(tokens, pause=pause))
 
     async def exchange(self, question: str) -> Exchange:

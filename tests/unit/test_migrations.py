@@ -44,7 +44,8 @@ async def schema(url: str) -> dict[str, list[tuple[Any, ...]]]:
         "AND conrelid <> coalesce(to_regclass('samosachaat_schema_version'), 0) ORDER BY 1, 2",
         "others": "SELECT relkind::text, relname FROM pg_class "
         "WHERE relnamespace = 'public'::regnamespace AND relname !~ 'schema_version' ORDER BY 2",
-        "functions": "SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace",
+        "functions": "SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace "
+        "ORDER BY 1",
         "types": "SELECT typname FROM pg_type WHERE typnamespace = 'public'::regnamespace "
         "AND typname !~ 'samosachaat_schema_version' ORDER BY 1",
     }
