@@ -79,7 +79,7 @@ def account() -> tuple[int, int] | None:
         with contextlib.suppress(KeyError):
             entry = pwd.getpwnam(name)
             return entry.pw_uid, entry.pw_gid
-    raise ProgramsMissingError("As root, this needs an account named postgres or nobody.")
+    raise ProgramsMissingError("As root, this needs an account postgres or nobody.")
 
 
 def owned_folder(path: Path) -> Path:

@@ -72,6 +72,28 @@ async def _exported(client: Client) -> list[str]:
     return sorted(response.text.splitlines())
 
 
+async def _changes(alice: Client, conversation: str) -> list[tuple[str, str, Any]]:
+    """Requests that would change something, one of each kind."""
+    kept = f"/api/conversations/{conversation}"
+    answer = (await alice.messages(conversation))[1]["id"]
+    versions = (await alice.get(f"{kept}/messages/{answer}/versions")).json()["items"]
+    hidden = next(version["id"] for version in versions if version["id"] != answer)
+    fork = {"fork": {"conversation_id": conversation, "message_id": answer}}
+    return [
+        ("POST", "/api/conversations", {}),
+        ("POST", "/api/conversations", fork),
+        ("PATCH", kept, {"title": "New"}),
+        ("POST", f"{kept}/messages", {"content": "Three"}),
+        ("POST", f"{kept}/regenerate", {}),
+        ("PUT", f"{kept}/path", {"message_id": hidden}),
+        ("DELETE", f"{kept}/messages/{answer}", None),
+        ("DELETE", kept, None),
+        ("POST", "/api/import", {"id": "x", "title": "New", "messages": []}),
+        ("DELETE", "/api/me", None),
+        ("POST", "/v1/responses", {"model": "default", "input": "Hello"}),
+    ]
+
+
 @pytest.mark.case(92)
 async def test_changes_are_refused_while_a_user_moves_and_nothing_is_lost(
     cells: Cells, inference: Inference, auth: AuthServer
@@ -90,28 +112,7 @@ async def test_changes_are_refused_while_a_user_moves_and_nothing_is_lost(
         await stream.until(numbered(2))
         moving = cells.move()
         await cells.reached("draining")
-        kept = f"/api/conversations/{conversation}"
-        answer = (await old.messages(conversation))[1]["id"]
-        versions = (await old.get(f"{kept}/messages/{answer}/versions")).json()["items"]
-        hidden = next(version["id"] for version in versions if version["id"] != answer)
-        writes: list[tuple[str, str, dict[str, Any] | None]] = [
-            ("POST", "/api/conversations", {}),
-            ("PATCH", kept, {"title": "New"}),
-            ("POST", f"{kept}/messages", {"content": "Three"}),
-            ("POST", f"{kept}/regenerate", {}),
-            ("PUT", f"{kept}/path", {"message_id": hidden}),
-            (
-                "POST",
-                "/api/conversations",
-                {"fork": {"conversation_id": conversation, "message_id": answer}},
-            ),
-            ("DELETE", f"{kept}/messages/{answer}", None),
-            ("DELETE", kept, None),
-            ("POST", "/api/import", {"id": "x", "title": "New", "messages": []}),
-            ("DELETE", "/api/me", None),
-            ("POST", "/v1/responses", {"model": "default", "input": "Hello"}),
-        ]
-        for method, path, body in writes:
+        for method, path, body in await _changes(old, conversation):
             refused = await old.request(method, path, json=body)
             assert refused.status_code == 503, (method, path, refused.text)
             assert "retry-after" in refused.headers
