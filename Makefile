@@ -12,7 +12,7 @@ POSTGRES_15 ?= /usr/lib/postgresql/15/bin
 PAGE := src/chat_api/page/index.html
 PAGE_SOURCES := $(shell find web -name node_modules -prune -o -type f ! -name '*.test.ts*' -print)
 
-.PHONY: help setup run page test test-oldest unit test-matrix chaos fuzz soak audit check format lock pictures bench bench-quick bench-growth bench-log bench-migrations ha cells clean
+.PHONY: help setup run page test test-oldest test-lowest unit test-matrix chaos fuzz soak audit check check-deploy dist format lock pictures bench bench-quick bench-growth bench-log bench-migrations ha cells clean
 
 help: ## Show what can be done here
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -44,7 +44,10 @@ tests/browser/node_modules/.ready: $(addprefix tests/browser/,package.json packa
 tests/dialects/node_modules/.ready: tests/dialects/package.json tests/dialects/package-lock.json
 	@sh tools/npm.sh tests/dialects "the clients of other dialects, for the tests (90 MB)"
 
-test: $(VENV)/ready $(PAGE) tests/browser/node_modules/.ready tests/dialects/node_modules/.ready ## Run all tests: a real PostgreSQL, real sockets, a real browser
+tests/openid/node_modules/.ready: tests/openid/package.json tests/openid/package-lock.json
+	@sh tools/npm.sh tests/openid "an OpenID provider for the tests (4 MB)"
+
+test: $(VENV)/ready .venv-clients/ready $(PAGE) $(patsubst %,tests/%/node_modules/.ready,browser dialects openid) ## Run all tests: a real PostgreSQL, real sockets, a real browser
 	@cd web && npm run --silent test
 	@$(PY) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 	@$(MAKE) --no-print-directory test-oldest
@@ -56,6 +59,13 @@ test-oldest: $(VENV)/ready ## Run the tests of the database on the oldest Postgr
 	fi; \
 	POSTGRES_BIN="$(POSTGRES_15)" $(PY) -m pytest -q -n 2 $(addprefix tests/unit/,test_database.py \
 		test_generations_db.py test_migrations.py test_queries.py test_quotas.py test_takeover.py)
+
+test-lowest: $(VENV)/ready ## Run the unit tests on the oldest packages that pyproject.toml takes (minutes; no part of test)
+	@echo "test-lowest: making .venv-lowest"
+	@$(PY) -m venv --clear --without-pip .venv-lowest
+	@$(PY) -m uv pip install --quiet --python .venv-lowest --resolution lowest-direct \
+		--only-binary :all: -e ".[dev]"
+	@.venv-lowest/bin/python -m pytest -q -n 2 --dist loadgroup tests/unit
 
 unit: $(VENV)/ready ## Run the unit tests
 	@$(PY) -m pytest -q -n 2 --dist loadgroup tests/unit
@@ -77,24 +87,40 @@ soak: $(VENV)/ready ## 300 users for half an hour; memory, handles and rows must
 
 audit: .venv-tools/ready ## Ask for known weaknesses of the locked packages (needs the network)
 	@.venv-tools/bin/pip-audit --strict --require-hashes --disable-pip -r requirements.lock
+	@.venv-tools/bin/pip-audit --strict --require-hashes --disable-pip -r requirements-clients.lock
 	@cd web && npm audit
 	@cd tests/browser && npm audit
 	@cd tests/dialects && npm audit
+	@cd tests/openid && npm audit
 
 .venv-tools/ready: $(VENV)/ready requirements-tools.lock
-	@echo "setup: making .venv-tools for audit and fuzz"
+	@echo "setup: making .venv-tools for audit, fuzz, dist and check-deploy"
 	@$(PY) -m venv --clear .venv-tools
 	@$(PY) -m uv pip install --quiet --python .venv-tools --require-hashes --no-deps \
 		--only-binary :all: -r requirements-tools.lock
 	@touch .venv-tools/ready
 
-check: $(VENV)/ready web/node_modules/.ready ## Check format, lint, types, the direction of imports and the style
+.venv-clients/ready: $(VENV)/ready requirements-clients.lock
+	@echo "setup: making .venv-clients (the Agents SDK and LangChain, for the tests)"
+	@$(PY) -m venv --clear .venv-clients
+	@$(PY) -m uv pip install --quiet --python .venv-clients --require-hashes --no-deps \
+		--only-binary :all: -r requirements-clients.lock
+	@touch .venv-clients/ready
+
+check: $(VENV)/ready web/node_modules/.ready ## Check format, lint, types, the direction of imports, the style, and deploy/
 	@$(PY) -m ruff format --check --diff .
 	@$(PY) -m ruff check .
 	@$(PY) -m mypy
 	@$(VENV)/bin/lint-imports --no-logo
 	@$(PY) tools/style.py
 	@cd web && npm run --silent check
+	@$(MAKE) --no-print-directory check-deploy
+
+check-deploy: .venv-tools/ready ## Render and check deploy/: Kubernetes files, alert rules and their tests, the dashboard
+	@.venv-tools/bin/python tools/deploy.py
+
+dist: $(VENV)/ready .venv-tools/ready $(PAGE) ## Write a release into dist/: wheel, source distribution, CycloneDX
+	@sh tools/dist.sh
 
 format: $(VENV)/ready ## Put the code into the project's format
 	@$(PY) -m ruff format .
@@ -130,4 +156,5 @@ cells: $(VENV)/ready ## Run two cells behind HAProxy, and move users between the
 
 clean: ## Remove .venv and caches; the local stack's data stays
 	rm -rf .venv .venv-* .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
-	rm -rf web/node_modules tests/browser/node_modules tests/dialects/node_modules src/chat_api/page
+	rm -rf web/node_modules tests/browser/node_modules tests/dialects/node_modules tests/openid/node_modules \
+		src/chat_api/page

@@ -25,7 +25,7 @@ from typing import Any, Self
 
 import asyncpg
 
-from bench import load, pages
+from bench import answers, load, pages
 from chat_api.local.postgres import EmbeddedPostgres
 
 KEY = "a-key-of-the-benchmarks-3f9b2c"
@@ -173,6 +173,13 @@ class Ground:
         """Streams through the subject: see `load.Plan`."""
         watch = {"subject": subject.pid, "postgres": self.postgres_pid}
         return load.Result(**_run("bench.load", {"port": subject.port, "watch": watch, **plan}))
+
+    def answers(self, subject: Subject, **plan: Any) -> answers.Result:
+        """Short answers, one after the other: see `answers.Plan`."""
+        watch = {"subject": subject.pid, "postgres": self.postgres_pid}
+        return answers.Result(
+            **_run("bench.answers", {"port": subject.port, "watch": watch, **plan})
+        )
 
     def pages(self, subject: Subject, **plan: Any) -> pages.Result:
         """Requests for a page: see `pages.Plan`."""

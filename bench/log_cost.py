@@ -52,7 +52,7 @@ async def begin(db: Database, process: str, count: int) -> list[Lease]:
         )
         draft = Draft(str(uuid7()), str(uuid7()), "Hello", None, "{}", "trace")
         async with db.transaction() as connection:
-            lease = await sends.begin(
+            lease = await sends.begin_in_steps(
                 connection, "bench", conversation_id, draft, process=process, lease_seconds=3600
             )
         assert isinstance(lease, Lease)

@@ -12,7 +12,7 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,8 @@ from bench.ground import Ground, Subject
 
 # Tokens a second; with more it falls behind, and its cost says nothing.
 TEXTBOOK_CARRIES = 5_000
+# Tokens of an answer, and how many clients have such answers written at once.
+ANSWERS = {10: 8, 100: 24, 500: 40}
 RESULTS = Path(__file__).parent / "results.json"
 
 
@@ -99,6 +101,58 @@ class Run:
                 self.say(f"first_token_p50_ms/{name}", result.first_token_p50 * 1000)
                 self.say(f"first_token_p99_ms/{name}", result.first_token_p99 * 1000)
 
+    def answers(self) -> None:
+        """What an answer costs by its length, in ms, and its fixed part; most sends a second."""
+        kinds = {"kept": {"fresh": False}, "new": {"fresh": True}}
+        found: dict[str, dict[int, list[float]]] = {}
+        for _ in range(self._effort.rounds):
+            for tokens, clients in ANSWERS.items():
+                for name, kind in (*(("service", k) for k in kinds), ("nginx", "kept")):
+                    if name not in self._subjects:
+                        continue
+                    result = self._ground.answers(
+                        self._subjects[name],
+                        clients=clients,
+                        tokens=tokens,
+                        rate=100,
+                        seconds=self._effort.seconds,
+                        chat=name != "nginx",
+                        **kinds[kind],
+                    )
+                    for process, used in result.cpu.items():
+                        if name == "service" or process == "subject":
+                            whose = process if process == "postgres" else name
+                            costs = found.setdefault(f"{whose}/{kind}", {}).setdefault(tokens, [])
+                            costs.append(used / result.answers * 1000)
+        for name, by_length in found.items():
+            medians = {tokens: statistics.median(costs) for tokens, costs in by_length.items()}
+            for tokens, cost in medians.items():
+                self.say(f"answer_ms/{name}/{tokens}", cost)
+            fixed, each = line_through(medians)
+            self.say(f"answer_fixed_ms/{name}", fixed)
+            self.say(f"answer_token_us/{name}", each * 1000)
+
+    def sends(self) -> None:
+        """Most sends a second, and the first token at 100 of them."""
+        subject = self._subjects["service"]
+        seconds = self._effort.seconds
+        result = self._ground.answers(subject, clients=16, tokens=1, rate=1000, seconds=seconds)
+        self.say("most_sends_a_second/service", result.answers / result.seconds)
+        for name in ("nginx", "service"):
+            if name in self._subjects:
+                result = self._ground.answers(
+                    self._subjects[name],
+                    clients=200,
+                    tokens=30,
+                    rate=25,
+                    seconds=2 * seconds,
+                    sends_a_second=100,
+                    warm=3,
+                    chat=name != "nginx",
+                )
+                self.say(f"first_token_p50_ms/{name}/100 sends", result.first_token_p50 * 1000)
+                self.say(f"first_token_p99_ms/{name}/100 sends", result.first_token_p99 * 1000)
+
     def most(self) -> None:
         """Tokens a second before the median lag passes 50 ms."""
         for name, streams in (("textbook", 40), ("service", 160)):
@@ -134,6 +188,14 @@ class Run:
                     if name == "service":
                         self.say(f"page_postgres_ms/{page}", result.cpu["postgres"] * cpu)
 
+        health = self._ground.pages(
+            self._subjects["service"],
+            path="/api/health",
+            user=seed.USER,
+            seconds=self._effort.seconds,
+        )
+        self.say("health_us/service", health.cpu["subject"] / health.requests * 1e6)
+
     def many(self) -> None:
         """Open streams that go on: a token every two seconds, then a heartbeat's silence."""
         for name, streams, rate in (
@@ -165,6 +227,18 @@ class Run:
         return self._ground.service() if name == "service" else self._ground.textbook()
 
 
+def line_through(costs: Mapping[int, float]) -> tuple[float, float]:
+    """Return intercept and slope of the line that has the least relative errors."""
+    weights = {x: 1 / y**2 for x, y in costs.items()}
+    total = sum(weights.values())
+    mean_x = sum(weights[x] * x for x in costs) / total
+    mean_y = sum(weights[x] * y for x, y in costs.items()) / total
+    slope = sum(weights[x] * (x - mean_x) * (y - mean_y) for x, y in costs.items()) / sum(
+        weights[x] * (x - mean_x) ** 2 for x in costs
+    )
+    return mean_y - slope * mean_x, slope
+
+
 def measure(effort: Effort, *, parts: Sequence[str]) -> dict[str, float]:
     with ExitStack() as stack:
         ground = stack.enter_context(Ground())
@@ -186,6 +260,8 @@ def measure(effort: Effort, *, parts: Sequence[str]) -> dict[str, float]:
         steps: dict[str, Callable[[], None]] = {
             "tokens": run.tokens,
             "first-token": run.first_token,
+            "answers": run.answers,
+            "sends": run.sends,
             "pages": run.pages,
             "memory": run.memory,
             "most": run.most,

@@ -33,8 +33,7 @@ INTERNAL_API_KEY = "key-that-only-the-services-know-7f3a"
 def pytest_configure(config: pytest.Config) -> None:
     """Choose the seed of randomised tests here, so that it is known (and xdist's workers share it).
 
-    `--hypothesis-seed=N` repeats a run. Services inherit what is done with SIGHUP, which they ignore
-    where the run was started by nohup.
+    `--hypothesis-seed=N` repeats a run. Services do not inherit that SIGHUP is ignored (nohup).
     """
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     if config.option.hypothesis_seed is None:

@@ -29,7 +29,10 @@ _WORD = re.compile(
     r"(?<![-/\"'|])\b(" + "|".join(WORDS).replace(" ", r"\s+") + r")\b(?![-@\"])", re.IGNORECASE
 )
 _CODE = ("src", "tests", "tools", "bench", "examples")
-_TEXT = ("*.md", "Makefile", "docs/**/*.md", "web/*.md", "web/src/**/*.ts", "web/src/**/*.tsx")
+_TEXT = (
+    *("*.md", "Makefile", "docs/**/*.md", "deploy/*.md", "web/*.md"),
+    *("web/src/**/*.ts", "web/src/**/*.tsx"),
+)
 _GENERATED = {"schema.d.ts"}
 _OWN = Path(__file__).resolve()
 

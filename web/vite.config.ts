@@ -1,3 +1,5 @@
+import { createHash } from "node:crypto";
+import { readdirSync, readFileSync } from "node:fs";
 import { type Plugin } from "vite";
 import { defineConfig } from "vitest/config";
 
@@ -11,8 +13,33 @@ const onlyWoff2: Plugin = {
   },
 };
 
+/** Writes sw.js, which keeps the page's files: those of this build. */
+const serviceWorker: Plugin = {
+  name: "service-worker",
+  apply: "build",
+  generateBundle: {
+    order: "post",
+    handler(_, bundle) {
+      const entry = Object.values(bundle).find((file) => file.type === "chunk" && file.isEntry);
+      const names = readdirSync("public", { recursive: true, withFileTypes: true })
+        .filter((file) => file.isFile())
+        .map((file) => `${file.parentPath}/${file.name}`.replaceAll("\\", "/"))
+        .sort();
+      const built = Object.keys(bundle).filter((name) => /\.(js|css)$/.test(name));
+      const files = [...built.sort(), ...names.map((name) => name.slice("public/".length))];
+      const source = readFileSync("sw.js", "utf8");
+      const hash = createHash("sha256").update(source).update(files.join("\n"));
+      for (const name of ["index.html", ...names]) hash.update(readFileSync(name));
+      const version = hash.digest("hex").slice(0, 16);
+      const build = { version, entry: entry?.fileName, files: files.map((name) => `/${name}`) };
+      const text = `const BUILD = ${JSON.stringify(build)};\n${source}`;
+      this.emitFile({ type: "asset", fileName: "sw.js", source: text });
+    },
+  },
+};
+
 export default defineConfig({
-  plugins: [onlyWoff2],
+  plugins: [onlyWoff2, serviceWorker],
   // What a test proves is not how fast the machine is.
   test: { testTimeout: 120_000 },
   build: {

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from functools import cached_property
 
 import aiohttp
@@ -13,8 +13,19 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from chat_api import __version__
-from chat_api.api import changes, conversations, data, health, messages, models, search, usage
+from chat_api.api import (
+    admin,
+    changes,
+    conversations,
+    data,
+    health,
+    messages,
+    models,
+    search,
+    usage,
+)
 from chat_api.api.bodies import reason_of
+from chat_api.api.direct import Direct
 from chat_api.api.limits import Failures
 from chat_api.api.openapi import describe
 from chat_api.api.responses import with_text
@@ -22,6 +33,10 @@ from chat_api.api.services import Services
 from chat_api.api.streaming.accounting import OpenStreams
 from chat_api.api.streaming.response import LongResponses
 from chat_api.auth import Authenticator
+from chat_api.auth.authenticator import Verifier
+from chat_api.auth.keys import Keys
+from chat_api.auth.openid import AdminClaim, OpenId
+from chat_api.auth.service import AuthService
 from chat_api.changes import ChangeFeed
 from chat_api.conversations.export import Exports
 from chat_api.conversations.imports import Imports
@@ -31,9 +46,9 @@ from chat_api.db.database import Database
 from chat_api.db.sends import Quotas
 from chat_api.dialects.ai_sdk import routes as ai_sdk
 from chat_api.dialects.openai import conversations as openai_conversations
-from chat_api.dialects.openai import errors as openai_errors
 from chat_api.dialects.openai import responses as openai_responses
 from chat_api.dialects.openai.numbering import Numbering
+from chat_api.dialects.refusals import refusal
 from chat_api.engines.catalogue import DIALECTS
 from chat_api.engines.configuration import Configured, read_engines
 from chat_api.engines.engines import Engines
@@ -44,7 +59,6 @@ from chat_api.errors import (
     MethodNotAllowed,
     NotFound,
     TooManyRequests,
-    problem,
 )
 from chat_api.frontend import Frontend
 from chat_api.generation.background import Background
@@ -76,6 +90,10 @@ from chat_api.shutdown import (
 from chat_api.startup import Startup
 from chat_api.telemetry import REFUSALS, configure_logging, log, trace_id_var
 from chat_api.titling import Titling
+from chat_api.tracing import Tracing, open_tracing
+
+# Of the OpenID provider's keys, however short AUTH_CACHE_SECONDS is.
+LEAST_REFRESH_SECONDS = 0.5
 
 # Of each process, beside DATABASE_POOL_SIZE for requests.
 UPKEEP_CONNECTIONS = 3
@@ -85,17 +103,21 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """Return the chat API. Without `settings`, read the environment; raise SettingsError."""
     settings = settings or load_settings()
     configure_logging(settings.log_level)
+    tracing = open_tracing(settings)
     app = FastAPI(
         title="samosaChaat Chat API",
         version=__version__,
-        lifespan=_lifespan(settings, read_engines(settings, DIALECTS)),
+        lifespan=_lifespan(settings, read_engines(settings, DIALECTS), tracing),
         redirect_slashes=False,
         redoc_url=None,
+        # FastAPI's own telemetry quotes exceptions, and bodies to its processors.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     # The one added last is the outermost.
+    app.add_middleware(Direct, refuse=_answer_api_error)
     app.add_middleware(CatchAll, refusal=_refusal)
     app.add_middleware(Cors, origins=settings.origins)
-    app.add_middleware(Trace)
+    app.add_middleware(Trace, tracing=tracing)
     if settings.trusted_proxies:
         from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
@@ -105,9 +127,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_exception_handler(ApiError, _answer_api_error)
     app.add_exception_handler(HTTPException, _answer_http_exception)
     app.add_exception_handler(RequestValidationError, _answer_validation_error)
-    for part in (health, conversations, messages, models, search, changes, data, usage, ai_sdk):
+    for part in (health, conversations, messages, models, search, changes, data, usage, admin):
         app.include_router(part.router)
-    for dialect in (openai_responses, openai_conversations):
+    for dialect in (ai_sdk, openai_responses, openai_conversations):
         app.include_router(dialect.router)
     if settings.serve_web:
         _serve_page(app, settings)
@@ -124,9 +146,7 @@ def _serve_page(app: FastAPI, settings: Settings) -> None:
 
 def _refusal(path: str, error: ApiError) -> Response:
     """Return the response for an error, in the shape of the path's dialect."""
-    if path.startswith(f"{openai_errors.PATH}/"):
-        return openai_errors.refusal(error)
-    return problem(error, trace_id_var.get())
+    return refusal(path, error, trace_id_var.get())
 
 
 async def _answer_api_error(request: Request, error: Exception) -> Response:
@@ -169,7 +189,7 @@ async def _answer_validation_error(request: Request, error: Exception) -> Respon
 
 
 def _lifespan(
-    settings: Settings, configured: Sequence[Configured]
+    settings: Settings, configured: Sequence[Configured], tracing: Tracing | None
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -181,7 +201,7 @@ def _lifespan(
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
         ) as http:
-            process = _Process(settings, configured, http)
+            process = _Process(settings, configured, http, tracing)
             if process.db.without_effect:
                 log.warning("parameters_without_effect", names=process.db.without_effect)
             await process.db.open()
@@ -191,7 +211,7 @@ def _lifespan(
                 "start", Startup(settings, (process.db, process.upkeep), process.begin).step
             )
             try:
-                async with starting:
+                async with starting, process.provider_keys_kept_fresh():
                     with (
                         drained_before_exit(process.drain.drain),
                         ended_with_its_supervisor(),
@@ -202,6 +222,8 @@ def _lifespan(
                 await process.drain.stop(process.background)
                 process.engines.close()
                 await asyncio.gather(process.db.close(), process.upkeep.close())
+                if tracing is not None:
+                    await tracing.close()
 
     return lifespan
 
@@ -214,7 +236,9 @@ class _Process:
         settings: Settings,
         configured: Sequence[Configured],
         http: aiohttp.ClientSession,
+        tracing: Tracing | None,
     ) -> None:
+        self._tracing = tracing
         self._settings = settings
         self._configured = configured
         self._http = http
@@ -266,15 +290,61 @@ class _Process:
 
     @cached_property
     def authenticator(self) -> Authenticator:
-        settings = self._settings
         return Authenticator(
+            self.verifier,
+            cache_size=self._settings.auth_cache_size,
+            trusted_seconds=self._trusted_seconds,
+        )
+
+    @cached_property
+    def verifier(self) -> Verifier:
+        settings = self._settings
+        if settings.auth_mode == "jwks":
+            return OpenId(
+                self.keys,
+                issuer=settings.auth_issuer,
+                audience=settings.auth_audience,
+                user_claim=settings.auth_user_claim,
+                admin_claim=AdminClaim(settings.auth_admin_claim),
+                skew_seconds=settings.auth_clock_skew_seconds,
+            )
+        return AuthService(
             self._http,
             url=settings.auth_service_url,
             internal_api_key=settings.internal_api_keys[0],
             timeout_seconds=settings.auth_timeout_seconds,
-            cache_size=settings.auth_cache_size,
-            trusted_seconds=settings.auth_cache_seconds,
         )
+
+    @cached_property
+    def keys(self) -> Keys:
+        """The keys of the OpenID provider."""
+        settings = self._settings
+        return Keys(
+            self._http,
+            issuer=settings.auth_issuer,
+            jwks_url=settings.auth_jwks_url,
+            timeout_seconds=settings.auth_timeout_seconds,
+            refresh_seconds=max(
+                LEAST_REFRESH_SECONDS, min(self._trusted_seconds, settings.auth_keys_seconds / 2)
+            ),
+            most_age_seconds=settings.auth_keys_seconds,
+        )
+
+    def provider_keys_kept_fresh(self) -> AbstractAsyncContextManager[object]:
+        """Fetch the provider's keys, from before the database is there until the end."""
+        if self._settings.auth_mode == "jwks":
+            return Background("fetch-keys", self.keys.step)
+        return nullcontext()
+
+    @property
+    def _trusted_seconds(self) -> float:
+        """How long a verdict is trusted.
+
+        Of a token that is verified here, half of AUTH_CACHE_SECONDS: its key may be as old as the
+        other half.
+        """
+        seconds = self._settings.auth_cache_seconds
+        return seconds / 2 if self._settings.auth_mode == "jwks" else seconds
 
     # --- generations: running and reading them ---
 
@@ -294,6 +364,7 @@ class _Process:
             self.registry,
             self.log_writer,
             self.titling,
+            tracing=self._tracing,
             max_chars=self._settings.max_answer_chars,
             max_bytes=self._settings.max_answer_bytes,
             first_token_seconds=self._settings.first_token_timeout_seconds,
@@ -389,7 +460,9 @@ class _Process:
             # Half of the connections, so that other requests find one.
             trees=Trees(self.db, self.registry.own),
             exports=Exports(self.db, lambda message: with_text(self.joins, message)),
-            imports=Imports(self.db, self.registry.own),
+            imports=Imports(
+                self.db, self.registry.own, retention_days=self._settings.retention_days
+            ),
             search=Search(self.db, at_once=max(1, self._settings.database_pool_size // 2)),
             changes=self.changes,
             failures=Failures(self._settings.unauthenticated_per_minute),
@@ -434,7 +507,11 @@ class _Process:
 
     @cached_property
     def sweeping(self) -> Sweeping:
-        return Sweeping(self.upkeep, log_retention_seconds=self._settings.log_retention_seconds)
+        return Sweeping(
+            self.upkeep,
+            log_retention_seconds=self._settings.log_retention_seconds,
+            retention_days=self._settings.retention_days,
+        )
 
     @cached_property
     def numbering(self) -> Numbering:

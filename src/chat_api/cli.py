@@ -67,7 +67,7 @@ def _open_closed_streams() -> None:
     help="Processes that serve; each is a replica of its own.",
 )
 def serve(host: str, port: int, workers: int) -> None:
-    """Run the chat API, configured by environment variables (see the README).
+    """Run the chat API, configured by environment variables (docs/reference.md).
 
     SIGTERM and SIGINT end it in order: running answers get DRAIN_SECONDS, or go on in another
     process. SIGHUP never ends it: with several workers it replaces them one by one.
@@ -80,7 +80,7 @@ def serve(host: str, port: int, workers: int) -> None:
     from chat_api import signals
 
     signals.handle_early()  # the other imports take most of the time until it listens
-    from chat_api import server
+    from chat_api import server, tracing
     from chat_api.engines.catalogue import DIALECTS
     from chat_api.engines.configuration import read_engines
     from chat_api.settings import SettingsError, load_settings
@@ -88,6 +88,7 @@ def serve(host: str, port: int, workers: int) -> None:
     try:
         settings = load_settings()
         read_engines(settings, DIALECTS)  # so that a bad file is told of here, once
+        tracing.check(settings)
     except SettingsError as error:
         click.echo(str(error), err=True)
         sys.exit(2)

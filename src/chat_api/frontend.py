@@ -200,7 +200,8 @@ def _policy(origins: list[str]) -> str:
             "frame-ancestors 'none'",
             # No text can become HTML or code, not even by a mistake of the page's own.
             "require-trusted-types-for 'script'",
-            "trusted-types 'none'",
+            # That of web/src/offline.ts, which names the service worker.
+            "trusted-types worker",
         ]
     )
 

@@ -2,7 +2,9 @@
 
 import time
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
+from prometheus_client import Counter, Histogram
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
@@ -17,10 +19,13 @@ from chat_api.telemetry import (
     trace_id_var,
     user_id_var,
 )
+from chat_api.tracing import Span, Tracing, span_var
 
+_NO_ROUTE = "unknown"
 _QUIET = frozenset({"/api/health", "/api/ready", "/metrics"})
 _EXPOSED = (
     "Location",
+    "Content-Disposition",
     "RateLimit",
     "RateLimit-Policy",
     "Retry-After",
@@ -110,10 +115,13 @@ class Trace:
 
     Responses that say nothing about caches get `no-store`: they are one user's, or of one moment.
     The path is logged as its route's template, so that ids stay out of metrics and log lines.
+    With `tracing` it has a span, which ends when the application returns: that of an event stream
+    ends before the stream does.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, tracing: Tracing | None = None) -> None:
         self._app = app
+        self._tracing = tracing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -123,6 +131,13 @@ class Trace:
         trace_id = trace_id_of(sent.get("x-trace-id"), sent.get("traceparent"))
         trace_id_var.set(trace_id)
         user_id_var.set("")
+        # Set in any case: a pipelined request has the context that the one before left.
+        span = None
+        if self._tracing is not None and scope["path"] not in _QUIET:
+            span = self._tracing.request(
+                scope["method"], trace_id, sent.get("traceparent"), sent.get("tracestate")
+            )
+        span_var.set(span)
         began = time.perf_counter()
         status = 0
 
@@ -135,14 +150,16 @@ class Trace:
                 if scope["path"].startswith("/v1/"):
                     headers["x-request-id"] = trace_id  # the name that OpenAI's clients read
                 headers.setdefault("cache-control", "no-store")
-                route = _route(scope)
-                REQUESTS.labels(scope["method"], route, status).inc()
-                REQUEST_SECONDS.labels(scope["method"], route).observe(time.perf_counter() - began)
+                counted, timed = _metrics_of(scope["method"], _route(scope), status)
+                counted.inc()
+                timed.observe(time.perf_counter() - began)
             await send(message)
 
         try:
             await self._app(scope, receive, send_traced)
         finally:
+            if span is not None:
+                _end(span, scope, status)
             if scope["path"] not in _QUIET or status >= 400:
                 log.info(
                     "request",
@@ -155,9 +172,31 @@ class Trace:
                 )
 
 
+def _end(span: Span, scope: Scope, status: int) -> None:
+    """Say what became of a request; status 0: it was not answered. Never its path or query."""
+    route = _route(scope)
+    if route != _NO_ROUTE:  # else the method may be anything, too
+        span.rename(f"{scope['method']} {route}")
+    span.note(
+        {
+            "http.route": route,
+            "http.response.status_code": status or None,
+            "url.scheme": scope["scheme"],
+            "network.protocol.version": scope["http_version"],
+        },
+        error=str(status) if status >= 500 else None,
+    )
+    span.end()
+
+
+@lru_cache(maxsize=1000)  # routes are few, methods are the client's own words
+def _metrics_of(method: str, route: str, status: int) -> tuple[Counter, Histogram]:
+    return REQUESTS.labels(method, route, status), REQUEST_SECONDS.labels(method, route)
+
+
 def _route(scope: Scope) -> str:
     """Return the route's template, or one name for all paths without a route."""
-    return str(getattr(scope.get("route"), "path", "unknown"))
+    return str(getattr(scope.get("route"), "path", _NO_ROUTE))
 
 
 class CatchAll:

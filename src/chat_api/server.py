@@ -27,6 +27,7 @@ from uvicorn.protocols.http.httptools_impl import (
 
 from chat_api import signals
 from chat_api.api.streaming.response import LongResponses
+from chat_api.dialects.refusals import refusal
 from chat_api.errors import (
     ApiError,
     BadRequest,
@@ -34,7 +35,6 @@ from chat_api.errors import (
     RequestTimeout,
     TooManyConnections,
     UnknownTransferCoding,
-    problem,
 )
 from chat_api.generation.background import Background
 from chat_api.middleware import cors_headers
@@ -347,7 +347,7 @@ class Protocol(HttpToolsProtocol):
         self.transport.close()
 
     def _written(self, error: ApiError, trace_id: str) -> bytes:
-        """Return a problem document as an HTTP response, for where no application answers."""
+        """Return an error as an HTTP response, for where no application answers."""
         request = self.scope["headers"] if self._arriving else []
         origin = next((value for name, value in request if name == b"origin"), None)
         if origin is None and self._in_headers:
@@ -357,7 +357,8 @@ class Protocol(HttpToolsProtocol):
             allowed = cors_headers(
                 self._origins, None if origin is None else origin.decode("latin-1")
             )
-        response = problem(error, trace_id)
+        path = self.url.partition(b"?")[0].decode("latin-1") if self._arriving else ""
+        response = refusal(path, error, trace_id)
         response.headers.update(allowed)
         response.headers.update(
             {"x-trace-id": trace_id, "cache-control": "no-store", "connection": "close"}

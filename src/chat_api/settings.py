@@ -1,6 +1,6 @@
 """Every variable that the chat API reads, validated once at start and passed in.
 
-The README's table names each of them; a test compares the two.
+The table of docs/reference.md names each of them; a test compares the two.
 """
 
 import ipaddress
@@ -55,8 +55,11 @@ def _address(value: str) -> SplitResult | None:
         return None
 
 
-def http_address(value: str) -> str:
-    """The address without a slash at its end. Raise ValueError for what is none."""
+def http_address(value: str, *, with_query: bool = False) -> str:
+    """The address without a slash at its end. Raise ValueError for what is none.
+
+    With `with_query` it may have a query, and stays as it is.
+    """
     parts = _address(value)
     if (
         parts is None
@@ -64,12 +67,12 @@ def http_address(value: str) -> str:
         or not parts.hostname
         or not database_url.is_host(parts.hostname)
         or "@" in parts.netloc
-        or parts.query
+        or (parts.query and not with_query)
         or parts.fragment
         or not re.fullmatch("[!-~]+", value)
     ):
         raise ValueError("must be an address such as http://host:8000")
-    return value.rstrip("/")
+    return value if with_query else value.rstrip("/")
 
 
 def keys_of(text: str) -> tuple[str, ...]:
@@ -244,6 +247,10 @@ class Settings(BaseSettings):
         str, Field(description="where that page signs people in; without it, they paste a token")
     ] = ""
     log_level: Annotated[LogLevel, Field(description="log level")] = "INFO"
+    otel_traces_exporter: Annotated[
+        Literal["none", "otlp"],
+        Field(description="where traces go: nowhere, or by OTLP to a collector (`otlp`)"),
+    ] = "none"
 
     database_pool_size: Annotated[
         int, Field(ge=1, le=1000, description="most database connections of one process")
@@ -255,8 +262,53 @@ class Settings(BaseSettings):
         True
     )
 
+    auth_mode: Annotated[
+        Literal["service", "jwks"],
+        Field(
+            description="who validates tokens: the auth service, or this service itself by the "
+            "keys of an OpenID provider (`jwks`)"
+        ),
+    ] = "service"
+    auth_issuer: Annotated[
+        str,
+        Field(max_length=1000, description="for `jwks`: the provider, exactly as tokens name it"),
+    ] = ""
+    auth_audience: Annotated[
+        str,
+        Field(max_length=1000, description="for `jwks`: what tokens must name as their audience"),
+    ] = ""
+    auth_jwks_url: Annotated[
+        str,
+        Field(description="for `jwks`: the provider's keys; without it, discovered at the issuer"),
+    ] = ""
+    auth_user_claim: Annotated[
+        str, Field(min_length=1, max_length=200, description="for `jwks`: the claim of the user id")
+    ] = "sub"
+    auth_admin_claim: Annotated[
+        str,
+        Field(
+            max_length=400,
+            description="for `jwks`: the claim that is true for administrators, or `claim=value`, "
+            "such as `realm_access.roles=admin`; without it, there are none",
+        ),
+    ] = ""
+    auth_clock_skew_seconds: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=600,
+            allow_inf_nan=False,
+            description="for `jwks`: by how much the provider's clock may differ",
+        ),
+    ] = 60
+    auth_keys_seconds: Annotated[
+        Seconds,
+        Field(
+            description="for `jwks`: how long keys stay good while the provider cannot be reached"
+        ),
+    ] = 3600
     auth_timeout_seconds: Annotated[
-        Seconds, Field(description="how long the auth service may take")
+        Seconds, Field(description="how long the auth service, or the provider, may take")
     ] = 5
     auth_cache_size: Annotated[
         int, Field(ge=1, le=10_000_000, description="most validated tokens remembered")
@@ -373,6 +425,15 @@ class Settings(BaseSettings):
         float,
         Field(ge=0.01, le=5, description="how often running answers are written to the log"),
     ] = 0.15
+    retention_days: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=36_500,
+            description="days after its last message at which a conversation is deleted, "
+            "favourites too; 0: it is kept",
+        ),
+    ] = 0
     log_retention_seconds: Annotated[
         Seconds, Field(description="how long an ended answer's log is kept for late readers")
     ] = 300
@@ -400,7 +461,27 @@ class Settings(BaseSettings):
             return value
         return http_address(value)
 
-    @field_validator("engines_file", "default_model")
+    @field_validator("auth_jwks_url")
+    @classmethod
+    def _is_address_or_empty(cls, value: str) -> str:
+        return http_address(value, with_query=True) if value else value
+
+    @field_validator("auth_admin_claim")
+    @classmethod
+    def _names_a_claim(cls, value: str) -> str:
+        name, equals, wanted = value.partition("=")
+        if (value and not name) or (equals and not wanted):
+            raise ValueError("must be a claim, or claim=value")
+        return value
+
+    @field_validator(
+        "engines_file",
+        "default_model",
+        "auth_issuer",
+        "auth_audience",
+        "auth_user_claim",
+        "auth_admin_claim",
+    )
     @classmethod
     def _is_a_name(cls, value: str) -> str:
         if not value.isprintable() or value != value.strip():
@@ -472,6 +553,22 @@ class Settings(BaseSettings):
     def _prompts_fit_a_message(self) -> Self:
         if len(self.system_prompt) + len(self.thinking_prompt) + 2 > INFERENCE_MESSAGE_CHARS // 2:
             raise ValueError("SYSTEM_PROMPT and THINKING_PROMPT together exceed 3,998 characters")
+        return self
+
+    @model_validator(mode="after")
+    def _names_a_provider(self) -> Self:
+        if self.auth_mode != "jwks":
+            return self
+        for name in ("auth_issuer", "auth_audience"):
+            if not getattr(self, name):
+                raise ValueError(f"AUTH_MODE=jwks needs {name.upper()}")
+        if not self.auth_jwks_url:
+            try:
+                http_address(self.auth_issuer)
+            except ValueError:
+                raise ValueError(
+                    "AUTH_ISSUER is no address at which keys are discovered; set AUTH_JWKS_URL"
+                ) from None
         return self
 
     @property

@@ -207,7 +207,12 @@ FIRST_TOKEN_SECONDS = Histogram(
     buckets=(0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
 )
 AUTH_VALIDATIONS = Counter(
-    "chat_api_auth_validations_total", "Calls to the auth service, by outcome", ["outcome"]
+    "chat_api_auth_validations_total", "Validations of tokens, by outcome", ["outcome"]
+)
+AUTH_KEY_FETCHES = Counter(
+    "chat_api_auth_key_fetches_total",
+    "Fetches of the OpenID provider's keys, by outcome",
+    ["outcome"],
 )
 REFUSALS = Counter(
     "chat_api_refusals_total",
@@ -251,6 +256,11 @@ LOST_LOG_LINES = Counter(
 EVENT_LOG_ROWS = Counter("chat_api_event_log_rows_total", "Rows written to the event log")
 CONTINUED = Counter(
     "chat_api_continued_total", "Answers that went on where a dead replica had left them"
+)
+TRACE_EXPORTS = Counter(
+    "chat_api_trace_exports_total",
+    "Batches of spans sent to the collector, by outcome",
+    ["outcome"],
 )
 TAKEOVERS = Counter(
     "chat_api_takeovers_total", "Generations taken over after their process died or left"

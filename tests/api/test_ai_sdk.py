@@ -128,6 +128,64 @@ async def test_a_repeated_post_makes_nothing_twice(
     ]
 
 
+@pytest.mark.case(77)
+async def test_a_repeated_regeneration_is_one_and_a_second_one_is_another(
+    alice: Client, inference: Inference, chat: str, db: Any
+) -> None:
+    """A repeat names the answer that is hidden by now; a page that has read the new one, that."""
+    first = await post(alice, turn(chat, user("A")))
+    await post(alice, turn(chat, user("B", "q2")))
+    inference.once(Script().tokens("Two").done(), Script().tokens("Three").done())
+    body = again(chat, user("A"), messageId=first[0]["messageId"])
+    second = await post(alice, body)
+    assert await post(alice, body) == second
+    third = await post(alice, again(chat, user("A"), messageId=second[0]["messageId"]))
+    assert (text(second), text(third)) == ("Two", "Three")
+    assert await post(alice, body) == third
+    assert len(inference.calls) == 4
+    # Without an id, it is the answer that is shown; with another model, no repeat.
+    await post(alice, again(chat, user("A")))
+    await post(alice, body | {"model_tag": "d20"})
+    assert len(inference.calls) == 6
+    answer = first[0]["messageId"].removeprefix("msg_")
+    (listed,) = await conversations(alice)
+    await alice.request(
+        "PUT",
+        f"/api/conversations/{listed['id']}/path",
+        json={"message_id": str(uuid.UUID(answer))},
+    )
+    await post(alice, body)
+    assert len(inference.calls) == 7, "it is shown: the user asks for another version"
+    await db.fetch(
+        "UPDATE messages SET created_at = created_at - interval '11 minutes'"
+        " WHERE conversation_id = $1",
+        listed["id"],
+    )
+    await post(alice, body)
+    assert len(inference.calls) == 8, "that is too long ago for a repeat"
+
+
+@pytest.mark.case(77)
+async def test_a_repeat_after_a_day_gets_the_answer_as_it_was_saved(
+    alice: Client, inference: Inference, chat: str, db: Any
+) -> None:
+    inference.once(
+        Script().event({"reasoning": "Hm."}).tokens("One ", "two").done(),
+        Script().tokens("Half").cut(),
+    )
+    for message in (user("A"), user("B", "q2")):
+        said = await post(alice, turn(chat, message))
+        name = said[0]["messageId"].removeprefix("msg_")
+        await db.fetch("DELETE FROM event_log WHERE message_id = $1", name)
+        await db.fetch("DELETE FROM generations WHERE message_id = $1", name)
+        late = await post(alice, turn(chat, message))
+        assert text(late) == text(said)
+        assert late[0] == said[0]
+        ending = next(i for i, chunk in enumerate(said) if chunk["type"] == "finish-step")
+        assert late[-len(said[ending:]) :] == said[ending:]
+    assert len(inference.calls) == 2
+
+
 async def test_an_edit_is_a_version_and_the_old_id_names_the_one_shown(
     alice: Client, inference: Inference, chat: str
 ) -> None:
@@ -155,8 +213,8 @@ async def test_an_answer_is_regenerated_by_its_id_by_its_question_or_as_the_last
     for body, expected in (
         (again(chat, user("B", "q2")), ["A", PLAIN_TEXT, "B"]),
         (again(chat), ["A", PLAIN_TEXT, "B"]),
-        (again(chat, user("A"), messageId="q1"), ["A"]),
         (again(chat, user("A"), messageId=first[0]["messageId"]), ["A"]),
+        (again(chat, user("A"), messageId="q1"), ["A"]),
         (again(chat, user("Lost", "q9")), ["A", PLAIN_TEXT, "Lost"]),
     ):
         calls = len(inference.calls)
@@ -214,7 +272,8 @@ async def test_a_stream_is_resumed_at_a_chunk_of_its_run(
     for count in (0, 1, 4, len(whole) - 1, len(whole)):
         rest = await alice.get(f"/api/chat/{run}/stream?startIndex={count}")
         assert chunks(rest) == whole[count:]
-    check_invalid(await alice.get(f"/api/chat/{run}/stream?startIndex=-1"), "startIndex")
+    assert chunks(await alice.get(f"/api/chat/{run}/stream?startIndex=-3")) == whole
+    check_invalid(await alice.get(f"/api/chat/{run}/stream?startIndex=x"), "startIndex")
 
 
 async def test_an_old_answer_is_left_out_while_it_is_regenerated(

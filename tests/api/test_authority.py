@@ -25,6 +25,7 @@ Caller = Literal["nobody", "bad", "expired", "other", "admin", "owner"]
 CALLERS: tuple[Caller, ...] = ("nobody", "bad", "expired", "other", "admin", "owner")
 IN = "/api/conversations/{conversation_id}"
 CHAT = "/api/chat/{conversation_id}"
+USER = "/api/admin/users/{user_id:path}"
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def owner(status: int, body: dict[str, Any] | None = None) -> Row:
     return Row((401, 401, 401, 404, 404, status), body)
 
 
-def administrator(status: int, body: dict[str, Any]) -> Row:
+def administrator(status: int, body: dict[str, Any] | None = None) -> Row:
     return Row((401, 401, 401, 403, status, 403), body)
 
 
@@ -99,6 +100,12 @@ MATRIX: dict[tuple[str, str], Row] = {
     ("DELETE", "/api/me"): any_user(204),
     ("GET", "/api/usage"): any_user(200),
     ("GET", "/api/models"): any_user(200),
+    ("GET", "/api/admin/usage"): administrator(200),
+    ("GET", f"{USER}/limits"): administrator(200),
+    ("PUT", f"{USER}/limits"): administrator(200, {"answers_per_day": 5}),
+    ("DELETE", f"{USER}/limits"): administrator(204),
+    ("DELETE", USER): administrator(204),
+    ("GET", "/api/admin/audit"): administrator(200),
     ("POST", "/api/models/swap"): administrator(200, {"model_tag": "d32"}),
 }
 GUARDED = [route for route, row in MATRIX.items() if row.guarded]
@@ -201,7 +208,7 @@ async def test_each_caller_gets_what_the_matrix_says(
         response = await clients(service, accounts[caller]).request(
             # The change feed has no end of its own.
             "HEAD" if path == "/api/changes" and status == 200 else method,
-            path.format(conversation_id=conversation["id"], message_id=answer["id"]),
+            filled(path, conversation["id"], answer["id"]),
             headers=headers,
             params=params,
             **({} if body is None else {"json": body}),
@@ -216,6 +223,13 @@ async def test_each_caller_gets_what_the_matrix_says(
             mine_now = accounts[caller]
             assert mine_now is not None
             assert response.json()["user_id"] == mine_now.id
+
+
+def filled(path: str, conversation_id: str, message_id: str) -> str:
+    """The path with its ids. The user whom an administrator names is none of the callers."""
+    return path.replace("{user_id:path}", "nobody-else").format(
+        conversation_id=conversation_id, message_id=message_id
+    )
 
 
 async def contents(db: Database, conversation_id: str) -> list[Any]:
@@ -243,7 +257,7 @@ async def test_a_challenge_tells_a_bad_token_from_none(
     challenges = {}
     for caller in ("nobody", "bad", "expired"):
         response = await clients(service, accounts[caller]).request(
-            method, path.format(conversation_id=NOWHERE, message_id=NOWHERE), content=b"{ no JSON"
+            method, filled(path, NOWHERE, NOWHERE), content=b"{ no JSON"
         )
         check_problem(response, 401)
         challenges[caller] = response.headers["www-authenticate"]
@@ -280,6 +294,35 @@ async def test_foreign_missing_and_malformed_ids_are_told_by_no_byte(
         head = {name: value for name, value in response.headers.items() if name != "date"}
         answers.add((response.content, *head.items()))
     assert len(answers) == 1
+
+
+@pytest.mark.case(81)
+@pytest.mark.parametrize(("method", "path"), OWNED, ids=" ".join)
+async def test_an_expired_conversation_is_told_from_a_missing_one_by_no_byte(
+    service: Service,
+    clients: MakeClient,
+    accounts: dict[Caller, Account | None],
+    db: Database,
+    method: str,
+    path: str,
+) -> None:
+    mine = clients(service, accounts["owner"])
+    conversation = await mine.create(expires_at="2999-01-01T00:00:00Z")
+    answer = await mine.ask(conversation["id"], "Hello")
+    statement = "UPDATE conversations SET expires_at = now() WHERE id = $1"
+    await db.execute(statement, conversation["id"])
+    trace, body = trace_id(), with_message(MATRIX[method, path].body, answer["id"])
+    told = []
+    for id_ in (conversation["id"], NOWHERE):
+        response = await mine.request(
+            method,
+            filled(path, id_, answer["id"]),
+            headers={"x-trace-id": trace},
+            **({} if body is None else {"json": body}),
+        )
+        check_problem(response, 404)
+        told.append(response.content)
+    assert told[0] == told[1]
 
 
 async def test_a_cursor_of_somebody_else_s_answer_gives_nothing_of_it(

@@ -13,7 +13,6 @@ from tests.support.gates import Gate
 from tests.support.inference import Inference, Script
 from tests.support.shapes import NOWHERE, check_conversation, check_problem
 from tests.support.trees import FAULTS
-from tests.support.waiting import eventually
 
 Document = dict[str, Any]
 
@@ -300,6 +299,102 @@ FILES = {
         ["X", "Y"],
         2,
     ),
+    "chatgpt, with searches and what is no text": (
+        [
+            {
+                "id": "c-2",
+                "title": None,
+                "create_time": None,
+                "current_node": None,
+                "mapping": {
+                    "client-created-root": {"id": "client-created-root", "message": None},
+                    "u": chatgpt_node(
+                        "u",
+                        "client-created-root",
+                        "user",
+                        content={
+                            "content_type": "multimodal_text",
+                            "parts": [
+                                {"content_type": "image_asset_pointer", "asset_pointer": "x"},
+                                {"content_type": "audio_transcription", "text": "What is it?"},
+                                None,
+                            ],
+                        },
+                    ),
+                    "a": chatgpt_node(
+                        "a", "u", "assistant", "A cat \ue200cite\ue202turn0search1\ue201.", ""
+                    ),
+                    "null": {"id": "null", "parent": "a", "message": {"author": None}},
+                    "list": ["no node"],
+                },
+            }
+        ],
+        "[attachment]",
+        ["[attachment]\n\nWhat is it?", "A cat ."],
+        2,
+    ),
+    "open-webui, with tools": (
+        [
+            {
+                "id": "w-3",
+                "title": "Sums",
+                "chat": {
+                    "history": {
+                        "currentId": "b",
+                        "messages": {
+                            "a": {"id": "a", "role": "user", "content": "<details> 1+1?"},
+                            "b": {
+                                "id": "b",
+                                "parentId": "a",
+                                "role": "assistant",
+                                "content": '<details type="reasoning" done="true" duration="3">\n'
+                                "<summary>Thought for 3 seconds</summary>\n&gt; 1 &lt; 2\n> So."
+                                "\n</details>\n"
+                                '<details type="tool_calls" done="true" name="add" result="2">\n'
+                                "<summary>Tool Executed</summary>\n</details>\nTwo.",
+                            },
+                            "c": {"id": "c", "parentId": "b", "role": "user", "content": None},
+                            "d": None,
+                        },
+                    }
+                },
+            }
+        ],
+        "Sums",
+        ["<details> 1+1?", "Two."],
+        2,
+    ),
+    "librechat, without ids": (
+        {
+            "conversationId": "l-3",
+            "title": "Old",
+            "messages": [
+                {"sender": "User", "isCreatedByUser": None, "text": "Hm?"},
+                {"sender": "GPT", "text": ":::thinking\nHm.\n:::\nAh.", "children": []},
+                {"sender": "User", "text": "Oh?", "children": [{"sender": "GPT", "text": "Oh."}]},
+                {"sender": "GPT", "content": [{"type": "tool_call", "tool_call": {}}]},
+            ],
+        },
+        "Old",
+        ["Hm?", "Ah.", "Oh?", "Oh."],
+        4,
+    ),
+    "a list of messages without ids": (
+        [
+            {
+                "title": "Bare",
+                "messages": [
+                    {"role": "system", "content": "Be brief."},
+                    {"role": "user", "content": [{"type": "text", "text": "One?"}]},
+                    {"role": "tool", "content": "1"},
+                    {"role": "assistant", "content": "One."},
+                ],
+            }
+        ],
+        "Bare",
+        ["Be brief.", "One?", "One."],
+        3,
+    ),
     "nothing in it": ([{"mapping": {}, "title": "Empty"}], "Empty", [], 0),
 }
 
@@ -327,8 +422,9 @@ async def test_files_of_other_programs_are_imported(
 
 
 async def test_what_other_programs_know_of_a_message_is_kept(alice: Client) -> None:
-    report = await imported(alice, [CHATGPT, {"id": "w", "chat": WEBUI_CHAT}, LIBRECHAT])
-    assert report["imported"] == 3
+    others: list[Any] = [*FILES["open-webui, with tools"][0], FILES["librechat, without ids"][0]]
+    report = await imported(alice, [CHATGPT, {"id": "w", "chat": WEBUI_CHAT}, LIBRECHAT, *others])
+    assert report["imported"] == 5
     found = {line["title"]: line for line in await exported(alice)}
     for title, text, model, reasoning in (
         ("Trip", "Here.\n\n[attachment]", "gpt-4o", "Hm."),
@@ -339,6 +435,9 @@ async def test_what_other_programs_know_of_a_message_is_kept(alice: Client) -> N
         assert (answer["model_tag"], answer["reasoning"]) == (model, reasoning)
         assert found[title]["created_at"].startswith("2023-11-14")
         assert found[title]["updated_at"].startswith("2023-11-14")
+    for title, text, reasoning in (("Sums", "Two.", "1 < 2\nSo."), ("Old", "Ah.", "Hm.")):
+        answer = next(m for m in found[title]["messages"] if m["content"] == text)
+        assert answer["reasoning"] == reasoning
     cats = found["Cats"]
     assert (cats["instructions"], cats["tags"], cats["model_tag"]) == ("Purr.", ["pets"], "default")
 
@@ -364,9 +463,41 @@ async def test_what_fails_is_reported_and_the_rest_is_imported(
     assert all(failure["detail"].endswith(".") for failure in report["failed"])
 
 
-@pytest.mark.parametrize("content", [b"", b"  \n ", b"hello", b'"a"', b"\x00[", b"PK\x03\x04"])
+@pytest.mark.case(70)
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le with a mark", "utf-8-sig", "latin-1"])
+@pytest.mark.parametrize("indent", [None, 1])
+async def test_a_file_in_another_encoding_is_read(
+    alice: Client, encoding: str, indent: int | None
+) -> None:
+    """What is no text in it becomes U+FFFD."""
+    document = [{"id": "1", "title": "Caf\u00e9", "messages": []}, {"id": "2", "messages": []}]
+    text = json.dumps(document, ensure_ascii=False, indent=indent)
+    if encoding.endswith("mark"):
+        content = b"\xff\xfe" + text.encode("utf-16-le")
+    else:
+        content = text.encode(encoding)
+    assert (await imported(alice, content))["imported"] == 2
+    titles = {line["title"] for line in await exported(alice)}
+    assert titles == {"Caf\ufffd" if encoding == "latin-1" else "Caf\u00e9", "New conversation"}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"  \n ",
+        b"hello",
+        b'"a"',
+        b"\x00[",
+        b"PK\x03\x04",
+        b"\x1f\x8b\x08\x00",
+        b"P",
+        b"\xff\xfe",
+    ],
+)
 async def test_what_is_no_file_of_conversations_is_refused(alice: Client, content: bytes) -> None:
-    check_problem(await alice.post("/api/import", content=content), 400)
+    problem = check_problem(await alice.post("/api/import", content=content), 400)
+    assert ("archive" in problem["detail"]) == (content[:2] in (b"PK", b"\x1f\x8b"))
     form = {"content-type": "multipart/form-data; boundary=x"}
     check_problem(await alice.post("/api/import", content=b"--x--", headers=form), 415)
     packed = {"content-encoding": "gzip"}
@@ -386,67 +517,3 @@ async def test_an_upload_may_take_longer_than_other_requests(
         response = await slow.post("/api/import", content=pieces())
         assert response.status_code == 200
         assert response.json()["imported"] == 12
-
-
-# --- erasing --------------------------------------------------------------------------------------
-
-
-async def rows_with(db: Database, *words: str) -> dict[str, int]:
-    """How many rows of each table have one of the words in any column."""
-    tables = await db.fetch(
-        "SELECT quote_ident(relname) AS name FROM pg_class "
-        "WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'"
-    )
-    found = {}
-    for table in tables:
-        count = await db.value(
-            f"SELECT count(*) FROM {table['name']} t WHERE EXISTS ("  # noqa: S608
-            "SELECT 1 FROM unnest($1::text[]) AS w (word) WHERE position(word IN t::text) > 0)",
-            list(words),
-        )
-        if count:
-            found[table["name"]] = count
-    return found
-
-
-@pytest.mark.case(71)
-async def test_an_erased_user_is_in_no_table(
-    alice: Client, bob: Client, db: Database, inference: Inference
-) -> None:
-    conversation = await alice.create(title="Secret plan")
-    await alice.ask_raw(
-        conversation["id"], {"content": "Swordfish?"}, **{"idempotency-key": "a-key"}
-    )
-    kept = await bob.create()
-    await bob.ask(kept["id"], "Hello")
-    other = await alice.create()
-    gate = Gate()
-    inference.once(Script().tokens("Marmalade").wait(gate).done())
-    async with alice.send(other["id"], "Go on") as stream:
-        await stream.until("token")
-        await eventually(
-            lambda: db.value("SELECT count(*) FROM event_log WHERE events LIKE '%Marmalade%'")
-        )
-        ids = [conversation["id"], other["id"], stream.start["message_id"]]
-        words = (alice.user_id, "Swordfish", "Marmalade", "Secret plan", "a-key", *ids)
-        before = await rows_with(db, *words)
-        assert {"conversations", "messages", "generations", "event_log", "changes"} <= set(before)
-        assert {"message_quotas", "idempotency_keys", "change_counters"} <= set(before)
-        assert (await alice.delete("/api/me")).status_code == 204
-        call = await inference.call(2)
-        await call.gone.wait()
-        gate.open()
-    assert await rows_with(db, *words) == {}
-    assert (await alice.delete("/api/me")).status_code == 204
-    assert [m["role"] for m in await bob.messages(kept["id"])] == ["user", "assistant"]
-    assert (await alice.get("/api/conversations")).json()["items"] == []
-    assert await exported(alice) == []
-
-
-@pytest.mark.case(71)
-async def test_a_user_with_many_conversations_is_erased(alice: Client, db: Database) -> None:
-    content = b"".join(b'{"id":"%d","messages":[]}\n' % number for number in range(130))
-    assert (await imported(alice, content))["imported"] == 130
-    assert len(await exported(alice)) == 130
-    assert (await alice.delete("/api/me")).status_code == 204
-    assert await rows_with(db, alice.user_id) == {}

@@ -61,7 +61,7 @@ async def test_it_runs_nothing_but_its_own_code_and_talks_to_its_own_neighbours(
     assert policy["default-src"] == "'none'"
     assert policy["script-src"] == "'self'"
     assert policy["require-trusted-types-for"] == "'script'"
-    assert policy["trusted-types"] == "'none'"
+    assert policy["trusted-types"] == "worker"
     assert policy["connect-src"] == "'self' https://sign-in.example:8443"
     assert policy["frame-ancestors"] == policy["base-uri"] == policy["form-action"] == "'none'"
     assert response.headers["x-content-type-options"] == "nosniff"

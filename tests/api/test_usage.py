@@ -11,6 +11,7 @@ from tests.support.database import Database
 from tests.support.gates import Gate
 from tests.support.inference import Inference, Script
 from tests.support.shapes import check_problem
+from tests.support.waiting import eventually
 
 
 async def usage(client: Client, **params: str) -> dict[str, Any]:
@@ -45,6 +46,8 @@ async def test_every_outcome_is_counted_once(
     inference.once(Script().tokens("a").wait(gate).done())
     async with alice.send(other, "deleted") as stream:
         await stream.until("token")
+        logged = "SELECT count(*) > 0 FROM event_log WHERE message_id = $1 AND last_event > 0"
+        await eventually(lambda: db.value(logged, stream.start["message_id"]))
         assert (await alice.delete(f"/api/conversations/{other}")).status_code == 204
     gate.open()
     today = datetime.now(UTC).date().isoformat()
@@ -53,7 +56,7 @@ async def test_every_outcome_is_counted_once(
         "day": today,
         "answers": 6,
         "input_tokens": 0,
-        "output_tokens": 7,
+        "output_tokens": 8,
         "estimated": 5,
         "by_status": {"complete": 1, "failed": 1, "interrupted": 2, "stopped": 2},
     }

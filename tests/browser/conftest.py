@@ -120,7 +120,13 @@ async def visit(
             if beside is None:
                 if account is not None:
                     options["storage_state"] = signed_in(site.origin, account)
-                options = {"base_url": site.origin, "locale": "en-GB", **options}
+                # Requests that a service worker makes are out of reach of a test's routes.
+                options = {
+                    "base_url": site.origin,
+                    "locale": "en-GB",
+                    "service_workers": "block",
+                    **options,
+                }
                 window: BrowserContext = await browser.new_context(**options)
                 window.set_default_timeout(10_000)
                 windows.push_async_callback(window.close)

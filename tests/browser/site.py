@@ -37,6 +37,8 @@ class Site:
         self.port: int = self._listener.getsockname()[1]
         # As a person types it: another origin than the API's, so that CORS is put to use.
         self.origin = f"http://localhost:{self.port}"
+        self._apps: list[ASGIApp] = []
+        self._settings = LocalSettings()
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
 
@@ -45,8 +47,9 @@ class Site:
 
         Several folders are several replicas behind a proxy that takes them by turns.
         """
-        settings = LocalSettings(local_api_port=api_port, local_auth_port=auth_port)
-        app = _by_turns([create_page_app(settings, folder) for folder in folders])
+        self._settings = LocalSettings(local_api_port=api_port, local_auth_port=auth_port)
+        self.deploy(*folders)
+        app = _by_turns(self._apps)
         # Without uvicorn's logging, which would be that of every test after these.
         self._server = uvicorn.Server(
             uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=1)
@@ -54,6 +57,10 @@ class Site:
         self._thread = threading.Thread(target=self._serve, args=(self._server,), name="site")
         self._thread.start()
         return Place(self.origin, (api_port, auth_port))
+
+    def deploy(self, *folders: Path) -> None:
+        """Serve these folders from now on."""
+        self._apps[:] = [create_page_app(self._settings, folder) for folder in folders]
 
     def _serve(self, server: uvicorn.Server) -> None:
         server.run(sockets=[self._listener])
@@ -68,10 +75,10 @@ class Site:
 
 def _by_turns(apps: Sequence[ASGIApp]) -> ASGIApp:
     """Each request goes to the next of these."""
-    turns = itertools.cycle(apps)
+    turns = itertools.count()
 
     async def send_on(scope: Scope, receive: Receive, send: Send) -> None:
-        app = next(turns) if scope["type"] == "http" else apps[0]
+        app = apps[next(turns) % len(apps)] if scope["type"] == "http" else apps[0]
         await app(scope, receive, send)
 
     return send_on

@@ -25,6 +25,7 @@ _SETTLED = """async () => {
   const moving = document.getAnimations().filter(ends);
   await Promise.allSettled([document.fonts.ready, ...moving.map(({ finished }) => finished)]);
 }"""
+_NO_WORKER = "Service Worker registration blocked by Playwright"
 _REQUEST_FAILED = re.compile(r"^Failed to load resource")
 
 
@@ -57,6 +58,8 @@ class Tab:
         if message.type not in {"error", "warning"}:
             return
         if self.failed_requests_are_fine and _REQUEST_FAILED.match(message.text):
+            return
+        if message.text == _NO_WORKER:
             return
         self.wrong.append(f"{message.type}: {message.text}")
 

@@ -91,8 +91,9 @@ def next_build(folder: Path) -> Path:
     """Another version of the page: the same, but every hashed file has another name."""
     shutil.copytree(BUILT, folder)
     hashes = {path.stem.rpartition("-")[2] for path in (folder / "assets").iterdir()}
-    for path in [folder / "index.html", *(folder / "assets").glob("*.*s")]:
+    for path in [folder / "index.html", folder / "sw.js", *(folder / "assets").glob("*.*s")]:
         text = path.read_text("utf-8")
+        text = re.sub(r'"version":"(\w+)"', lambda found: f'"version":"{found[1][::-1]}"', text)
         for old in hashes:
             text = text.replace(f"-{old}.", f"-{old[::-1]}.")
         path.write_text(text, "utf-8")

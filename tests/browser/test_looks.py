@@ -234,6 +234,13 @@ async def test_an_old_conversation_is_opened_at_its_end_and_read_upwards(
     assert shown == said
 
 
+async def test_an_answer_says_what_it_took(visit: Visit, auth: AuthServer, past: Past) -> None:
+    alice = auth.user("alice")
+    talk = await past.conversation(alice, "Talk", "Hello", "Hi")
+    tab = await visit(alice, f"/c/{talk}")
+    await expect(tab.answer.get_by_text("d20 · 12 tokens · 0.5 s · 25 tokens/s")).to_be_visible()
+
+
 @pytest.mark.case(61)
 async def test_all_of_a_conversation_is_printed_and_nothing_else(
     visit: Visit, auth: AuthServer, past: Past
@@ -248,6 +255,8 @@ async def test_all_of_a_conversation_is_printed_and_nothing_else(
         await tab.page.emulate_media(media="print")
         await expect(tab.composer).to_be_hidden()
         await expect(tab.button("Copy the answer")).to_be_hidden()
+        await expect(tab.page.get_by_role("complementary")).to_have_count(0)
+        await expect(tab.questions).to_be_visible()
         ink = await tab.answer.evaluate("element => getComputedStyle(element).color")
         assert ink == "rgb(46, 28, 20)", "light on white paper"
         return len(re.findall(rb"/Type\s*/Page\b", await tab.page.pdf()))

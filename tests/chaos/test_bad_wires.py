@@ -251,6 +251,7 @@ async def test_an_inference_line_that_fails_at_any_byte_keeps_what_came(
             garbage=rng.choice([b"", b"", GARBAGE, b"data: {}\n\n"]),
         )
         conversation = await wired.client.create()
+        wired.inference.cut()  # a connection that was kept would have no trouble
         with wired.inference.trouble(trouble):
             async with wired.client.send(conversation["id"], "Count") as stream:
                 await stream.rest()

@@ -61,7 +61,7 @@ async def change_something(client: Client, known: list[str], rng: random.Random)
         if action == "create":
             known.append((await client.create(title=f"New {rng.random()}"))["id"])
         elif action == "delete":
-            await client.delete(f"/api/conversations/{known.pop(rng.randrange(len(known)))}")
+            await client.delete(f"/api/conversations/{known.pop(rng.choice(range(len(known))))}")
         elif action == "rename":
             path = f"/api/conversations/{rng.choice(known)}"
             await client.patch(path, json={"title": f"Renamed {rng.random()}"})

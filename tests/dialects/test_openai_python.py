@@ -122,6 +122,11 @@ async def test_a_background_response_is_resumed_at_any_event(
             await ai.responses.retrieve(created.id, stream=True, starting_after=after)
         )
         assert rest == whole[after + 1 :]
+    # This helper reads from the first event on, and leaves out what is known.
+    async with ai.responses.stream(response_id=created.id, starting_after=6) as helper:
+        numbers = [event.sequence_number async for event in helper]
+        assert numbers == list(range(7, len(whole)))
+        assert (await helper.get_final_response()).output_text == "".join(words(8))
     assert await ai.responses.retrieve(created.id) == whole[-1].response
 
 
@@ -222,6 +227,55 @@ async def test_conversations_and_their_items(ai: AsyncOpenAI, inference: Inferen
     assert (await ai.conversations.delete(conversation.id)).deleted
     with pytest.raises(NotFoundError):
         await ai.conversations.items.list(conversation.id)
+
+
+@pytest.mark.case(76)
+async def test_items_that_a_conversation_has_are_not_added_again(
+    ai: AsyncOpenAI, alice: Client
+) -> None:
+    """Agents add the answers that they were given, and clients repeat a lost POST."""
+    question: Any = {"role": "user", "content": "One", "type": "message"}
+    answer: Any = {"role": "assistant", "content": PLAIN_TEXT, "type": "message"}
+    conversation = await ai.conversations.create()
+    path = f"/v1/conversations/{conversation.id}/items"
+
+    async def add(*items: Any, count: int = 0) -> list[str]:
+        headers = {"x-stainless-retry-count": str(count)}
+        response = await alice.post(path, json={"items": items}, headers=headers)
+        return [item["id"] for item in response.json()["data"]]
+
+    (asked,) = await add(question)
+    assert (await alice.get("/api/conversations")).json()["items"][0]["title"] == "One"
+    assert await add(question, count=1) == [asked]
+    created = await ai.responses.create(
+        model="m", input=[{"type": "item_reference", "id": asked}, {"role": "user", "content": "2"}]
+    )
+    second: Any = {"role": "user", "content": "2", "type": "message"}
+    assert (await add(answer)) == [created.output[0].id]
+    assert (await add(second, answer))[1] == created.output[0].id
+    both = await add(answer, question)
+    assert both[0] == created.output[0].id
+    again = await add(question)
+    assert again != [both[1]], "the same question may be asked twice"
+    listed = [item async for item in ai.conversations.items.list(conversation.id, order="asc")]
+    assert texts_of(listed) == ["One", "2", PLAIN_TEXT, "One", "One"]
+
+
+@pytest.mark.case(76)
+async def test_a_question_that_was_added_is_answered_and_not_asked_twice(
+    ai: AsyncOpenAI, alice: Client, inference: Inference
+) -> None:
+    first = await ai.responses.create(model="m", input="One")
+    assert first.conversation is not None
+    question: Any = {"role": "user", "content": "Two", "type": "message"}
+    await ai.conversations.items.create(first.conversation.id, items=[question])
+    created = await ai.responses.create(
+        model="m", input=[{"type": "item_reference", "id": first.output[0].id or ""}, question]
+    )
+    assert inference.calls[-1].contents == ["One", PLAIN_TEXT, "Two"]
+    assert texts_of((await ai.responses.input_items.list(created.id)).data) == ["Two"]
+    messages = await alice.messages(str(UUID(first.conversation.id.removeprefix("conv_"))))
+    assert [message["versions"] for message in messages] == [1] * 4
 
 
 async def test_models(ai: AsyncOpenAI) -> None:
@@ -391,6 +445,93 @@ async def test_a_background_response_without_a_text_is_asked_again(
         events = await collected(await there.responses.retrieve(created.id, stream=True))
     assert text_of(events) == "".join(words(3))
     assert events[-1].type == "response.completed"
+
+
+@pytest.mark.slow
+async def test_a_background_stream_goes_on_elsewhere_after_each_event(
+    start_pair: StartPair, inference: Inference
+) -> None:
+    """The connection is cut at every event, while the answer is written and after its end."""
+    pair = await start_pair()
+    gate = Gate()
+    inference.once(Script().tokens(*words(4)).wait(gate).tokens(*words(2, 4)).done())
+    seen: list[Any] = []
+    async with openai(pair.here) as here, openai(pair.there) as there:
+        created = await here.responses.create(model="m", input="Go", background=True)
+        while not seen or not seen[-1].type.startswith("response.completed"):
+            reader = (here, there)[len(seen) % 2]
+            after: dict[str, Any] = {"starting_after": len(seen) - 1} if seen else {}
+            stream = await reader.responses.retrieve(created.id, stream=True, **after)
+            async for event in stream:
+                seen.append(event)
+                break
+            await stream.close()
+            if text_of(seen) == "".join(words(4)):
+                gate.open()
+        assert [event.sequence_number for event in seen] == list(range(len(seen)))
+        assert text_of(seen) == "".join(words(6))
+        assert await collected(await there.responses.retrieve(created.id, stream=True)) == seen
+
+
+async def test_a_cut_stream_in_the_foreground_is_answered_to_its_end(
+    ai: AsyncOpenAI, inference: Inference
+) -> None:
+    gate = Gate()
+    inference.once(Script().tokens(*words(2)).wait(gate).tokens(*words(2, 2)).done())
+    stream = await ai.responses.create(model="m", input="Go", stream=True)
+    async for event in stream:
+        if event.type == "response.output_text.delta":
+            response_id = event.item_id.replace("msg_", "resp_")
+            break
+    await stream.close()
+    gate.open()
+
+    async def whole() -> bool:
+        found = await ai.responses.retrieve(response_id)
+        return (found.status, found.output_text) == ("completed", "".join(words(4)))
+
+    await eventually(whole, 20)
+
+
+async def test_a_response_that_is_deleted_takes_with_it_what_follows(
+    ai: AsyncOpenAI, inference: Inference
+) -> None:
+    first = await ai.responses.create(model="m", input="One")
+    second = await ai.responses.create(model="m", input="Two", previous_response_id=first.id)
+    third = await ai.responses.create(model="m", input="Three", previous_response_id=second.id)
+    branch = await ai.responses.create(model="m", input="Side", previous_response_id=first.id)
+    await ai.responses.delete(second.id)
+    for gone in (second, third):
+        with pytest.raises(NotFoundError):
+            await ai.responses.retrieve(gone.id)
+        with pytest.raises(NotFoundError):
+            await ai.responses.delete(gone.id)
+        with pytest.raises(NotFoundError):
+            await ai.responses.create(model="m", input="More", previous_response_id=gone.id)
+    for kept in (first, branch):
+        assert await ai.responses.retrieve(kept.id) == kept
+    await ai.responses.create(model="m", input="Again", previous_response_id=first.id)
+    assert inference.calls[-1].contents == ["One", PLAIN_TEXT, "Again"]
+    await ai.responses.create(model="m", input="On", previous_response_id=branch.id)
+    assert inference.calls[-1].contents == ["One", PLAIN_TEXT, "Side", PLAIN_TEXT, "On"]
+
+
+async def test_the_stream_of_a_response_that_is_deleted_ends(
+    ai: AsyncOpenAI, inference: Inference
+) -> None:
+    """With its final event, or cut off where that is gone already: never as a whole answer."""
+    inference.once(Script().tokens(*words(2)).hang())
+    stream = await ai.responses.create(model="m", input="Go", background=True, stream=True)
+    seen: list[Any] = []
+    with contextlib.suppress(APIConnectionError):
+        async for event in stream:
+            seen.append(event)
+            if text_of(seen) == "".join(words(2)) and event.type == "response.output_text.delta":
+                await ai.responses.delete(seen[0].response.id)
+    assert seen[-1].type in {"response.output_text.delta", "response.incomplete"}
+    with pytest.raises(NotFoundError):
+        await ai.responses.retrieve(seen[0].response.id)
+    await inference.calls[-1].gone.wait()
 
 
 @pytest.mark.case(66)

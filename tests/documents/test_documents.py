@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi.routing import iter_route_contexts
 from prometheus_client import REGISTRY
 from pydantic_settings import BaseSettings
 
@@ -14,19 +15,20 @@ from chat_api.local.settings import LocalSettings
 from chat_api.settings import Settings
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text()
+REFERENCE = (ROOT / "docs" / "reference.md").read_text()
 DOCUMENTS = sorted(
     path
     for path in (
         *ROOT.glob("*.md"),
         *ROOT.glob("docs/**/*.md"),
         *ROOT.glob("bench/*.md"),
+        *ROOT.glob("deploy/*.md"),
         *ROOT.glob("web/*.md"),
     )
 )
 
 
-def table(heading: str, document: str = README) -> list[list[str]]:
+def table(heading: str, document: str = REFERENCE) -> list[list[str]]:
     """The cells of the first table below a heading, without its head."""
     section = document.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
     block = re.search(r"(?:^\|.*\n)+", section, re.MULTILINE)
@@ -67,6 +69,13 @@ def test_the_endpoints_table_is_that_of_the_routes() -> None:
         for path, operations in app.openapi()["paths"].items()
         for method in operations
     }
+    # OpenAI describes these, not our own description.
+    described |= {
+        (method, str(route.path).replace(":path", ""))
+        for route in iter_route_contexts(app.routes)
+        for method in route.methods or ()
+        if method != "HEAD" and str(route.path).startswith("/v1/")
+    }
     written = {(row[0], row[1].strip("`")) for row in table("Endpoints")}
     assert written == described
 
@@ -99,6 +108,10 @@ def test_a_documents_links_and_make_targets_exist(document: Path) -> None:
     text = document.read_text()
     for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
         assert (document.parent / target).exists(), target
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#([^)]+)\)", text):
+        other = (document.parent / target).read_text() if target else text
+        heads = re.findall(r"^#+ (.+)$", other, re.MULTILINE)
+        assert anchor in {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in heads}
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for name in re.findall(r"`make ([a-z-]+)", text) + re.findall(
         r"^make ([a-z-]+)", text, re.MULTILINE
@@ -120,9 +133,20 @@ def test_settings_that_a_document_names_exist(document: Path) -> None:
         "POSTGRES_BIN",
         "SOAK_SECONDS",
     }  # of the tests
+    known |= {
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "OTEL_EXPORTER_OTLP_HEADERS",
+        "OTEL_SERVICE_NAME",
+        "OTEL_TRACES_SAMPLER",
+        "OTEL_TRACES_SAMPLER_ARG",
+    }  # of OpenTelemetry
     known |= {"OPENAI_BASE_URL", "OPENAI_API_KEY"}  # of `make run`, in the names that others use
     for name in re.findall(r"`([A-Z]+_[A-Z_]+)(?:=[^`]*)?`", document.read_text()):
         assert name in known, name
+
+
+def test_the_readme_stays_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) < 250
 
 
 def test_every_make_target_explains_itself() -> None:

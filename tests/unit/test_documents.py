@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from chat_api.conversations import sources
 from chat_api.conversations.documents import Document, Documents
 
 ARRAY = [{"a": '[{\\"}] é'}, 5, {"b": [1, {"c": 2.5}]}, ["x"], {}]
@@ -57,3 +58,21 @@ def test_a_long_file_takes_no_memory(head: bytes, tail: bytes) -> None:
     finally:
         tracemalloc.stop()
     assert count >= 1_999
+
+
+@pytest.mark.case(70)
+@pytest.mark.parametrize(
+    "piece", ['<details type="reasoning"', '<details type="reasoning">', "\ue200", ":::thinking\n"]
+)
+def test_marks_without_an_end_are_read_in_linear_time(piece: str) -> None:
+    """A quadratic reading of a megabyte would not end within the test's time."""
+    text = piece * (900_000 // len(piece))
+    webui = {"id": "a", "role": "assistant", "content": text}
+    message = {"author": {"role": "assistant"}, "content": {"parts": [text]}}
+    for document in (
+        {"chat": {"history": {"messages": {"a": webui}}}},
+        {"mapping": {"a": {"id": "a", "message": message}}},
+        {"conversationId": "1", "messages": [{"messageId": "a", "text": text}]},
+    ):
+        (node,) = sources.read(document).nodes
+        assert node.content.rstrip() == text.rstrip()

@@ -299,7 +299,8 @@ async def test_a_refused_connection_is_tried_again(
         with one.refusing():
             assert (await write(engines)).failure is EngineUnavailable
         assert (await write(engines)).text == PLAIN_TEXT
-        monkeypatch.setattr(module, "_BACKOFF", lambda _state: 0.2)
+    monkeypatch.setattr(module, "_BACKOFF", lambda _state: 0.2)
+    async with made(configured(one, "openai", models=["small"])) as engines:
         with one.refusing():
             task = asyncio.create_task(write(engines))
             await eventually(lambda: ENGINE_RETRIES.labels("openai")._value.get() > retries + 3)

@@ -118,7 +118,7 @@ async def test_a_send_that_is_rolled_back_leaves_nothing(world: World) -> None:
     conversation = await world.conversation()
     draft = world.draft(key=key(str(uuid4())))
     async with rolled_back(world) as connection:
-        await sends.begin(
+        await sends.begin_in_steps(
             connection, world.user, conversation, draft, process=world.process, lease_seconds=8
         )
     assert await world.messages(conversation) == []
@@ -404,7 +404,10 @@ async def test_the_log_commits_asynchronously_and_nothing_else_does(
             await db_leases.request_stop(on_it, lease.message_id)
             assert await connection.fetchval(setting) == "on"
         async with connection.transaction():
-            assert await generations.end(connection, lease, ending(lease), None) is Outcome.SAVED
+            assert (
+                await generations.end_in_steps(connection, lease, ending(lease), None)
+                is Outcome.SAVED
+            )
             assert await connection.fetchval(setting) == "on"
 
 
@@ -831,7 +834,7 @@ async def test_a_deleted_conversation_s_answer_is_gone(world: World) -> None:
 async def test_an_end_that_is_rolled_back_leaves_it_running(world: World) -> None:
     lease = await world.lease()
     async with rolled_back(world) as connection:
-        await generations.end(connection, lease, ending(lease), log_row(lease, 0, ["a"]))
+        await generations.end_in_steps(connection, lease, ending(lease), log_row(lease, 0, ["a"]))
     assert await log_of(world, lease) == []
     assert (await world.generation(lease.message_id))["ended_at"] is None
     assert await world.end(lease) is Outcome.SAVED
@@ -943,7 +946,7 @@ async def test_one_key_used_in_two_conversations_at_once_is_one_s(
     one, other = await world.conversation(), await world.conversation()
     name = str(uuid4())
     async with connected(database_url) as connection, connection.transaction():
-        first = await sends.begin(
+        first = await sends.begin_in_steps(
             connection,
             world.user,
             one,
@@ -954,7 +957,7 @@ async def test_one_key_used_in_two_conversations_at_once_is_one_s(
         second = asyncio.create_task(world.begin(other, world.draft(key=key(name, "other"))))
         waiting = (
             "SELECT count(*) FROM pg_stat_activity "
-            "WHERE wait_event_type = 'Lock' AND query LIKE '%idempotency_keys%' "
+            "WHERE wait_event_type = 'Lock' AND query LIKE '%samosachaat_begin_answer%' "
             "AND datname = current_database()"
         )
         async with asyncio.timeout(5):

@@ -44,8 +44,8 @@ async def schema(url: str) -> dict[str, list[tuple[Any, ...]]]:
         "AND conrelid <> coalesce(to_regclass('samosachaat_schema_version'), 0) ORDER BY 1, 2",
         "others": "SELECT relkind::text, relname FROM pg_class "
         "WHERE relnamespace = 'public'::regnamespace AND relname !~ 'schema_version' ORDER BY 2",
-        "functions": "SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace "
-        "ORDER BY 1",
+        "functions": "SELECT proname FROM pg_proc "
+        "WHERE pronamespace = 'public'::regnamespace ORDER BY 1",
         "types": "SELECT typname FROM pg_type WHERE typnamespace = 'public'::regnamespace "
         "AND typname !~ 'samosachaat_schema_version' ORDER BY 1",
     }
@@ -155,6 +155,10 @@ FAULTS = {
     "lost table": ("DROP TABLE message_quotas", "lacks: table message_quotas"),
     "lost column": ("ALTER TABLE messages DROP COLUMN model_tag", "column messages.model_tag"),
     "lost index": ("DROP INDEX messages_one_generating", "index messages_one_generating"),
+    "lost function": (
+        "DROP FUNCTION samosachaat_end_answer",
+        "function samosachaat_end_answer",
+    ),
     "ahead and without a column": (
         f"{AHEAD}; ALTER TABLE messages DROP COLUMN token_count",
         "at 9999 but lacks: column messages.token_count",

@@ -47,7 +47,8 @@ SELECT $1, 'key', '\\x00'::bytea, conversation_id, message_id FROM generations W
 INSERT INTO responses (message_id, user_id, echo, is_background, fingerprint)
 SELECT message_id, $1, '{}', false, '\\x01'::bytea FROM generations WHERE user_id = $1;
 INSERT INTO usage_ledger VALUES ($1, '2026-01-02', 'default', 'complete', 7, 70, 700, 1);
-INSERT INTO message_quotas (user_id, began, sent) VALUES ($1, now(), 5)
+INSERT INTO message_quotas (user_id, began, sent) VALUES ($1, now(), 5);
+INSERT INTO user_limits (user_id, tokens_per_day) VALUES ($1, 1000)
 """
 
 

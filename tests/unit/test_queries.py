@@ -109,6 +109,7 @@ ASKED: dict[str, tuple[Ask, object]] = {
     ),
     "delete_conversation": (lambda w, u, c, m: deleted(w.pool, u, c), None),
     "begin": (lambda w, u, c, m: w.begin(c, user=u), None),
+    "begin_in_steps": (lambda w, u, c, m: begun_in_steps(w, u, c), None),
     "begin regeneration": (lambda w, u, c, m: w.begin(c, w.draft(None), user=u), None),
     "begin with a key": (lambda w, u, c, m: w.begin(c, w.draft(key=key("k")), user=u), None),
     "find_joinable": (lambda w, u, c, m: generations.find_joinable(w.pool, u, c, None), None),
@@ -137,6 +138,18 @@ ASKED: dict[str, tuple[Ask, object]] = {
 ASKED_BY_MESSAGE = {"find_run", "read", "read_inputs", "find_conversations"}
 
 
+async def begun_in_steps(world: World, user: str, conversation: str) -> object:
+    async with world.pool.transaction() as connection:
+        return await sends.begin_in_steps(
+            connection,
+            user,
+            conversation,
+            world.draft(),
+            process=world.process,
+            lease_seconds=60,
+        )
+
+
 @pytest.mark.case(6)
 @pytest.mark.parametrize("name", list(ASKED))
 async def test_a_stranger_finds_nothing_and_changes_nothing(name: str, world: World) -> None:
@@ -154,6 +167,43 @@ async def test_a_stranger_finds_nothing_and_changes_nothing(name: str, world: Wo
     assert await ask(world, world.user, conversation, lease.message_id) != nothing
 
 
+@pytest.mark.case(81)
+# What is resumed was found by `read_last` before.
+@pytest.mark.parametrize("name", sorted(ASKED.keys() - {"resume"}))
+async def test_an_expired_conversation_is_told_from_a_missing_one_by_nothing(
+    name: str, world: World
+) -> None:
+    conversation = await world.conversation("Mine")
+    lease = await world.lease(conversation)
+    await world.end(lease, finish_reason="length")
+    await world.pool.fetch(
+        "UPDATE conversations SET expires_at = now() WHERE id = $1", conversation
+    )
+    before = await everything(world.pool, conversation)
+    ask, nothing = ASKED[name]
+    assert await ask(world, world.user, conversation, lease.message_id) == nothing
+    assert await everything(world.pool, conversation) == before
+
+
+@pytest.mark.case(6)
+async def test_a_stranger_finds_no_successor(world: World) -> None:
+    conversation = await world.conversation()
+    lease = await world.answered(conversation)
+    newer = await world.regeneration(conversation)
+    await world.end(newer)
+
+    async def asked(user: str) -> str | None:
+        found = await named.find_successor(world.pool, user, conversation, lease.message_id)
+        return None if found is None else found.id
+
+    assert await asked(world.stranger) is None
+    assert await asked(world.user) == newer.message_id
+    await world.pool.fetch(
+        "UPDATE conversations SET expires_at = now() WHERE id = $1", conversation
+    )
+    assert await asked(world.user) is None
+
+
 @pytest.mark.case(6)
 def test_every_function_that_takes_a_user_is_asked() -> None:
     modules = [f"{db.__name__}.{module.name}" for module in pkgutil.iter_modules(db.__path__)]
@@ -167,10 +217,13 @@ def test_every_function_that_takes_a_user_is_asked() -> None:
     }
     assert takes_a_user == {
         *(name.split()[0] for name in ASKED),
+        "find_successor",
         # About the user alone.
         *("create_conversation", "list_conversations", "search_conversations"),
         *("last_number", "check_quotas", "find_repeat", "find_repeated", "find_all"),
         *("check_day", "read_day", "erase_some", "erase_rest"),
+        # Of administrators, about any user.
+        *("read_users", "write", "remove", "record"),
         # Under ids that the user chooses or that the caller has just made.
         *("insert", "keep"),
         # Under the lock of the user's conversation, which their callers take.

@@ -375,7 +375,7 @@ async def calling(
 ) -> AsyncIterator[SamosachaatEngine]:
     connector = aiohttp.TCPConnector(limit=0, force_close=True)
     async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as http:
-        yield SamosachaatEngine(
+        client = SamosachaatEngine(
             EngineHttp(
                 http,
                 name="test",
@@ -387,6 +387,8 @@ async def calling(
             name="test",
             swap_timeout_seconds=5,
         )
+        yield client
+        client.close()
 
 
 async def generated(engine: Engine) -> tuple[str, EngineFailed | None]:

@@ -10,6 +10,7 @@ from chat_api.db.generations import Lease
 from chat_api.db.sends import UNLIMITED
 from chat_api.errors import ConversationBusy
 from chat_api.generation.options import Options
+from chat_api.generation.prompts import Prompts
 from chat_api.generation.registry import Registry
 from chat_api.generation.send_policy import PATIENCE_SECONDS, SendPolicy
 from chat_api.generation.sink import Discard
@@ -44,7 +45,13 @@ async def send(world: World, stops: Any, conversation_id: str) -> None:
     policy = SendPolicy(
         world.pool,
         Registry(),
-        nothing,
+        Prompts(
+            system_prompt="",
+            thinking_prompt="",
+            max_messages=50,
+            max_chars=8000,
+            max_message_chars=8000,
+        ),
         nothing,
         nothing,
         nothing,

@@ -690,9 +690,8 @@ async def test_an_id_never_comes_again_with_other_data(
         before_done=events.error("inference_error", "Cut off at 3 characters.").decode()
         + ("\n\n" if older else "\n"),
     )
-    async with world.pool.transaction() as connection:
-        tail = answer.unlogged(end.done.encode())
-        assert await db_generations.end(connection, lease, end, tail) is Outcome.SAVED
+    tail = answer.unlogged(end.done.encode())
+    assert await db_generations.end(world.pool, lease, end, tail) is Outcome.SAVED
     first = dict(await desk.read(lease))
     await without_log(world, lease)
     again = await desk.read(lease, one_attempt=one_attempt)
@@ -974,9 +973,8 @@ async def test_readers_of_a_long_answer_are_given_small_pieces_that_they_share(
     elif place != "memory":
         last = answer.last_event + 1
         end = replace(ending(lease, answer.written.text), last_event=last)
-        async with world.pool.transaction() as connection:
-            tail = answer.unlogged(end.done.encode())
-            assert await db_generations.end(connection, lease, end, tail) is Outcome.SAVED
+        tail = answer.unlogged(end.done.encode())
+        assert await db_generations.end(world.pool, lease, end, tail) is Outcome.SAVED
         desk.running.clear()
         if place == "saved":
             await without_log(world, lease)

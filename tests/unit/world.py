@@ -15,7 +15,16 @@ from chat_api.db.database import Connection, Database, driver_address
 from chat_api.db.event_log import LogRow
 from chat_api.db.generations import Ending, Lease, Outcome
 from chat_api.db.queries import ConversationSettings
-from chat_api.db.sends import UNLIMITED, Busy, Draft, IdempotencyKey, Quotas, Repeat
+from chat_api.db.sends import (
+    UNLIMITED,
+    Begun,
+    Busy,
+    Draft,
+    HistoryBounds,
+    IdempotencyKey,
+    Quotas,
+    Repeat,
+)
 from chat_api.generation import events
 
 LEASE_SECONDS = 60.0
@@ -104,16 +113,17 @@ class World:
         lease_seconds: float = LEASE_SECONDS,
         quotas: Quotas = UNLIMITED,
     ) -> Lease | Busy | Repeat | None:
-        async with self.pool.transaction() as connection:
-            return await sends.begin(
-                connection,
-                user or self.user,
-                conversation_id,
-                draft or self.draft(),
-                process=process or self.process,
-                lease_seconds=lease_seconds,
-                quotas=quotas,
-            )
+        begun = await sends.begin(
+            self.pool,
+            user or self.user,
+            conversation_id,
+            draft or self.draft(),
+            process=process or self.process,
+            lease_seconds=lease_seconds,
+            bounds=HistoryBounds(50, 8000),
+            quotas=quotas,
+        )
+        return begun.lease if isinstance(begun, Begun) else begun
 
     async def lease(
         self,
@@ -147,13 +157,12 @@ class World:
         **others: Any,
     ) -> Outcome:
         """End it; `others` are fields of the ending."""
-        async with self.pool.transaction() as connection:
-            return await generations.end(
-                connection,
-                lease,
-                replace(ending(lease, content, status=status, last_event=last_event), **others),
-                tail,
-            )
+        return await generations.end(
+            self.pool,
+            lease,
+            replace(ending(lease, content, status=status, last_event=last_event), **others),
+            tail,
+        )
 
     async def answered(self, conversation_id: str, content: str = "Because.") -> Lease:
         """An answer that is complete."""

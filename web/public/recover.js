@@ -7,6 +7,25 @@
   var RELOADS_WITHIN_MS = 60000;
   var MOST_TRIES = 5;
   var TRY_AGAIN_MS = 250;
+  // The texts of the page may be among what is missing.
+  var TEXTS = {
+    en: {
+      failed: "The page could not be loaded. Its server may be changing to a new version.",
+      moment: "A new version of the page is being installed. One moment…",
+      again: "Load it again",
+    },
+    de: {
+      failed:
+        "Die Seite konnte nicht geladen werden. Vielleicht wechselt ihr Server gerade die Version.",
+      moment: "Eine neue Version der Seite wird eingerichtet. Einen Moment…",
+      again: "Neu laden",
+    },
+    hi: {
+      failed: "पेज लोड नहीं हो सका। हो सकता है कि उसका सर्वर नए संस्करण पर जा रहा हो।",
+      moment: "पेज का नया संस्करण लगाया जा रहा है। एक पल रुकें…",
+      again: "फिर से लोड करें",
+    },
+  };
   var recovering = false;
 
   addEventListener(
@@ -26,10 +45,10 @@
 
   function recover() {
     if (!mayReload()) {
-      say("The page could not be loaded. Its server may be changing to a new version.", true);
+      say(texts().failed, true);
       return;
     }
-    say("A new version of the page is being installed. One moment…", false);
+    say(texts().moment, false);
     var files = document.querySelectorAll(
       "script[src], link[rel=stylesheet], link[rel=modulepreload]",
     );
@@ -76,6 +95,25 @@
     }
   }
 
+  /** In the language that was chosen, or the browser's. */
+  function texts() {
+    var chosen;
+    try {
+      chosen = JSON.parse(localStorage.getItem("samosachaat.language"));
+    } catch (error) {
+      chosen = null;
+    }
+    var found = [chosen]
+      .concat(navigator.languages)
+      .map(function (tag) {
+        return String(tag).split("-")[0].toLowerCase();
+      })
+      .find(function (name) {
+        return TEXTS[name];
+      });
+    return TEXTS[found || "en"];
+  }
+
   function say(text, final) {
     var message = document.createElement("p");
     message.setAttribute("role", "alert");
@@ -84,7 +122,7 @@
     if (final) {
       var button = document.createElement("button");
       button.type = "button";
-      button.textContent = "Load it again";
+      button.textContent = texts().again;
       button.onclick = function () {
         location.reload();
       };

@@ -2,6 +2,7 @@
 
 import { Refused } from "./stream";
 import type { components } from "./schema";
+import { texts } from "./texts";
 
 export type Conversation = components["schemas"]["Conversation"];
 export type Message = components["schemas"]["Message"];
@@ -50,6 +51,7 @@ export class Api {
     tz: string;
     cursor?: string | undefined;
     favorited?: true | undefined;
+    tag?: string | undefined;
   }): Promise<Page> {
     return this.json("GET", `/api/conversations?${search(query)}`);
   }
@@ -84,6 +86,18 @@ export class Api {
   /** `keepalive`: goes out even where the page is being closed. */
   async delete(id: string, keepalive = false): Promise<void> {
     await this.request("DELETE", `/api/conversations/${id}`, { keepalive });
+  }
+
+  /** What is shown of a conversation as a Markdown file, and the name for it. */
+  async export(id: string): Promise<{ file: Blob; name: string }> {
+    const path = `/api/conversations/${id}/export?format=markdown`;
+    const response = await this.request("GET", path, { deadline: 0 });
+    const file = await response.blob().catch(() => {
+      throw this.unreachable();
+    });
+    const header = response.headers.get("Content-Disposition") ?? "";
+    const name = /filename\*=UTF-8''([^;]+)/i.exec(header)?.[1];
+    return { file, name: name ? decodeURIComponent(name) : "conversation.md" };
   }
 
   stop(id: string): Promise<Message> {
@@ -134,13 +148,12 @@ export class Api {
     const response = await this.request(method, path, body && { body });
     return response.json().catch((error: unknown) => {
       if (!(error instanceof SyntaxError)) throw this.unreachable();
-      const detail = "Something between this page and the service answered in its place.";
-      throw new Refused(502, "not_json", detail, 0);
+      throw new Refused(502, "not_json", texts.peek().service.notTheService, 0);
     }) as Promise<T>;
   }
 
   private unreachable(): Unreachable {
-    const error = new Unreachable("The service cannot be reached.");
+    const error = new Unreachable(texts.peek().service.unreachable);
     this.outcome(error);
     return error;
   }

@@ -1,20 +1,23 @@
 import { render } from "preact";
 import { loadConfig } from "./config";
 import { followAddress } from "./state/chats";
+import { keepPage } from "./offline";
 import { configure } from "./state/service";
 import { keepInStep } from "./state/sync";
 import { toast } from "./state/say";
 import { App } from "./ui/App";
 import { keepDrops } from "./ui/shell";
 import "./styles/index.css";
+import { followLanguage } from "./state/language";
+import { texts } from "./texts";
 
 const place = document.querySelector("#app")!;
 
 // A part of the page that is loaded later may be gone after a deploy.
 addEventListener("vite:preloadError", () => {
-  toast("There is a newer version of this page.", {
+  toast(texts.peek().newerPage, {
     ms: 60_000,
-    action: { label: "Reload", run: () => location.reload() },
+    action: { label: texts.peek().reload, run: () => location.reload() },
   });
 });
 
@@ -35,13 +38,15 @@ async function start(): Promise<void> {
 function NotStarted() {
   return (
     <p class="not-started" role="alert">
-      The page could not be set up, because its server does not answer.{" "}
+      {texts.value.notStarted}{" "}
       <button type="button" class="small" onClick={() => void start()}>
-        Try again
+        {texts.value.tryAgain}
       </button>
     </p>
   );
 }
 
 keepDrops();
+keepPage();
+await followLanguage();
 await start();

@@ -1,6 +1,102 @@
 // Written by `npm run types` from the service's OpenAPI description.
 
 export interface paths {
+    "/api/admin/audit": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read Audit
+         * @description What administrators did, the newest first. Reading this is not among it.
+         */
+        get: operations["read_audit_api_admin_audit_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/usage": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read Usage
+         * @description What all users' answers cost, or one user's: by user, by day or by model.
+         *
+         *     By user, those with the most tokens come first, in pages. Those who have been erased are one
+         *     user without an id.
+         */
+        get: operations["read_usage_api_admin_usage_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/users/{user_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Delete User
+         * @description Erase everything of a user, as `DELETE /api/me` does; running answers are stopped.
+         *
+         *     Users are not known here: one who has nothing is erased, too. A request that fails may have
+         *     erased a part: repeat it. The act stays in the audit log, and loses the user's id at the end.
+         */
+        delete: operations["delete_user_api_admin_users__user_id__delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/users/{user_id}/limits": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read Limits
+         * @description What is set for one user, and what holds for them today.
+         */
+        get: operations["read_limits_api_admin_users__user_id__limits_get"];
+        /**
+         * Set Limits
+         * @description Set limits of one user, as a whole; they hold at once, on all replicas.
+         *
+         *     Users are not known here: limits can be set for one who has sent nothing yet.
+         */
+        put: operations["set_limits_api_admin_users__user_id__limits_put"];
+        post?: never;
+        /**
+         * Remove Limits
+         * @description Let the limits of the settings hold for one user.
+         */
+        delete: operations["remove_limits_api_admin_users__user_id__limits_delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/changes": {
         parameters: {
             query?: never;
@@ -130,7 +226,8 @@ export interface paths {
          *
          *     A placeholder ("New chat", "New conversation", "Untitled", in any case) counts as no title. With
          *     `fork`, it begins with a copy of the path to a message, and has the other's title, model,
-         *     instructions, options and tags unless they are given.
+         *     instructions, options, tags and `expires_at` unless they are given. From `expires_at` on a
+         *     conversation is not found any more, and it is deleted when no answer is written in it.
          */
         post: operations["create_conversation_api_conversations_post"];
         delete?: never;
@@ -171,7 +268,8 @@ export interface paths {
          * Change Conversation
          * @description Change the fields that are given, each as a whole.
          *
-         *     A placeholder such as "New chat" is no title. Null takes `instructions` and `options` away.
+         *     A placeholder such as "New chat" is no title. Null takes `instructions`, `options` and
+         *     `expires_at` away.
          */
         patch: operations["change_conversation_api_conversations__conversation_id__patch"];
         trace?: never;
@@ -590,6 +688,33 @@ export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
         /**
+         * AdminUsagePage
+         * @example {
+         *       "items": [
+         *         {
+         *           "answers": 3,
+         *           "by_status": {
+         *             "complete": 2,
+         *             "stopped": 1
+         *           },
+         *           "estimated": 0,
+         *           "input_tokens": 410,
+         *           "output_tokens": 96,
+         *           "user_id": "719191c4-d024-5da2-ac03-4338c09d10d8"
+         *         }
+         *       ]
+         *     }
+         */
+        AdminUsagePage: {
+            /** Items */
+            items: components["schemas"]["UsageSum"][];
+            /**
+             * Next Offset
+             * @description pass it as `offset` for the next users
+             */
+            next_offset: number | null;
+        };
+        /**
          * AnswerEvent
          * @description An answer that has begun or ended.
          */
@@ -600,6 +725,61 @@ export interface components {
         Attempt: {
             /** Attempt */
             attempt: number;
+        };
+        /** AuditEntry */
+        AuditEntry: {
+            /**
+             * Act
+             * @enum {string}
+             */
+            act: "delete_user" | "read_limits" | "read_usage" | "remove_limits" | "set_limits" | "swap_model";
+            /** Administrator Id */
+            administrator_id: string;
+            /**
+             * At
+             * Format: date-time
+             */
+            at: string;
+            /** Details */
+            details: {
+                [key: string]: unknown;
+            };
+            /** Id */
+            id: number;
+            /** Trace Id */
+            trace_id: string;
+            /**
+             * User Id
+             * @description whom it concerned; null for no single user, and for an erased one
+             */
+            user_id: string | null;
+        };
+        /**
+         * AuditPage
+         * @example {
+         *       "items": [
+         *         {
+         *           "act": "set_limits",
+         *           "administrator_id": "0d0cfa5e-6a8c-5b0f-9d5e-2f6d4f2b8a11",
+         *           "at": "2026-11-22T09:31:12.456789+00:00",
+         *           "details": {
+         *             "answers_per_day": 200
+         *           },
+         *           "id": 7,
+         *           "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
+         *           "user_id": "719191c4-d024-5da2-ac03-4338c09d10d8"
+         *         }
+         *       ]
+         *     }
+         */
+        AuditPage: {
+            /** Items */
+            items: components["schemas"]["AuditEntry"][];
+            /**
+             * Next Cursor
+             * @description pass it as `cursor` for earlier acts
+             */
+            next_cursor: string | null;
         };
         /** ChangedAnswer */
         ChangedAnswer: {
@@ -635,6 +815,11 @@ export interface components {
              * Format: date-time
              */
             created_at: string;
+            /**
+             * Expires At
+             * @description when it is deleted; only of a temporary conversation
+             */
+            expires_at?: string | null;
             /** Id */
             id: string;
             /** Instructions */
@@ -792,6 +977,11 @@ export interface components {
              * Format: date-time
              */
             created_at: string;
+            /**
+             * Expires At
+             * @description when it is deleted; only of a temporary conversation
+             */
+            expires_at?: string | null;
             /** Id */
             id: string;
             /** Instructions */
@@ -1323,6 +1513,42 @@ export interface components {
             model_tag?: string | null;
             /** Output Tokens */
             output_tokens: number;
+            /**
+             * User Id
+             * @description only with `by=user`; null: those who have been erased
+             */
+            user_id?: string | null;
+        };
+        /**
+         * UserLimitsRead
+         * @example {
+         *       "answers_per_day": 200,
+         *       "limits": {
+         *         "answers_per_day": {
+         *           "left": 197,
+         *           "limit": 200,
+         *           "used": 3
+         *         },
+         *         "resets_at": "2026-11-23T00:00:00+00:00"
+         *       },
+         *       "user_id": "719191c4-d024-5da2-ac03-4338c09d10d8"
+         *     }
+         */
+        UserLimitsRead: {
+            /**
+             * Answers Per Day
+             * @description set for this user; null: as the settings say
+             */
+            answers_per_day: number | null;
+            /** @description what holds today */
+            limits: components["schemas"]["DayLimits"];
+            /**
+             * Tokens Per Day
+             * @description set for this user; null: as the settings say
+             */
+            tokens_per_day: number | null;
+            /** User Id */
+            user_id: string;
         };
         /**
          * Version
@@ -1452,6 +1678,467 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
+    read_audit_api_admin_audit_get: {
+        parameters: {
+            query?: {
+                /** @description `next_cursor` of the page before */
+                cursor?: string;
+                limit?: number;
+                /** @description only this user's */
+                user_id?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AuditPage"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    read_usage_api_admin_usage_get: {
+        parameters: {
+            query?: {
+                by?: "user" | "day" | "model";
+                /** @description the first day (UTC); 29 days before `to` */
+                from?: string;
+                /** @description most users of a page */
+                limit?: number;
+                /** @description users to skip */
+                offset?: number;
+                /** @description the last day (UTC); today */
+                to?: string;
+                /** @description only this user's */
+                user_id?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AdminUsagePage"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    delete_user_api_admin_users__user_id__delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description as the auth service names the user */
+                user_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description A problem document (RFC 9457) */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    read_limits_api_admin_users__user_id__limits_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description as the auth service names the user */
+                user_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserLimitsRead"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    set_limits_api_admin_users__user_id__limits_put: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description as the auth service names the user */
+                user_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": {
+                    /** Answers Per Day */
+                    answers_per_day?: number | null;
+                    /** Tokens Per Day */
+                    tokens_per_day?: number | null;
+                };
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserLimitsRead"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    remove_limits_api_admin_users__user_id__limits_delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description as the auth service names the user */
+                user_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description A problem document (RFC 9457) */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     follow_changes_api_changes_get: {
         parameters: {
             query?: {
@@ -1867,7 +2554,7 @@ export interface operations {
     resume_stream_api_chat__chat_id__stream_get: {
         parameters: {
             query?: {
-                /** @description leave out so many chunks */
+                /** @description leave out so many chunks; none if negative */
                 startIndex?: number;
             };
             header?: never;
@@ -2028,6 +2715,8 @@ export interface operations {
         requestBody?: {
             content: {
                 "application/json": {
+                    /** Expires At */
+                    expires_at?: string | null;
                     /** @description begin with a copy of the path that leads to this message */
                     fork?: {
                         /**
@@ -2412,6 +3101,8 @@ export interface operations {
         requestBody: {
             content: {
                 "application/json": {
+                    /** Expires At */
+                    expires_at?: string | null;
                     /** Instructions */
                     instructions?: string | null;
                     /**

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -45,6 +45,8 @@ from chat_api.text import is_blank
 
 router = APIRouter(prefix="/api/conversations", tags=["conversations"])
 
+# How many conversations a page has where the client asks for no other number.
+LISTED = 50
 _CURSOR = re.compile(rf"(\d{{1,18}})_({cursors.ID})")
 
 
@@ -52,7 +54,7 @@ _CURSOR = re.compile(rf"(\d{{1,18}})_({cursors.ID})")
 async def list_conversations(
     services: ServicesOf,
     user: CurrentUser,
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    limit: Annotated[int, Query(ge=1, le=200)] = LISTED,
     cursor: Annotated[
         str | None,
         Query(
@@ -83,7 +85,30 @@ async def list_conversations(
     ] = None,
 ) -> Response:
     """The user's conversations, newest activity first, and again grouped by day."""
-    zone = _zone(tz)
+    return await listed(
+        services,
+        user,
+        limit=limit,
+        cursor=cursor,
+        offset=offset,
+        zone=_zone(tz),
+        favorited=None if favorited is None else favorited == "true",
+        tag=tag,
+    )
+
+
+async def listed(
+    services: Services,
+    user: User,
+    *,
+    limit: int,
+    cursor: str | None,
+    offset: int = 0,
+    zone: tzinfo = UTC,
+    favorited: bool | None = None,
+    tag: str | None = None,
+) -> Response:
+    """Return a page of the user's conversations. Raise BadRequest for no cursor of ours."""
     after = None if cursor is None else _read_cursor(cursor)
     found = await queries.list_conversations(
         services.db,
@@ -91,7 +116,7 @@ async def list_conversations(
         limit=limit + 1,
         offset=offset,
         after=after,
-        favorited=None if favorited is None else favorited == "true",
+        favorited=favorited,
         tag=tag,
     )
     page = found[:limit]
@@ -119,15 +144,23 @@ def _read_cursor(text: str) -> tuple[datetime, str]:
     return cursors.time_of(time), conversation_id
 
 
-def _by_day(page: Iterable[ListedConversation], zone: ZoneInfo) -> dict[str, list[str]]:
+def _by_day(page: Iterable[ListedConversation], zone: tzinfo) -> dict[str, list[str]]:
     """The items by date in the zone, in the order of the page: newest first."""
     days: dict[str, list[str]] = {}
+    day: list[str] = []
+    since: datetime | None = None  # from when on, going back, times are certainly of the same day
     for item in page:
-        try:
-            local = item.updated_at.astimezone(zone)
-        except OverflowError:  # the first and the last day of the calendar
-            local = item.updated_at
-        days.setdefault(local.date().isoformat(), []).append(item.json)
+        if since is None or item.updated_at < since:
+            try:
+                local = item.updated_at.astimezone(zone)
+                midnight = local.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
+                # On a day on which clocks are changed, each time is looked at by itself.
+                is_even = midnight.utcoffset() == local.utcoffset()
+                since = midnight.astimezone(UTC) if is_even else None
+            except OverflowError:  # the first and the last day of the calendar
+                local, since = item.updated_at, None
+            day = days.setdefault(local.date().isoformat(), [])
+        day.append(item.json)
     return days
 
 
@@ -147,7 +180,8 @@ async def create_conversation(
 
     A placeholder ("New chat", "New conversation", "Untitled", in any case) counts as no title. With
     `fork`, it begins with a copy of the path to a message, and has the other's title, model,
-    instructions, options and tags unless they are given.
+    instructions, options, tags and `expires_at` unless they are given. From `expires_at` on a
+    conversation is not found any more, and it is deleted when no answer is written in it.
     """
     settings = _settings(body)
     if body.fork is not None:
@@ -191,7 +225,7 @@ async def open_conversation(
     A page ends after `limit` messages or 4 MB of JSON, but has at least one message. Where
     `next_before` is not null, there are older ones: pass it as `before`.
     """
-    return await _opened(
+    return await opened(
         services,
         user,
         conversation_id,
@@ -200,7 +234,7 @@ async def open_conversation(
     )
 
 
-async def _opened(
+async def opened(
     services: Services,
     user: User,
     conversation_id: str,
@@ -208,6 +242,7 @@ async def _opened(
     limit: int = MOST_LISTED,
     before: str | None = None,
 ) -> Response:
+    """Return the conversation with a page of its messages. Raise NotFound."""
     found = await queries.open_conversation(
         services.db, user.id, conversation_id, limit=limit, before=before
     )
@@ -259,7 +294,8 @@ async def change_conversation(
 ) -> Response:
     """Change the fields that are given, each as a whole.
 
-    A placeholder such as "New chat" is no title. Null takes `instructions` and `options` away.
+    A placeholder such as "New chat" is no title. Null takes `instructions`, `options` and
+    `expires_at` away.
     """
     changed = await queries.update_conversation(
         services.db,
@@ -277,7 +313,11 @@ def _settings(body: ConversationFields) -> ConversationSettings:
     instructions = body.instructions
     if instructions is not None and is_blank(instructions):
         instructions = None
-    given = {"instructions": instructions, "options": body.options}
+    given = {
+        "instructions": instructions,
+        "options": body.options,
+        "expires_at": body.expires_at,
+    }
     return ConversationSettings(
         title=given_title(body.title),
         model_tag=body.model_tag,
@@ -285,6 +325,7 @@ def _settings(body: ConversationFields) -> ConversationSettings:
         options=None if body.options is None else body.options.model_dump_json(exclude_none=True),
         tags=None if body.tags is None else list(dict.fromkeys(body.tags)),
         metadata=None if body.metadata is None else orjson.dumps(body.metadata).decode(),
+        expires_at=body.expires_at,
         clears=frozenset(
             name for name, value in given.items() if value is None and name in body.model_fields_set
         ),
@@ -305,7 +346,7 @@ async def show_path(
 ) -> Response:
     """Show the path through a message, down to its newest leaf. 409 while an answer is written."""
     await services.trees.show_path(user.id, conversation_id, checked_id(body.message_id))
-    return await _opened(services, user, conversation_id)
+    return await opened(services, user, conversation_id)
 
 
 @router.delete("/{conversation_id}", status_code=204, responses=problems(404))

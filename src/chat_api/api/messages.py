@@ -82,6 +82,9 @@ _ANSWER: dict[int | str, dict[str, Any]] = {
 }
 
 
+read_message = json_body(NewMessage)
+
+
 @router.post(
     "/messages",
     response_class=Response,
@@ -94,7 +97,7 @@ async def send_message(
     user: CurrentUser,
     conversation_id: ConversationId,
     stream: UserStream,
-    body: Annotated[NewMessage, Depends(json_body(NewMessage))],
+    body: Annotated[NewMessage, Depends(read_message)],
     idempotency_key: IdempotencyHeader = None,
 ) -> Response:
     """Keep the message, and stream its answer.
@@ -105,6 +108,19 @@ async def send_message(
     The answer belongs to the conversation: it is written to its end and saved even where the client
     goes away. `done` is sent after it has been saved.
     """
+    return await sent(request, services, user, conversation_id, stream, body, idempotency_key)
+
+
+async def sent(
+    request: Request,
+    services: Services,
+    user: User,
+    conversation_id: str,
+    stream: OpenStream,
+    body: NewMessage,
+    idempotency_key: str | None,
+) -> Response:
+    """Keep the message, and return its answer's response."""
     return await _answer(
         request,
         services,

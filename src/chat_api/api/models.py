@@ -2,15 +2,16 @@
 
 from typing import Annotated, Any
 
+import orjson
 from fastapi import APIRouter, Depends
 from starlette.responses import Response
 
 from chat_api.api.bodies import json_body
 from chat_api.api.responses import problems, written_json
 from chat_api.api.schemas import Swap, request_body
-from chat_api.api.services import CurrentUser, ServicesOf, current_user
-from chat_api.auth import User
-from chat_api.errors import Draining, Forbidden
+from chat_api.api.services import Administrator, CurrentUser, ServicesOf
+from chat_api.db import audit
+from chat_api.errors import Draining
 from chat_api.telemetry import log, trace_id_var
 
 router = APIRouter(prefix="/api/models", tags=["models"])
@@ -34,13 +35,6 @@ def _described(example: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
     return {200: {"description": "What the inference service answered", "content": content}}
 
 
-async def administrator(user: Annotated[User, Depends(current_user)]) -> User:
-    """Raises Forbidden, before the body is looked at."""
-    if not user.is_admin:
-        raise Forbidden
-    return user
-
-
 @router.get("", response_class=Response, responses=_described(_MODELS) | problems(502, 504))
 async def list_models(services: ServicesOf, _user: CurrentUser) -> Response:
     """The models of all engines; one that does not answer is listed as not available.
@@ -58,12 +52,14 @@ async def list_models(services: ServicesOf, _user: CurrentUser) -> Response:
 )
 async def swap_model(
     services: ServicesOf,
-    user: Annotated[User, Depends(administrator)],
+    user: Administrator,
     body: Annotated[Swap, Depends(json_body(Swap))],
 ) -> Response:
     """Have the inference service load another model. May take minutes."""
     if services.registry.is_draining:
         raise Draining
     log.info("model_swap", user_id=user.id)
+    details = orjson.dumps({"model_tag": body.model_tag}).decode()
+    await audit.record(services.db, user.id, "swap_model", None, details, trace_id_var.get())
     status, answer = await services.engines.swap(body.model_tag, trace_id_var.get())
     return written_json(answer, status)

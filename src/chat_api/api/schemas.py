@@ -6,7 +6,7 @@ them against the models.
 
 import re
 from collections.abc import Iterable
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal
 
 import orjson
@@ -126,6 +126,38 @@ Metadata = Annotated[
 AnyId = Annotated[str, Field(json_schema_extra={"format": "uuid"})]
 
 
+_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)")
+
+
+def _written_as_a_time(value: object) -> object:
+    """Return the value; raise ValueError for what is no time of RFC 3339, such as a number."""
+    if value is not None and (not isinstance(value, str) or _TIME.fullmatch(value) is None):
+        raise ValueError("is not a time with an offset such as 2026-11-25T12:00:00Z")
+    return value
+
+
+def _to_come(value: datetime) -> datetime:
+    try:
+        in_utc = value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("is beyond the calendar") from None
+    if in_utc <= datetime.now(UTC):
+        raise ValueError("is in the past")
+    return in_utc
+
+
+ExpiresAt = Annotated[
+    datetime,
+    Field(
+        strict=False,
+        description="when the conversation is deleted, to come; null: it is kept",
+        examples=["2099-01-01T00:00:00Z"],
+    ),
+    BeforeValidator(_written_as_a_time),
+    AfterValidator(_to_come),
+]
+
+
 class ConversationFields(Request):
     title: Title | None = None
     model_tag: ModelTag | None = None
@@ -133,6 +165,7 @@ class ConversationFields(Request):
     options: ConversationOptions | None = None
     tags: Tags | None = None
     metadata: Metadata | None = None
+    expires_at: ExpiresAt | None = None
 
 
 class ForkedFrom(Request):
@@ -281,6 +314,10 @@ def _example(value: dict[str, Any]) -> ConfigDict:
     return ConfigDict(json_schema_extra={"examples": [value]})
 
 
+def _without_default(schema: dict[str, Any]) -> None:
+    schema.pop("default", None)
+
+
 class Conversation(BaseModel):
     model_config = _example(_CONVERSATION)
 
@@ -295,6 +332,12 @@ class Conversation(BaseModel):
     options: ConversationOptions | None
     tags: list[str]
     metadata: dict[str, str]
+    expires_at: datetime | None = Field(
+        default=None,
+        description="when it is deleted; only of a temporary conversation",
+        # Absent is not null: a default would make the page's types have it always.
+        json_schema_extra=_without_default,
+    )
 
 
 class Usage(BaseModel):
@@ -400,6 +443,9 @@ class FoundPage(BaseModel):
 
 
 class UsageSum(BaseModel):
+    user_id: str | None = Field(
+        default=None, description="only with `by=user`; null: those who have been erased"
+    )
     day: date | None = Field(default=None, description="in UTC; only with `by=day`")
     model_tag: str | None = Field(default=None, description="only with `by=model`")
     answers: int
@@ -444,6 +490,97 @@ class UsagePage(BaseModel):
 
     items: list[UsageSum]
     limits: DayLimits
+
+
+class AdminUsagePage(BaseModel):
+    model_config = _example(
+        {
+            "items": [
+                {
+                    "user_id": _CONVERSATION["user_id"],
+                    "answers": 3,
+                    "input_tokens": 410,
+                    "output_tokens": 96,
+                    "estimated": 0,
+                    "by_status": {"complete": 2, "stopped": 1},
+                }
+            ],
+            "next_offset": None,
+        }
+    )
+
+    items: list[UsageSum]
+    next_offset: int | None = Field(description="pass it as `offset` for the next users")
+
+
+Limit = Annotated[
+    int,
+    Field(ge=0, le=10**15, description="null: as the settings say; 0: no limit"),
+    BeforeValidator(whole_number),
+]
+_LIMITS: dict[str, Any] = {"answers_per_day": 200, "tokens_per_day": None}
+
+
+class NewUserLimits(Request):
+    model_config = ConfigDict(json_schema_extra={"examples": [_LIMITS]})
+
+    answers_per_day: Limit | None = None
+    tokens_per_day: Limit | None = None
+
+
+class UserLimitsRead(BaseModel):
+    model_config = _example(
+        {
+            "user_id": _CONVERSATION["user_id"],
+            **_LIMITS,
+            "limits": {
+                "answers_per_day": {"limit": 200, "used": 3, "left": 197},
+                "tokens_per_day": None,
+                "resets_at": "2026-11-23T00:00:00+00:00",
+            },
+        }
+    )
+
+    user_id: str
+    answers_per_day: int | None = Field(description="set for this user; null: as the settings say")
+    tokens_per_day: int | None = Field(description="set for this user; null: as the settings say")
+    limits: DayLimits = Field(description="what holds today")
+
+
+class AuditEntry(BaseModel):
+    id: int
+    at: datetime
+    administrator_id: str
+    act: Literal[
+        "delete_user", "read_limits", "read_usage", "remove_limits", "set_limits", "swap_model"
+    ]
+    user_id: str | None = Field(
+        description="whom it concerned; null for no single user, and for an erased one"
+    )
+    details: dict[str, Any]
+    trace_id: str
+
+
+class AuditPage(BaseModel):
+    model_config = _example(
+        {
+            "items": [
+                {
+                    "id": 7,
+                    "at": "2026-11-22T09:31:12.456789+00:00",
+                    "administrator_id": "0d0cfa5e-6a8c-5b0f-9d5e-2f6d4f2b8a11",
+                    "act": "set_limits",
+                    "user_id": _CONVERSATION["user_id"],
+                    "details": _LIMITS,
+                    "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
+                }
+            ],
+            "next_cursor": None,
+        }
+    )
+
+    items: list[AuditEntry]
+    next_cursor: str | None = Field(description="pass it as `cursor` for earlier acts")
 
 
 class FailedImport(BaseModel):

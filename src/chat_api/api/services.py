@@ -18,7 +18,7 @@ from chat_api.conversations.tree import Trees
 from chat_api.db.database import Database
 from chat_api.db.shares import conversation_id_var
 from chat_api.engines.engines import Engines
-from chat_api.errors import NotAuthenticated, NotFound
+from chat_api.errors import Forbidden, NotAuthenticated, NotFound
 from chat_api.generation.deletion import Deletions
 from chat_api.generation.joining import Joins
 from chat_api.generation.registry import Registry
@@ -60,10 +60,16 @@ async def _services(request: Request) -> Services:
 
 
 # For the OpenAPI description only: the authenticator reads the header itself.
-_bearer = HTTPBearer(auto_error=False, description="A token of the auth service")
+_bearer = HTTPBearer(
+    auto_error=False, description="A token of the auth service, or of the OpenID provider"
+)
 
 
-async def current_user(request: Request, _described: Annotated[object, Security(_bearer)]) -> User:
+async def _current_user(request: Request, _described: Annotated[object, Security(_bearer)]) -> User:
+    return await current_user(request)
+
+
+async def current_user(request: Request) -> User:
     """Return the user of the request's token.
 
     Raise NotAuthenticated, AuthUnavailable, or TooManyFailures where the address has had too many
@@ -94,6 +100,13 @@ async def _authenticated(request: Request, services: Services, host: str | None)
     return (await services.authenticator.validate(authorization)).user
 
 
+async def administrator(user: Annotated[User, Depends(_current_user)]) -> User:
+    """Raise Forbidden, before the body is looked at."""
+    if not user.is_admin:
+        raise Forbidden
+    return user
+
+
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -106,10 +119,15 @@ def checked_id(text: str) -> str:
 
 
 async def conversation_id(
-    _user: Annotated[User, Depends(current_user)],  # authenticate before reading the id
+    _user: Annotated[User, Depends(_current_user)],  # authenticate before reading the id
     conversation_id: Annotated[str, Path(json_schema_extra={"format": "uuid"})],
 ) -> str:
-    checked = checked_id(conversation_id)
+    return entered_conversation(conversation_id)
+
+
+def entered_conversation(text: str) -> str:
+    """Return the id of the request's conversation. Raise NotFound for what is no id."""
+    checked = checked_id(text)
     conversation_id_var.set(checked)
     return checked
 
@@ -122,6 +140,7 @@ async def message_id(
 
 
 ServicesOf = Annotated[Services, Depends(_services)]
-CurrentUser = Annotated[User, Depends(current_user)]
+CurrentUser = Annotated[User, Depends(_current_user)]
+Administrator = Annotated[User, Depends(administrator)]
 ConversationId = Annotated[str, Depends(conversation_id)]
 MessageId = Annotated[str, Depends(message_id)]

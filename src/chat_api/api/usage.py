@@ -9,8 +9,10 @@ from pydantic import BeforeValidator
 
 from chat_api.api.responses import problems
 from chat_api.api.schemas import DayLimit, DayLimits, UsagePage, UsageSum
-from chat_api.api.services import CurrentUser, ServicesOf
-from chat_api.db import usage
+from chat_api.api.services import CurrentUser, Services, ServicesOf
+from chat_api.db import limits, usage
+from chat_api.db.limits import UserLimits
+from chat_api.db.sends import Quotas
 from chat_api.errors import Invalid
 
 router = APIRouter(prefix="/api/usage", tags=["usage"])
@@ -26,6 +28,10 @@ def _written_as_a_day(value: object) -> object:
 
 
 Day = Annotated[date, BeforeValidator(_written_as_a_day)]
+FirstDay = Annotated[
+    Day | None, Query(alias="from", description="the first day (UTC); 29 days before `to`")
+]
+LastDay = Annotated[Day | None, Query(alias="to", description="the last day (UTC); today")]
 
 
 @router.get(
@@ -34,10 +40,8 @@ Day = Annotated[date, BeforeValidator(_written_as_a_day)]
 async def read_usage(
     services: ServicesOf,
     user: CurrentUser,
-    first: Annotated[
-        Day | None, Query(alias="from", description="the first day (UTC); 29 days before `to`")
-    ] = None,
-    last: Annotated[Day | None, Query(alias="to", description="the last day (UTC); today")] = None,
+    first: FirstDay = None,
+    last: LastDay = None,
     by: Literal["day", "model"] = "day",
 ) -> UsagePage:
     """What the user's answers cost, by day or by model, and what is left of today's limits.
@@ -45,37 +49,49 @@ async def read_usage(
     Each end of an answer counts once. Where the engine tells no usage, the pieces of the text are
     counted: `estimated` says of how many answers.
     """
-    now = datetime.now(UTC)
-    last = last or now.date()
+    first, last = period(first, last)
+    sums = await usage.read(services.db, user.id, first, last, by)
+    key = "day" if by == "day" else "model_tag"
+    return UsagePage(
+        items=[written(one, {key: one.key}) for one in sums],
+        limits=await day_limits(services, user.id, await limits.read(services.db, user.id)),
+    )
+
+
+def period(first: date | None, last: date | None) -> tuple[date, date]:
+    """Return the first and the last day of a request. Raise Invalid."""
+    last = last or datetime.now(UTC).date()
     if first is None:
         first = max(last, date.min + timedelta(_DAYS)) - timedelta(_DAYS - 1)
     if first > last:
         raise Invalid([("from", "is later than to")])
-    sums = await usage.read(services.db, user.id, first, last, by)
-    used = await usage.read_day(services.db, user.id)
+    return first, last
+
+
+def written(one: usage.Sum, named: dict[str, Any]) -> UsageSum:
+    """Return a sum as it is told, with what its key names."""
+    return UsageSum(
+        **named,
+        answers=one.answers,
+        input_tokens=one.input_tokens,
+        output_tokens=one.output_tokens,
+        estimated=one.estimated,
+        by_status=one.by_status,
+    )
+
+
+async def day_limits(services: Services, user_id: str, set_for_user: UserLimits) -> DayLimits:
+    """Return what is left of the limits that hold for the user today."""
     settings = services.settings
-    key = "day" if by == "day" else "model_tag"
-    items = []
-    for one in sums:
-        named: dict[str, Any] = {key: one.key}
-        items.append(
-            UsageSum(
-                **named,
-                answers=one.answers,
-                input_tokens=one.input_tokens,
-                output_tokens=one.output_tokens,
-                estimated=one.estimated,
-                by_status=one.by_status,
-            )
-        )
-    return UsagePage(
-        items=items,
-        limits=DayLimits(
-            answers_per_day=_limit(settings.answers_per_day, used.answers),
-            tokens_per_day=_limit(settings.tokens_per_day, used.tokens),
-            resets_at=(now + timedelta(seconds=used.seconds_left)).replace(
-                hour=0, minute=0, second=0, microsecond=0
-            ),
+    quotas = Quotas(
+        answers_per_day=settings.answers_per_day, tokens_per_day=settings.tokens_per_day
+    ).of_user(set_for_user)
+    used = await usage.read_day(services.db, user_id)
+    return DayLimits(
+        answers_per_day=_limit(quotas.answers_per_day, used.answers),
+        tokens_per_day=_limit(quotas.tokens_per_day, used.tokens),
+        resets_at=(datetime.now(UTC) + timedelta(seconds=used.seconds_left)).replace(
+            hour=0, minute=0, second=0, microsecond=0
         ),
     )
 

@@ -3,6 +3,7 @@
 A file is NDJSON (one object a line), one JSON array of objects, or one object over many lines.
 """
 
+import codecs
 import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
@@ -18,6 +19,8 @@ _CUT_OFF = "The file ends in the middle of this."
 _NO_OBJECT = "This is not a JSON object."
 _SPACE = b" \t\r\n"
 _BOM = b"\xef\xbb\xbf"
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_ARCHIVES = (b"PK\x03\x04", b"\x1f\x8b")
 
 
 class Document(NamedTuple):
@@ -35,7 +38,7 @@ class _Reader(Protocol):
 
 
 class NotJson(ValueError):
-    """The file begins with something else."""
+    """The file begins with something else; the text says with what, where that is known."""
 
 
 class Documents:
@@ -45,9 +48,30 @@ class Documents:
         self._most_bytes = most_bytes
         self._start = bytearray()
         self._reader: _Reader | None = None
+        self._first = bytearray()
+        self._decoder: codecs.IncrementalDecoder | None = None
 
     def feed(self, data: bytes) -> Iterator[Document]:
         """Yield what is complete with this piece. Raise NotJson."""
+        yield from self._feed(self._decoded(data))
+
+    def _decoded(self, data: bytes, *, is_end: bool = False) -> bytes:
+        """Return the piece in UTF-8, with U+FFFD for what is no text."""
+        if self._decoder is None:
+            self._first += data
+            if len(self._first) < 4 and not is_end:
+                return b""
+            data, self._first = bytes(self._first), bytearray()
+            if data.startswith(_ARCHIVES):
+                raise NotJson("This is an archive: unpack it, and send the file in it.")
+            encoding = "utf-16" if data.startswith(_UTF_16) else "utf-8"
+            self._decoder = codecs.getincrementaldecoder(encoding)("replace")
+        text: str = self._decoder.decode(data, is_end)
+        return text.encode("utf-8", "replace")
+
+    def _feed(self, data: bytes) -> Iterator[Document]:
+        if not data:  # which the parser would take for the end
+            return
         if self._reader is None:
             self._start += data
             self._reader = self._choose(is_end=False)
@@ -58,6 +82,7 @@ class Documents:
 
     def end(self) -> Iterator[Document]:
         """Yield what the end of the file completes. Raise NotJson for an empty file."""
+        yield from self._feed(self._decoded(b"", is_end=True))
         if self._reader is None:
             self._reader = self._choose(is_end=True)
             if self._reader is None:

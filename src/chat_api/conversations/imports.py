@@ -9,7 +9,7 @@ import re
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -48,10 +48,11 @@ class Report:
 class Imports:
     """The imports of one process, a few at a time: the others wait, and so do their uploads."""
 
-    def __init__(self, db: Database, own: Own) -> None:
+    def __init__(self, db: Database, own: Own, *, retention_days: int = 0) -> None:
         """`own` starts a task that is kept until its end."""
         self._db = db
         self._own = own
+        self._kept = timedelta(days=retention_days)
         self._places = asyncio.Semaphore(_AT_ONCE)
 
     async def run(self, user_id: str, pieces: AsyncIterator[bytes]) -> Report:
@@ -69,9 +70,9 @@ class Imports:
                         await self._import_all(user_id, found, report)
                         await asyncio.sleep(0)
                 await self._import_all(user_id, documents.end(), report)
-            except NotJson:
+            except NotJson as error:
                 raise BadRequest(
-                    "The body is neither NDJSON nor a JSON array of conversations."
+                    str(error) or "The body is neither NDJSON nor a JSON array of conversations."
                 ) from None
         return report
 
@@ -108,6 +109,9 @@ class Imports:
     async def _insert(self, user_id: str, source: Source, conversation_id: str) -> bool:
         created, updated = _times(source)
         rows = placed(source, conversation_id, created)
+        updated = max([updated, *(row.created_at for row in rows)])
+        if self._kept and updated < datetime.now(UTC) - self._kept:
+            raise NotReadable(f"Its last message is older than {self._kept.days} days.")
         title = cut(" ".join((source.title or "").split()), most_clusters=500, most_chars=500)
         if given_title(title) is None or is_blank(title):
             first = next((row.content for row in rows if row.role == "user"), "")
@@ -119,7 +123,7 @@ class Imports:
                 user_id,
                 conversation_id,
                 replace(source.settings, title=title or None),
-                (created, max([updated, *(row.created_at for row in rows)])),
+                (created, updated),
                 rows,
                 same_as=source.id if is_ours and _UUID.fullmatch(source.id or "") else None,
             )

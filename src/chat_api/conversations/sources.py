@@ -4,6 +4,8 @@ Other programs' files have no description. Whatever is missing or of another typ
 left out; only what has no messages at all is refused.
 """
 
+import html
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,7 +23,14 @@ _FINISH_REASONS = ("stop", "length", "content_filter")
 _MOST_INTEGER = 2**31 - 1
 # Of what is no text, such as a picture.
 _ATTACHMENT = "[attachment]"
-_REASONING_BEGIN, _REASONING_END = '<details type="reasoning"', "</details>"
+# What Open WebUI writes into a text: reasoning as quoted lines, calls of tools and their results.
+# Linear in any text, as whatever reads one must be.
+_DETAILS = re.compile(r'<details type="(reasoning|tool_calls|code_interpreter)"[^<>]*>')
+_DETAILS_END = "</details>"
+# What LibreChat writes in front of an answer.
+_THINKING = re.compile(r"\s*:::thinking\n(.*?)\n:::[ \t]*(?:\n\s*|\Z)", re.DOTALL)
+# ChatGPT's references to what it has searched: they name nothing outside of it.
+_CITATION = re.compile("\ue200[^\ue200\ue201]*\ue201")
 
 
 class NotReadable(ValueError):
@@ -86,15 +95,22 @@ def read(document: Mapping[str, Any]) -> Source:
 
 
 def _ours(document: Mapping[str, Any]) -> Source:
-    nodes = [
-        _our_node(message) for message in _list(document, "messages") if isinstance(message, dict)
-    ]
+    nodes: list[Node] = []
+    for index, message in enumerate(_list(document, "messages")):
+        if isinstance(message, dict):
+            # Files of yet other programs have a list of messages without ids: one path.
+            before = nodes[-1].id if nodes else None
+            named = message if _text(message, "id") else {**message, "id": f"#{index}"}
+            nodes.append(_our_node({"parent_id": before} | named))
     tags = [cut_tag for tag in _list(document, "tags") if (cut_tag := _short(tag, 50))]
     metadata = {
         _clean(key): _clean(value)
         for key, value in _dict(document, "metadata").items()
         if isinstance(value, str) and 0 < len(key) <= 64 and len(value) <= 512
     }
+    expires_at = _any_time(document.get("expires_at"))
+    if expires_at is not None and expires_at <= datetime.now(UTC):
+        raise NotReadable("This conversation has expired.")
     return Source(
         program="samosachaat",
         id=_text(document, "id") or None,
@@ -109,6 +125,7 @@ def _ours(document: Mapping[str, Any]) -> Source:
             options=_options(_dict(document, "options")),
             tags=list(dict.fromkeys(tags))[:20],
             metadata=orjson.dumps(dict(list(metadata.items())[:16])).decode(),
+            expires_at=expires_at,
         ),
     )
 
@@ -118,11 +135,12 @@ def _our_node(message: Mapping[str, Any]) -> Node:
     status = message.get("status", "complete")
     finish_reason = message.get("finish_reason")
     role = message.get("role")
+    content = message.get("content")
     return Node(
         id=_text(message, "id"),
         parent=_text(message, "parent_id") or None,
         role=role if role in _ROLES else "assistant",
-        content=_text(message, "content"),
+        content=_parts(content) if isinstance(content, list) else _text(message, "content"),
         created_at=_time(message.get("created_at")),
         model_tag=_short(message.get("model_tag"), 100),
         reasoning=_text(message, "reasoning") or None,
@@ -189,6 +207,7 @@ def _chatgpt_node(name: str, node: Mapping[str, Any]) -> Node:
     text = ""
     if content.get("content_type") not in ("thoughts", "reasoning_recap", "model_editable_context"):
         text = _parts(_list(content, "parts")) or _text(content, "text")
+        text = _CITATION.sub("", text)
     is_hidden = metadata.get("is_visually_hidden_from_conversation") is True
     return Node(
         id=_text(node, "id") or _clean(name),
@@ -260,12 +279,10 @@ def _open_webui(document: Mapping[str, Any]) -> Source:
 def _webui_node(name: str, message: Mapping[str, Any]) -> Node:
     content = message.get("content")
     text = _parts(content) if isinstance(content, list) else _text(message, "content")
-    reasoning = None
-    if text.startswith(_REASONING_BEGIN) and (end := text.find(_REASONING_END)) > 0:
-        thoughts = text[text.find(">") + 1 : end]
-        reasoning = thoughts.partition("</summary>")[2].strip() or None
-        text = text[end + len(_REASONING_END) :].lstrip()
     role = _text(message, "role")
+    thoughts: list[str] = []
+    if role == "assistant":
+        text, thoughts = _without_details(text)
     usage = _dict(message, "usage") or _dict(message, "info")
     if is_blank(text) and _list(message, "files"):
         text = _ATTACHMENT
@@ -276,12 +293,37 @@ def _webui_node(name: str, message: Mapping[str, Any]) -> Node:
         content=text,
         created_at=_time(message.get("timestamp")),
         model_tag=_short(message.get("model"), 100),
-        reasoning=reasoning,
+        reasoning="\n\n".join(filter(None, thoughts)) or None,
         status="failed" if message.get("error") else "complete",
         is_kept=role in _ROLES and not (is_blank(text) and not message.get("error")),
         input_tokens=_integer(usage.get("prompt_tokens", usage.get("prompt_eval_count"))),
         output_tokens=_integer(usage.get("completion_tokens", usage.get("eval_count"))),
     )
+
+
+def _without_details(text: str) -> tuple[str, list[str]]:
+    """Return the text without reasoning and calls of tools, and the reasoning."""
+    kept: list[str] = []
+    thoughts: list[str] = []
+    place = 0
+    while (begin := _DETAILS.search(text, place)) is not None:
+        end = text.find(_DETAILS_END, begin.end())
+        if end < 0:
+            break
+        kept.append(text[place : begin.start()])
+        place = end + len(_DETAILS_END)
+        if begin[1] == "reasoning":
+            inside = text[begin.end() : end]
+            thoughts.append(_unquoted(inside.partition("</summary>")[2] or inside))
+    if not kept:
+        return text, []
+    return "".join([*kept, text[place:]]).strip(), thoughts
+
+
+def _unquoted(text: str) -> str:
+    """Return what stands in quoted lines, whose markup is escaped."""
+    lines = (re.sub(r"^(?:>|&gt;) ?", "", line) for line in text.strip().split("\n"))
+    return html.unescape("\n".join(lines)).strip()
 
 
 # --- LibreChat ------------------------------------------------------------------------------------
@@ -306,11 +348,13 @@ def _flat(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     waiting = [*_list(document, "messages"), *_list(document, "messagesTree")]
     waiting.reverse()
     before = None
+    count = 0
     while waiting:
         message = waiting.pop()
         if not isinstance(message, dict):
             continue
-        name = _text(message, "messageId") or _text(message, "id") or f"#{len(waiting)}"
+        count += 1
+        name = _text(message, "messageId") or _text(message, "id") or f"#{count}"
         # Files of imports from elsewhere have no parents at all: one path.
         yield {"parentMessageId": before} | message | {"messageId": name}
         before = name
@@ -323,9 +367,11 @@ def _librechat_node(message: Mapping[str, Any]) -> Node:
     texts = [piece for piece in pieces if piece.get("type") in ("text", None)]
     thoughts = [{"text": piece.get("think")} for piece in pieces if piece.get("type") == "think"]
     text = _text(message, "text") or _parts(list(texts))
-    is_user = message.get("isCreatedByUser") is True or (
-        "isCreatedByUser" not in message and _text(message, "sender").lower() == "user"
-    )
+    told = message.get("isCreatedByUser")
+    is_user = told if isinstance(told, bool) else _text(message, "sender").lower() == "user"
+    if not is_user and (before := _THINKING.match(text)):
+        thoughts.insert(0, {"text": before[1]})
+        text = text[before.end() :]
     if is_blank(text) and _list(message, "files"):
         text = _ATTACHMENT
     failed, unfinished = message.get("error") is True, message.get("unfinished") is True
@@ -400,13 +446,19 @@ def _integer(value: object) -> int | None:
 
 
 def _time(value: object) -> datetime | None:
-    """Return a time of the past: Unix time in any unit, ISO 8601, or MongoDB's JSON."""
+    """Return a time of the past, as `_any_time` reads it."""
+    found = _any_time(value)
+    return found if found is not None and found <= datetime.now(UTC) else None
+
+
+def _any_time(value: object) -> datetime | None:
+    """Return a time: Unix time in any unit, ISO 8601, or MongoDB's JSON."""
     if isinstance(value, dict):
-        return _time(value.get("$date", value.get("$numberLong")))
+        return _any_time(value.get("$date", value.get("$numberLong")))
     try:
         if isinstance(value, str):
             if value.strip().isdecimal():
-                return _time(int(value.strip()[:20]))
+                return _any_time(int(value.strip()[:20]))
             found = datetime.fromisoformat(value.strip())
             found = found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
         elif isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
@@ -417,4 +469,4 @@ def _time(value: object) -> datetime | None:
             return None
     except (ValueError, OverflowError, OSError):
         return None
-    return found if found.year >= 1970 and found <= datetime.now(UTC) else None
+    return found if found.year >= 1970 else None

@@ -7,8 +7,9 @@ from typing import Any
 
 from uuid_utils.compat import uuid7
 
+from chat_api.conversations.titles import title_of
 from chat_api.db import queries, tree
-from chat_api.db.database import Connection, Database
+from chat_api.db.database import Connection, Database, Record
 from chat_api.db.queries import ConversationSettings
 from chat_api.db.tree import Addition, Node
 from chat_api.errors import ConversationBusy, NotFound
@@ -47,13 +48,23 @@ class Trees:
         await self._run(self._delete(user_id, conversation_id, message_id), "delete-message")
 
     async def append(
-        self, user_id: str, conversation_id: str, messages: Sequence[Addition]
-    ) -> None:
-        """Add messages that no generation writes after the last one shown.
+        self,
+        user_id: str,
+        conversation_id: str,
+        messages: Sequence[Addition],
+        *,
+        is_repeat: bool = False,
+    ) -> list[str]:
+        """Add messages that no generation writes after the last one shown; return the ids of all.
 
+        Clients add the answers that they were given: messages that repeat the end of the shown
+        path, up to the answer of a response, are not added again. Nor are those of a request that
+        says that it is sent again, where the path ends with all of them.
         Raise NotFound, or ConversationBusy while an answer is written.
         """
-        await self._run(self._append(user_id, conversation_id, messages), "append")
+        work = self._append(user_id, conversation_id, messages, is_repeat=is_repeat)
+        ids: list[str] = await self._run(work, "append")
+        return ids
 
     async def fork(self, user_id: str, fork: Fork, settings: ConversationSettings) -> str:
         """Copy the path to a message into a new conversation, and return that as JSON.
@@ -88,8 +99,13 @@ class Trees:
             await tree.tell(connection, conversation_id)
 
     async def _append(
-        self, user_id: str, conversation_id: str, messages: Sequence[Addition]
-    ) -> None:
+        self,
+        user_id: str,
+        conversation_id: str,
+        messages: Sequence[Addition],
+        *,
+        is_repeat: bool,
+    ) -> list[str]:
         async with self._db.transaction() as connection:
             if not await tree.lock(connection, user_id, conversation_id):
                 raise NotFound
@@ -97,13 +113,19 @@ class Trees:
             if running is not None:
                 raise ConversationBusy(running.id)
             await tree.fill(connection, conversation_id)
-            last = await tree.find_last(connection, conversation_id)
-            parent, position = (
-                (conversation_id, 0) if last is None else (last.id, last.position + 1)
-            )
-            version = await tree.next_version(connection, conversation_id, parent, position)
-            await tree.append(connection, conversation_id, parent, position, version, messages)
-            await tree.touch(connection, conversation_id)
+            tail = await tree.read_tail(connection, conversation_id, len(messages))
+            known = _repeated(tail, messages, is_repeat=is_repeat)
+            new = messages[len(known) :]
+            if new:
+                last = await tree.find_last(connection, conversation_id)
+                parent, position = (
+                    (conversation_id, 0) if last is None else (last.id, last.position + 1)
+                )
+                version = await tree.next_version(connection, conversation_id, parent, position)
+                await tree.append(connection, conversation_id, parent, position, version, new)
+                title = title_of(new[0].content) if last is None else None
+                await tree.touch(connection, conversation_id, title)
+        return [*known, *(message.id for message in new)]
 
     async def _fork(self, user_id: str, fork: Fork, settings: ConversationSettings) -> str:
         async with self._db.transaction() as connection:
@@ -126,6 +148,22 @@ class Trees:
                 [str(uuid7()) for _ in path],
             )
         return created
+
+
+def _repeated(
+    tail: Sequence[Record], messages: Sequence[Addition], *, is_repeat: bool
+) -> list[str]:
+    """Return the ids of the shown messages that `messages` begins with."""
+    shown = [(row["role"], row["content"]) for row in tail]
+    given = [(message.role, message.content) for message in messages]
+    if is_repeat and shown == given:
+        return [row["id"] for row in tail]
+    if not tail or not tail[-1]["is_response"]:
+        return []
+    for count in range(len(shown), 0, -1):
+        if shown[-count:] == given[:count]:
+            return [row["id"] for row in tail[-count:]]
+    return []
 
 
 def disturbs(node: Node, running: Node) -> bool:

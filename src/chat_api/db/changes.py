@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from chat_api.db.database import Database
 from chat_api.db.queries import CONVERSATION
+from chat_api.db.visibility import VISIBLE
 from chat_api.errors import UserMoving
 
 Place = tuple[str, int]
@@ -72,7 +73,7 @@ async def moved_lately(db: Database) -> set[str]:
 
 # Read what follows each place, in one snapshot. A place whose own change is not there any more, or
 # never was, is sent `resync`. The state of a conversation is the newest one; of one that is gone
-# there is none, and its `deleted` follows.
+# there is none, nor of one that has expired, and its `deleted` follows.
 _READ = f"""
 SELECT p.place, coalesce(p.number, p.last) AS number, CASE
     WHEN NOT p.known THEN '{{"resync":true}}'
@@ -95,7 +96,7 @@ FROM (
         ORDER BY number LIMIT $3) ch ON true
     ORDER BY u.place, ch.number LIMIT $4) p
 LEFT JOIN conversations c ON p.message_id IS NULL AND NOT p.deleted
-    AND c.id = p.conversation_id AND c.user_id = p.user_id
+    AND c.id = p.conversation_id AND c.user_id = p.user_id AND {VISIBLE}
 ORDER BY p.place, p.number
 """  # noqa: S608  # the inserted text is a constant
 

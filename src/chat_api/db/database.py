@@ -117,7 +117,7 @@ _CLOSE_SECONDS = 1.0
 _REFUSED_WRITES = (asyncpg.DiskFullError, asyncpg.ReadOnlySQLTransactionError)
 _WRITES = re.compile(
     r"\b(INSERT|UPDATE|DELETE|MERGE|TRUNCATE|CREATE|ALTER|DROP|DO|CALL|SHARE|LOCK|SET_CONFIG)\b"
-    r"|\bNEXTVAL\b|PG_\w*ADVISORY",
+    r"|\bNEXTVAL\b|PG_\w*ADVISORY|\bSAMOSACHAAT_\w+_ANSWER\b",
     re.IGNORECASE,
 )
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from chat_api.db.database import Database
 from chat_api.db.queries import CONVERSATION, VERSION, RunningMessage
 from chat_api.db.tree import BESIDE, PARENT
+from chat_api.db.visibility import VISIBLE
 
 # A page has at most so many messages, and so many bytes of texts unless it has only one.
 _PAGE_MESSAGES = 500
@@ -29,10 +30,10 @@ class MessagePage:
 
 
 # 16 bytes for each id: a million conversations are 16 MB.
-_FIND_ALL = """
+_FIND_ALL = f"""
 SELECT coalesce(string_agg(uuid_send(id), ''::bytea ORDER BY updated_at DESC, id DESC), '') AS ids
-FROM conversations WHERE user_id = $1
-"""
+FROM conversations WHERE user_id = $1 AND {VISIBLE}
+"""  # noqa: S608  # the inserted text is ours
 
 
 async def find_all(db: Database, user_id: str) -> bytes:
@@ -44,7 +45,7 @@ async def find_all(db: Database, user_id: str) -> bytes:
 _READ_CONVERSATIONS = f"""
 SELECT {CONVERSATION} AS json, c.id::text AS id
 FROM unnest($2::uuid[]) WITH ORDINALITY AS wanted (id, place)
-JOIN conversations c ON c.id = wanted.id AND c.user_id = $1
+JOIN conversations c ON c.id = wanted.id AND c.user_id = $1 AND {VISIBLE}
 ORDER BY wanted.place
 """  # noqa: S608  # the inserted text is a constant
 
@@ -69,7 +70,8 @@ FROM (
         FROM messages m
         WHERE m.conversation_id = $2 AND (m.replaces IS NULL OR m.replaces = m.id)
             AND (m.position, m.id) > ($3::integer, $4::uuid)
-            AND EXISTS (SELECT 1 FROM conversations WHERE user_id = $1 AND id = $2)
+            AND EXISTS (
+                SELECT 1 FROM conversations WHERE user_id = $1 AND id = $2 AND {VISIBLE})
         ORDER BY m.position, m.id LIMIT {_PAGE_MESSAGES}) AS p) AS m
 CROSS JOIN LATERAL ({BESIDE}) AS b
 WHERE m.bytes_so_far <= {_PAGE_BYTES} OR m.bytes_so_far = m.bytes

@@ -11,6 +11,7 @@ from enum import Enum
 from chat_api.db import tree
 from chat_api.db.database import Connection, Database, Record
 from chat_api.db.event_log import LogRow, pieces
+from chat_api.db.visibility import VISIBLE
 from chat_api.text import BLANK_CLASS
 
 # How long an ended generation's row, and an idempotency key, are kept.
@@ -54,6 +55,9 @@ class Turn:
     reasoning_bytes: int = 0
 
 
+# A pattern that texts match which are not blank.
+SHOWS_TEXT = f"[^{BLANK_CLASS}]"
+
 # Read the newest messages up to a question that are not blank, and the end of longer ones. Most
 # texts show something at once; a pattern costs as much as the whole text that it is given.
 _READ_HISTORY = f"""
@@ -61,7 +65,7 @@ SELECT role, right(content, $4) AS content, input_tokens, output_tokens,
     coalesce(octet_length(reasoning), 0) AS reasoning_bytes
 FROM messages
 WHERE conversation_id = $1 AND replaces IS NULL
-    AND (left(content, 100) ~ '[^{BLANK_CLASS}]' OR content ~ '[^{BLANK_CLASS}]')
+    AND (left(content, 100) ~ '{SHOWS_TEXT}' OR content ~ '{SHOWS_TEXT}')
     AND position <= (SELECT position FROM messages WHERE id = $2)
 ORDER BY position DESC LIMIT $3
 """  # noqa: S608  # the inserted text is a constant
@@ -117,15 +121,66 @@ class Outcome(Enum):
     GONE = "gone"  # deleted with its conversation
 
 
-async def end(connection: Connection, lease: Lease, ending: Ending, tail: LogRow | None) -> Outcome:
-    """End the generation where this attempt still holds it, in the caller's transaction.
+async def end(db: Database, lease: Lease, ending: Ending, tail: LogRow | None) -> Outcome:
+    """End the generation where this attempt still holds it.
 
     `tail` holds the events that are not in the log yet, the final one among them. A regeneration
     that is complete is shown in place of the old message, which stays as a version with what
-    followed it; one that ended otherwise goes. Repeating
-    the call after a COMMIT of unknown outcome is safe: an end with the same last event counts as
-    saved.
+    followed it; one that ended otherwise goes. Repeating the call after a COMMIT of unknown outcome
+    is safe: an end with the same last event counts as saved.
     """
+    if lease.replaces is None and not ending.undone:
+        outcome = await _end_in_one_call(db, lease, ending, tail)
+        if outcome is not None:
+            return outcome
+    async with db.transaction() as connection:
+        return await end_in_steps(connection, lease, ending, tail)
+
+
+_END_IN_ONE_CALL = """
+SELECT samosachaat_end_answer($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16,
+    $17, $18, $19, $20) AS outcome
+"""
+
+
+async def _end_in_one_call(
+    db: Database, lease: Lease, ending: Ending, tail: LogRow | None
+) -> Outcome | None:
+    """End an answer that takes nothing's place, by one call of a function (migration 0012).
+
+    None where the statements have to decide; nothing was changed then.
+    """
+    rows = () if tail is None else tuple(pieces(tail))
+    row = await db.fetchrow(
+        _END_IN_ONE_CALL,
+        lease.message_id,
+        lease.conversation_id,
+        lease.attempt,
+        ending.status,
+        ending.error,
+        ending.last_event,
+        ending.done,
+        ending.before_done,
+        ending.content,
+        ending.token_count,
+        ending.inference_time_ms,
+        ending.model_tag,
+        ending.reasoning,
+        ending.finish_reason,
+        ending.input_tokens,
+        ending.output_tokens,
+        [row.first_event for row in rows],
+        [row.last_event for row in rows],
+        [row.events for row in rows],
+        [row.is_snapshot for row in rows],
+    )
+    return None if row is None or row["outcome"] is None else Outcome(row["outcome"])
+
+
+async def end_in_steps(
+    connection: Connection, lease: Lease, ending: Ending, tail: LogRow | None
+) -> Outcome:
+    """Do what `end` does, in the caller's transaction."""
     if await connection.fetchval(_LOCK_CONVERSATION, lease.conversation_id) is None:
         return Outcome.GONE
     held = await connection.fetchrow(_LOCK_GENERATION, lease.message_id)
@@ -276,7 +331,7 @@ _FIND_JOINABLE = f"""
 SELECT {_GENERATION_COLUMNS}, right(g.message_id::text, 12) = $3 AS named
 FROM conversations c LEFT JOIN generations g ON g.conversation_id = c.id
     AND (g.ended_at IS NULL OR right(g.message_id::text, 12) = $3)
-WHERE c.user_id = $1 AND c.id = $2
+WHERE c.user_id = $1 AND c.id = $2 AND {VISIBLE}
 """  # noqa: S608  # the inserted text is a constant
 
 
@@ -298,15 +353,16 @@ async def find_joinable(
 
 
 # Find a message unless another version is shown in its place.
-_FIND_STANDING = """
-SELECT 1 FROM messages m WHERE m.id = $1 AND (m.replaces IS NULL OR NOT EXISTS (
+_FIND_STANDING = f"""
+SELECT 1 FROM messages m JOIN conversations c ON c.id = m.conversation_id AND {VISIBLE}
+WHERE m.id = $1 AND (m.replaces IS NULL OR NOT EXISTS (
     SELECT 1 FROM messages s WHERE s.conversation_id = m.conversation_id
         AND s.position = m.position AND s.parent_id = m.parent_id AND s.replaces IS NULL))
-"""
+"""  # noqa: S608  # the inserted text is ours
 
 
 async def message_stands(db: Database, message_id: str) -> bool:
-    """Return whether there still is such a message: not deleted, not replaced, not undone."""
+    """Return whether there still is such a message: not deleted, expired, replaced or undone."""
     row = await db.fetchrow(_FIND_STANDING, message_id)
     return row is not None
 

@@ -40,10 +40,10 @@ _IS_THERE = "SELECT 1 FROM conversations WHERE user_id = $1 AND id = ANY ($2::uu
 
 _INSERT_CONVERSATION = """
 INSERT INTO conversations (id, user_id, title, title_given, model_tag, is_favorited, instructions,
-    options, tags, metadata, created_at, updated_at)
+    options, tags, metadata, created_at, updated_at, expires_at)
 VALUES ($1, $2, coalesce($3::text, 'New conversation'), $3::text IS NOT NULL,
     coalesce($4::text, 'default'), coalesce($5::boolean, false), $6, $7::json,
-    coalesce($8::text[], '{}'), coalesce($9::json, '{}'), $10, $11)
+    coalesce($8::text[], '{}'), coalesce($9::json, '{}'), $10, $11, $12)
 ON CONFLICT DO NOTHING RETURNING true
 """
 
@@ -93,6 +93,7 @@ async def insert(
         settings.tags,
         settings.metadata,
         *times,
+        settings.expires_at,
     )
     if inserted is None:  # another import of the same file was faster
         return False

@@ -28,9 +28,11 @@ COPIED = {
     "responses": _OF_USER,
     "usage_ledger": _OF_USER,
     "message_quotas": _OF_USER,
+    "user_limits": _OF_USER,
 }
-# Who reads a running answer: none runs. Which users are frozen: each cell has its own.
-NOT_COPIED = {"subscriptions", "frozen_users"}
+# Who reads a running answer: none runs. Which users are frozen, and what administrators did: each
+# cell has its own.
+NOT_COPIED = {"subscriptions", "frozen_users", "audit_log"}
 # What is compared again once it is committed. The others are swept, or grow by triggers.
 LASTING = ("conversations", "messages", "usage_ledger")
 _LOCK = 1836021349  # as in migration 0013
@@ -231,10 +233,7 @@ async def erase(connection: Connection, user_id: str) -> None:
     is_last = False
     while not is_last:
         async with as_mover(connection, user_id):
-            erased = await erasure.erase_some(connection, user_id)
+            erased, is_last = await erasure.erase_some(connection, user_id)
         message_ids += erased.message_ids
-        is_last = erased.is_last
     async with as_mover(connection, user_id):
-        # Its copy counts; `erase_rest` would keep it without the user.
-        await connection.execute("DELETE FROM usage_ledger WHERE user_id = $1", user_id)
-        await erasure.erase_rest(connection, user_id, message_ids)
+        await erasure.erase_moved(connection, user_id, message_ids)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from chat_api.db.database import Connection, Database
+from chat_api.db.visibility import VISIBLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,14 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class Successor:
+    """The answer that was written in the place of another one, and the model that wrote it."""
+
+    id: str
+    model_tag: str
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """The generation that an attempt belongs to, and what the attempt shares with the current one.
 
@@ -40,7 +49,8 @@ class Run:
 async def find_conversation(db: Database, user_id: str, candidates: Sequence[str]) -> str | None:
     """Return the first of these ids that is one of the user's conversations."""
     rows = await db.fetch(
-        "SELECT id::text AS id FROM conversations WHERE user_id = $1 AND id = ANY ($2::uuid[])",
+        "SELECT id::text AS id FROM conversations "  # noqa: S608  # the inserted text is ours
+        f"WHERE user_id = $1 AND id = ANY ($2::uuid[]) AND {VISIBLE}",
         user_id,
         list(candidates),
     )
@@ -49,7 +59,7 @@ async def find_conversation(db: Database, user_id: str, candidates: Sequence[str
 
 
 # Find the version of a message that is shown, or else itself.
-_FIND_SHOWN = """
+_FIND_SHOWN = f"""
 SELECT s.id::text AS id, s.role, s.content, s.replaces IS NULL AS is_shown,
     coalesce(s.parent_id, (
         SELECT p.id FROM messages p WHERE p.conversation_id = s.conversation_id
@@ -58,9 +68,9 @@ SELECT s.id::text AS id, s.role, s.content, s.replaces IS NULL AS is_shown,
 FROM conversations c JOIN messages m ON m.conversation_id = c.id AND m.id = $3
 JOIN messages s ON s.conversation_id = c.id AND s.position = m.position
     AND (s.id = m.id OR s.replaces IS NULL AND s.parent_id = m.parent_id)
-WHERE c.user_id = $1 AND c.id = $2
+WHERE c.user_id = $1 AND c.id = $2 AND {VISIBLE}
 ORDER BY s.replaces IS NULL DESC LIMIT 1
-"""
+"""  # noqa: S608  # the inserted text is ours
 
 
 async def find_shown(
@@ -89,6 +99,26 @@ async def find_answer(
     return None if row is None else Answer(row["id"], row["status"])
 
 
+# Find the version that is shown in the place of an answer, if it was begun after that one, within
+# ten minutes.
+_FIND_SUCCESSOR = f"""
+SELECT s.id::text AS id, s.model_tag
+FROM conversations c JOIN messages m ON m.conversation_id = c.id AND m.id = $3
+JOIN messages s ON s.conversation_id = c.id AND s.position = m.position
+    AND s.parent_id = m.parent_id AND s.replaces IS NULL
+WHERE c.user_id = $1 AND c.id = $2 AND {VISIBLE} AND m.role = 'assistant' AND m.replaces = m.id
+    AND s.version > m.version AND s.created_at > now() - interval '10 minutes'
+"""  # noqa: S608  # the inserted text is ours
+
+
+async def find_successor(
+    db: Database, user_id: str, conversation_id: str, message_id: str
+) -> Successor | None:
+    """Return the answer that has just been written in the place of another, hidden one."""
+    row = await db.fetchrow(_FIND_SUCCESSOR, user_id, conversation_id, message_id)
+    return None if row is None else Successor(row["id"], row["model_tag"])
+
+
 async def read_model_tag(db: Database, message_id: str) -> str | None:
     """Return the model of a message; None where there is no such message."""
     row = await db.fetchrow("SELECT model_tag FROM messages WHERE id = $1", message_id)
@@ -96,12 +126,13 @@ async def read_model_tag(db: Database, message_id: str) -> str | None:
 
 
 # Find the user's generation of a message, and the last event that an attempt shares with it.
-_FIND_RUN = """
+_FIND_RUN = f"""
 SELECT g.conversation_id::text AS conversation_id, g.attempt, (
     SELECT CASE WHEN count(s) = g.attempt - $3::integer THEN min(s) END
     FROM unnest(g.seams[$3:g.attempt - 1]) AS s) AS seam
-FROM generations g WHERE g.user_id = $1 AND g.message_id = $2
-"""
+FROM generations g JOIN conversations c ON c.id = g.conversation_id
+WHERE g.user_id = $1 AND g.message_id = $2 AND {VISIBLE}
+"""  # noqa: S608  # the inserted text is ours
 
 
 async def find_run(db: Database, user_id: str, message_id: str, attempt: int) -> Run | None:

@@ -9,7 +9,9 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from chat_api.db.database import Connection, Database, Record
+from chat_api.db.erasure import erase_conversations
 from chat_api.db.tree import BESIDE, PARENT
+from chat_api.db.visibility import VISIBLE
 
 # JSON as `json_build_object` writes it, for half its price.
 CONVERSATION = """concat('{"id" : "', c.id, '", "user_id" : ', to_json(c.user_id),
@@ -19,7 +21,9 @@ CONVERSATION = """concat('{"id" : "', c.id, '", "user_id" : ', to_json(c.user_id
     ', "instructions" : ', coalesce(to_json(c.instructions), 'null'),
     ', "options" : ', coalesce(c.options, 'null'),
     ', "tags" : ', CASE WHEN c.tags = '{}' THEN '[]' ELSE to_json(c.tags) END,
-    ', "metadata" : ', c.metadata, '}')
+    ', "metadata" : ', c.metadata,
+    CASE WHEN c.expires_at IS NOT NULL THEN concat(', "expires_at" : ', to_json(c.expires_at)) END,
+    '}')
 """
 # Of a message with its `parent` and what is beside it (`tree.PARENT`, `tree.BESIDE`).
 _FIELDS = """'{"id" : "', m.id, '", "conversation_id" : "', m.conversation_id,
@@ -49,7 +53,10 @@ _PAGE = """(
                 jsonb_build_object('version', version))) END AS earlier
     FROM page)"""
 # The user is $1, the conversation $2.
-_OF_USER = "EXISTS (SELECT 1 FROM conversations WHERE user_id = $1 AND id = $2)"
+_OF_USER = (
+    "EXISTS (SELECT 1 FROM conversations "  # noqa: S608  # the inserted text is ours
+    f"WHERE user_id = $1 AND id = $2 AND {VISIBLE})"
+)
 
 
 # A page of messages has at most so many messages, and so many bytes of JSON unless it has only one.
@@ -99,8 +106,9 @@ class ConversationSettings:
     options: str | None = None  # JSON
     tags: list[str] | None = None
     metadata: str | None = None  # JSON
+    expires_at: datetime | None = None
     clears: frozenset[str] = frozenset()
-    """Which of `instructions` and `options` are to be null."""
+    """Which of `instructions`, `options` and `expires_at` are to be null."""
 
 
 async def create_conversation(
@@ -111,10 +119,10 @@ async def create_conversation(
         f"""
         WITH c AS (
             INSERT INTO conversations (id, user_id, title, title_given, model_tag, instructions,
-                options, tags, metadata)
+                options, tags, metadata, expires_at)
             VALUES ($1, $2, coalesce($3::text, 'New conversation'), $3::text IS NOT NULL,
                 coalesce($4, 'default'), $5, $6::json, coalesce($7::text[], '{{}}'),
-                coalesce($8::json, '{{}}'))
+                coalesce($8::json, '{{}}'), $9)
             RETURNING *)
         SELECT {CONVERSATION} AS json FROM c
         """,  # noqa: S608  # the inserted text is ours
@@ -126,6 +134,7 @@ async def create_conversation(
         settings.options,
         settings.tags,
         settings.metadata,
+        settings.expires_at,
     )
     assert row is not None  # noqa: S101  # an INSERT … RETURNING gives its row
     return str(row["json"])
@@ -147,13 +156,14 @@ async def copy_conversation(
         f"""
         WITH c AS (
             INSERT INTO conversations (id, user_id, title, title_given, model_tag, instructions,
-                options, tags, metadata)
+                options, tags, metadata, expires_at)
             SELECT $3, user_id, coalesce($4::text, title), title_given OR $4::text IS NOT NULL,
                 coalesce($5::text, model_tag), CASE WHEN $10 THEN NULL
                     ELSE coalesce($6::text, instructions) END,
                 CASE WHEN $11 THEN NULL ELSE coalesce($7::json, options) END,
-                coalesce($8::text[], tags), coalesce($9::json, '{{}}')
-            FROM conversations WHERE user_id = $1 AND id = $2
+                coalesce($8::text[], tags), coalesce($9::json, '{{}}'),
+                CASE WHEN $12 THEN NULL ELSE coalesce($13::timestamptz, expires_at) END
+            FROM conversations WHERE user_id = $1 AND id = $2 AND {VISIBLE}
             RETURNING *)
         SELECT {CONVERSATION} AS json FROM c
         """,  # noqa: S608  # the inserted text is ours
@@ -168,6 +178,8 @@ async def copy_conversation(
         settings.metadata,
         "instructions" in settings.clears,
         "options" in settings.clears,
+        "expires_at" in settings.clears,
+        settings.expires_at,
     )
     return None if row is None else str(row["json"])
 
@@ -202,7 +214,7 @@ async def list_conversations(
         f"""
         SELECT {CONVERSATION} AS json, c.id::text AS id, c.updated_at
         FROM (  -- so that no JSON is made of what the offset skips
-            SELECT * FROM conversations c WHERE c.user_id = $1 {chosen} {place}
+            SELECT * FROM conversations c WHERE c.user_id = $1 AND {VISIBLE} {chosen} {place}
             ORDER BY c.updated_at DESC, c.id DESC LIMIT $2 {window}) c
         ORDER BY c.updated_at DESC, c.id DESC
         """,  # noqa: S608  # the inserted text is ours
@@ -219,7 +231,7 @@ async def read_conversation(db: Database, user_id: str, conversation_id: str) ->
     """The conversation as JSON; None where the user has no such conversation."""
     row = await db.fetchrow(
         f"SELECT {CONVERSATION} AS json FROM conversations c "  # noqa: S608  # ours
-        "WHERE c.user_id = $1 AND c.id = $2",
+        f"WHERE c.user_id = $1 AND c.id = $2 AND {VISIBLE}",
         user_id,
         conversation_id,
     )
@@ -306,7 +318,7 @@ async def _open_conversation(
         FROM conversations c, written w, LATERAL (
             SELECT w.count > 1 AND octet_length(w.messages) > {MOST_LISTED_BYTES}
         ) AS l (is_too_large)
-        WHERE c.user_id = $1 AND c.id = $2
+        WHERE c.user_id = $1 AND c.id = $2 AND {VISIBLE}
         """,  # noqa: S608  # the inserted text is ours
         user_id,
         conversation_id,
@@ -449,8 +461,10 @@ async def update_conversation(
             instructions = CASE WHEN $10 THEN NULL ELSE coalesce($6::text, instructions) END,
             options = CASE WHEN $11 THEN NULL ELSE coalesce($7::json, options) END,
             tags = coalesce($8::text[], tags),
-            metadata = coalesce($9::json, metadata)
-        WHERE c.user_id = $1 AND c.id = $2
+            metadata = coalesce($9::json, metadata),
+            expires_at = CASE WHEN $12 THEN NULL
+                ELSE coalesce($13::timestamptz, expires_at) END
+        WHERE c.user_id = $1 AND c.id = $2 AND {VISIBLE}
         RETURNING {CONVERSATION} AS json
         """,  # noqa: S608  # the inserted text is ours
         user_id,
@@ -464,6 +478,8 @@ async def update_conversation(
         settings.metadata,
         "instructions" in settings.clears,
         "options" in settings.clears,
+        "expires_at" in settings.clears,
+        settings.expires_at,
     )
     return None if row is None else str(row["json"])
 
@@ -476,23 +492,12 @@ async def delete_conversation(
     None where there is no such conversation. To be run in a transaction.
     """
     locked = await connection.fetchval(
-        "SELECT 1 FROM conversations WHERE user_id = $1 AND id = $2 FOR UPDATE",
+        "SELECT 1 FROM conversations "  # noqa: S608  # the inserted text is ours
+        f"WHERE user_id = $1 AND id = $2 AND {VISIBLE} FOR UPDATE",
         user_id,
         conversation_id,
     )
     if locked is None:
         return None
-    rows = await connection.fetch(
-        """
-        WITH going AS MATERIALIZED (
-            -- Locked before their log, in the order in which the sweep does it.
-            SELECT message_id, ended_at FROM generations WHERE conversation_id = $1 FOR UPDATE),
-        log AS (DELETE FROM event_log l USING going g WHERE l.message_id = g.message_id),
-        unsubscribed AS (
-            DELETE FROM subscriptions s USING going g WHERE s.message_id = g.message_id)
-        SELECT message_id::text AS id FROM going WHERE ended_at IS NULL
-        """,
-        conversation_id,
-    )
-    await connection.execute("DELETE FROM conversations WHERE id = $1", conversation_id)
-    return [row["id"] for row in rows]
+    erased = await erase_conversations(connection, [conversation_id])
+    return erased.running

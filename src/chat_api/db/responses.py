@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from chat_api.db.database import Connection, Database
 from chat_api.db.queries import MESSAGE
 from chat_api.db.tree import BESIDE, PARENT
+from chat_api.db.visibility import VISIBLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ SELECT m.id::text AS message_id, m.conversation_id::text AS conversation_id,
     {MESSAGE} AS message, extract(epoch FROM m.created_at)::integer AS created_at,
     r.echo, r.last_number, coalesce(g.logged, false) AS has_log, coalesce(g.attempt, 1) AS attempt
 FROM (SELECT m.*, {PARENT} AS parent FROM messages m WHERE m.id = $2) AS m
-JOIN conversations c ON c.id = m.conversation_id AND c.user_id = $1
+JOIN conversations c ON c.id = m.conversation_id AND c.user_id = $1 AND {VISIBLE}
 CROSS JOIN LATERAL ({BESIDE}) AS b
 LEFT JOIN responses r ON r.message_id = m.id
 LEFT JOIN generations g ON g.message_id = m.id
@@ -63,7 +64,7 @@ _READ_INPUTS = f"""
 WITH RECURSIVE up AS (
     SELECT m.id, {PARENT} AS parent, 0 AS steps
     FROM messages m JOIN conversations c ON c.id = m.conversation_id AND c.user_id = $1
-    WHERE m.id = $2
+    WHERE m.id = $2 AND {VISIBLE}
     UNION ALL
     SELECT m.id, {PARENT}, up.steps + 1 FROM up JOIN messages m ON m.id = up.parent
     WHERE up.steps < $3)
@@ -81,11 +82,11 @@ async def read_inputs(db: Database, user_id: str, message_id: str, count: int) -
 
 
 # Find messages of the user, and their conversations. The question of a generation counts, too.
-_FIND_MESSAGES = """
+_FIND_MESSAGES = f"""
 SELECT m.id::text AS id, m.conversation_id::text AS conversation_id
 FROM messages m JOIN conversations c ON c.id = m.conversation_id
-WHERE c.user_id = $1 AND m.id = ANY ($2::uuid[])
-"""
+WHERE c.user_id = $1 AND m.id = ANY ($2::uuid[]) AND {VISIBLE}
+"""  # noqa: S608  # the inserted text is ours
 
 
 async def find_conversations(
@@ -107,14 +108,14 @@ SELECT {message} AS json FROM (
             WHERE id = $3 AND conversation_id = $2 AND replaces IS NULL))
     ORDER BY m.position {order} LIMIT $4) AS m
 CROSS JOIN LATERAL ({beside}) AS b
-WHERE EXISTS (SELECT 1 FROM conversations WHERE user_id = $1 AND id = $2)
+WHERE EXISTS (SELECT 1 FROM conversations WHERE user_id = $1 AND id = $2 AND {visible})
 ORDER BY m.position {order}
 """
 _READ_ITEMS_UP = _READ_ITEMS.format(
-    message=MESSAGE, parent=PARENT, beside=BESIDE, beyond=">", order="ASC"
+    message=MESSAGE, parent=PARENT, beside=BESIDE, visible=VISIBLE, beyond=">", order="ASC"
 )
 _READ_ITEMS_DOWN = _READ_ITEMS.format(
-    message=MESSAGE, parent=PARENT, beside=BESIDE, beyond="<", order="DESC"
+    message=MESSAGE, parent=PARENT, beside=BESIDE, visible=VISIBLE, beyond="<", order="DESC"
 )
 
 

@@ -11,6 +11,7 @@ from chat_api.db.connecting import Connection
 from chat_api.db.database import Database
 from chat_api.db.generations import Lease
 from chat_api.db.sends import Busy, Draft, Quotas, Repeat
+from chat_api.db.visibility import VISIBLE
 from chat_api.errors import NothingToContinue, TooManyGenerations
 
 RESUMABLE = ("stopped", "interrupted")
@@ -47,7 +48,7 @@ class Ended:
 
 
 # Read the last message that is shown, and the question that it answers.
-_READ_LAST = """
+_READ_LAST = f"""
 SELECT m.id::text AS message_id, m.role, m.status, m.content,
     coalesce(m.reasoning, '') AS reasoning, m.finish_reason, m.model_tag, m.token_count,
     m.inference_time_ms, m.input_tokens, m.output_tokens, c.instructions,
@@ -57,8 +58,9 @@ SELECT m.id::text AS message_id, m.role, m.status, m.content,
             AND q.position < m.position
         ORDER BY q.position DESC LIMIT 1) AS question_id
 FROM messages m JOIN conversations c ON c.id = m.conversation_id
-WHERE c.user_id = $1 AND c.id = $2 AND m.replaces IS NULL ORDER BY m.position DESC LIMIT 1
-"""
+WHERE c.user_id = $1 AND c.id = $2 AND {VISIBLE} AND m.replaces IS NULL
+ORDER BY m.position DESC LIMIT 1
+"""  # noqa: S608  # the inserted text is ours
 
 
 async def read_last(db: Database, user_id: str, conversation_id: str) -> Ended | None:
@@ -87,6 +89,7 @@ async def resume(
     conversation = await connection.fetchrow(sends.LOCK_CONVERSATION, user_id, conversation_id)
     if conversation is None:
         return None
+    quotas = sends.quotas_of(conversation, quotas)
     if draft.idempotency is not None:
         repeat = await sends.find_repeat(connection, user_id, draft.idempotency)
         if repeat is not None:

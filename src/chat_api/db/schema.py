@@ -13,7 +13,7 @@ from chat_api.db.connecting import Connection, Record
 from chat_api.db.predecessor import is_predecessor
 
 # Every revision of this code, oldest first; a test compares it with the migrations' folder.
-REVISIONS = ("0001", "0002", "0003", "0006", "0007", "0008", "0009", "0010", "0013")
+REVISIONS = ("0001", "0002", "0003", "0006", "0007", "0008", "0009", "0010", "0011", "0012", "0013")
 
 VERSION_TABLE = "samosachaat_schema_version"
 # Stands there while the database of the service before is being taken over.
@@ -26,6 +26,7 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     "conversations": (
         *("id", "user_id", "title", "title_given", "model_tag", "is_favorited"),
         *("created_at", "updated_at", "instructions", "options", "tags", "metadata"),
+        "expires_at",
     ),
     "messages": (
         *("id", "conversation_id", "position", "role", "content", "status", "token_count"),
@@ -52,6 +53,8 @@ TABLES: Mapping[str, tuple[str, ...]] = {
         *("user_id", "day", "model_tag", "status", "answers", "input_tokens", "output_tokens"),
         "estimated",
     ),
+    "user_limits": ("user_id", "answers_per_day", "tokens_per_day", "set_at"),
+    "audit_log": ("id", "at", "administrator_id", "act", "user_id", "details", "trace_id"),
     "frozen_users": ("user_id", "state", "cell", "changed_at"),
     "changes": ("user_id", "number", "conversation_id", "message_id", "status", "deleted"),
     "responses": (
@@ -61,6 +64,7 @@ TABLES: Mapping[str, tuple[str, ...]] = {
 }
 # Without these the database would not hold what the service promises.
 INDEXES = ("messages_in_order", "messages_one_generating")
+FUNCTIONS = (*("samosachaat_begin_answer", "samosachaat_end_answer", "samosachaat_refuse_frozen"),)
 _OLDEST_SERVER = 15
 _PREDECESSOR = (
     "The database is that of the service before, or half taken over. Run `samosachaat migrate`."
@@ -111,12 +115,16 @@ SELECT current_setting('server_version_num')::integer / 10000 AS server,
     ARRAY(SELECT name FROM unnest($4::text[]) AS ours (name) WHERE NOT EXISTS (
         SELECT FROM pg_index WHERE indexrelid = to_regclass(quote_ident(name)) AND indisvalid))
         AS missing_indexes,
+    ARRAY(SELECT name FROM unnest($7::text[]) AS ours (name) WHERE to_regproc(name) IS NULL)
+        AS missing_functions,
     ARRAY(SELECT name FROM unnest($1::text[]) AS ours (name)
         WHERE to_regclass(quote_ident(name)) IS NOT NULL AND NOT (
             has_table_privilege(to_regclass(quote_ident(name)), 'SELECT')
             AND (name IN ($5, $6) OR has_table_privilege(to_regclass(quote_ident(name)), 'INSERT')
                 AND has_table_privilege(to_regclass(quote_ident(name)), 'UPDATE')
-                AND has_table_privilege(to_regclass(quote_ident(name)), 'DELETE')))) AS forbidden
+                AND has_table_privilege(to_regclass(quote_ident(name)), 'DELETE')))
+        UNION ALL SELECT name FROM unnest($7::text[]) AS ours (name)
+        WHERE NOT has_function_privilege(to_regproc(name)::oid, 'EXECUTE')) AS forbidden
 """
 
 
@@ -131,6 +139,7 @@ async def inspect(connection: Connection) -> Found:
         list(INDEXES),
         VERSION_TABLE,
         FORMER_VERSION_TABLE,
+        list(FUNCTIONS),
     )
     assert look is not None  # noqa: S101  # such a SELECT gives its row
     known: dict[str, Any] = {
@@ -196,6 +205,7 @@ def _judged(look: Record, revisions: list[str], is_former: bool, known: dict[str
         *(f"table {name}" for name in TABLES if name not in look["tables"]),
         *(f"column {name}" for name in look["missing_columns"]),
         *(f"index {name}" for name in look["missing_indexes"]),
+        *(f"function {name}" for name in look["missing_functions"]),
     ]
     if missing:
         fault = f"The schema is at {revision} but lacks: {', '.join(missing)}."

@@ -13,6 +13,7 @@ import asyncpg
 
 from chat_api.db.database import Connection
 from chat_api.db.queries import CONVERSATION
+from chat_api.db.visibility import VISIBLE
 from chat_api.errors import SearchTimeout
 
 # Where only ASCII letters have a case in the words: several times cheaper than ICU's.
@@ -155,7 +156,8 @@ def _statement(fold: str, forms: int) -> str:
         WITH {needles},
         chosen AS MATERIALIZED (
             SELECT * FROM conversations
-            WHERE user_id = $1 AND ($2::timestamptz IS NULL OR (updated_at, id) < ($2, $3::uuid))
+            WHERE user_id = $1 AND {VISIBLE}
+                AND ($2::timestamptz IS NULL OR (updated_at, id) < ($2, $3::uuid))
             ORDER BY updated_at DESC, id DESC LIMIT $4),
         found AS MATERIALIZED (
             SELECT c.updated_at AS time, {_TITLE_RANK} AS rank, c.id, c.id AS conversation_id,

@@ -1,20 +1,24 @@
 """A send in the database: the question, the place of its answer, and who writes it.
 
-Whatever is done here is part of one transaction, which locks in this order: the conversation, the
-user's quota, the generation. A send in which nothing is refused costs four statements.
+A message that goes to the end of the shown path is one call of a function in the database
+(migration 0012), which changes nothing where anything stands in its way. Everything else, refusals
+among it, is decided by statements in one transaction. Both lock in this order: the conversation,
+the user's quota, the generation or the key.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
 
-from chat_api.db import named, responses, tree, usage
-from chat_api.db.database import Connection, Record
-from chat_api.db.generations import KEPT_FOR, Lease
+from chat_api.db import limits, named, responses, tree, usage
+from chat_api.db.database import Connection, Database, Record
+from chat_api.db.generations import KEPT_FOR, SHOWS_TEXT, Lease, Turn, read_history
+from chat_api.db.limits import UserLimits
 from chat_api.db.responses import KeptRequest
 from chat_api.db.tree import Addition
+from chat_api.db.visibility import VISIBLE
 from chat_api.errors import (
     IdempotencyKeyReused,
     NotFound,
@@ -45,6 +49,15 @@ class Quotas:
     def of_a_day(self) -> bool:
         """Whether a day is limited."""
         return bool(self.answers_per_day or self.tokens_per_day)
+
+    def of_user(self, limits: UserLimits) -> "Quotas":
+        """Return these, with what is set for the user in their place."""
+        answers, tokens = limits.answers_per_day, limits.tokens_per_day
+        return replace(
+            self,
+            answers_per_day=self.answers_per_day if answers is None else answers,
+            tokens_per_day=self.tokens_per_day if tokens is None else tokens,
+        )
 
 
 UNLIMITED = Quotas()
@@ -109,7 +122,142 @@ class _Place:
     """What the message has in `replaces` until it is complete."""
 
 
+@dataclass(frozen=True, slots=True)
+class HistoryBounds:
+    """The most messages of a history, and the most characters of each: its last ones."""
+
+    messages: int
+    chars: int
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A generation that this process is to run, and what it answers, oldest message first."""
+
+    lease: Lease
+    history: list[Turn]
+
+
 async def begin(
+    db: Database,
+    user_id: str,
+    conversation_id: str,
+    draft: Draft,
+    *,
+    process: str,
+    lease_seconds: float,
+    bounds: HistoryBounds,
+    quotas: Quotas = UNLIMITED,
+) -> Begun | Busy | Repeat | None:
+    """Keep the question and the place of its answer, and read the history.
+
+    Return Begun where this process is to write the answer; Busy or Repeat where nothing was
+    changed; None where the user has no such conversation. Raise what `begin_in_steps` raises.
+    """
+    if _is_usual(draft, quotas):
+        begun = await _begin_in_one_call(
+            db, user_id, conversation_id, draft, process, lease_seconds, bounds, quotas
+        )
+        if begun is not None:
+            return begun
+    async with db.transaction() as connection:
+        lease = await begin_in_steps(
+            connection,
+            user_id,
+            conversation_id,
+            draft,
+            process=process,
+            lease_seconds=lease_seconds,
+            quotas=quotas,
+        )
+        if not isinstance(lease, Lease):
+            return lease
+        history = await read_history(
+            connection,
+            conversation_id,
+            lease.question_id,
+            limit=bounds.messages,
+            chars=bounds.chars,
+        )
+    return Begun(lease, history)
+
+
+def _is_usual(draft: Draft, quotas: Quotas) -> bool:
+    """Return whether one call may be enough: a message of our own API, to the end of the path."""
+    return (
+        draft.content is not None
+        and draft.at is None
+        and not draft.before
+        and draft.request is None
+        and not draft.is_named
+        and not draft.creates
+        and not quotas.of_a_day
+    )
+
+
+_BEGIN_IN_ONE_CALL = f"""
+SELECT * FROM samosachaat_begin_answer($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14,
+    $15, $16, '{KEPT_FOR}', $17, $18, '{SHOWS_TEXT}')
+"""  # noqa: S608  # the inserted text is constants
+
+
+async def _begin_in_one_call(
+    db: Database,
+    user_id: str,
+    conversation_id: str,
+    draft: Draft,
+    process: str,
+    lease_seconds: float,
+    bounds: HistoryBounds,
+    quotas: Quotas,
+) -> Begun | None:
+    """Begin a usual send; None where something stands in its way, and nothing was changed."""
+    key = draft.idempotency
+    row = await db.fetchrow(
+        _BEGIN_IN_ONE_CALL,
+        user_id,
+        conversation_id,
+        draft.message_id,
+        draft.question_id,
+        draft.content,
+        draft.title,
+        draft.model_tag,
+        draft.options,
+        draft.trace_id,
+        process,
+        lease_seconds,
+        bool(quotas),
+        quotas.messages_per_minute,
+        quotas.running_generations,
+        None if key is None else key.key,
+        None if key is None else key.fingerprint,
+        bounds.messages,
+        bounds.chars,
+    )
+    if row is None or not row["begun"]:
+        return None
+    lease = Lease(
+        message_id=draft.message_id,
+        conversation_id=conversation_id,
+        question_id=draft.question_id,
+        attempt=1,
+        crashes=0,
+        options=draft.options,
+        trace_id=draft.trace_id,
+        replaces=None,
+        model_tag=row["model_tag"],
+        instructions=row["instructions"],
+    )
+    # No turn at all where every message is blank.
+    columns = (row[name] or () for name in _TURNS)
+    return Begun(lease, [Turn(*turn) for turn in zip(*columns, strict=True)])
+
+
+# What the function returns an array of, in the order of a Turn's fields.
+_TURNS = ("roles", "contents", "input_tokens", "output_tokens", "reasoning_bytes")
+
+
+async def begin_in_steps(
     connection: Connection,
     user_id: str,
     conversation_id: str,
@@ -121,9 +269,8 @@ async def begin(
 ) -> Lease | Busy | Repeat | None:
     """Keep the question and the place of its answer, in the caller's transaction.
 
-    Return a Lease where this process is to write the answer; Busy or Repeat where nothing was
-    changed; None where the user has no such conversation. Raise NotFound where it has no message
-    `draft.at`, NothingToAnswer, IdempotencyKeyReused, TooManyMessages or TooManyGenerations.
+    Return a Lease, or else what `begin` returns. Raise NotFound where the conversation has no
+    message `draft.at`, NothingToAnswer, IdempotencyKeyReused, or the refusal of a quota.
     """
     # Before a conversation is created for it.
     if repeat := await _find_repeated_request(connection, user_id, draft):
@@ -134,6 +281,7 @@ async def begin(
         conversation = await connection.fetchrow(LOCK_CONVERSATION, user_id, conversation_id)
     if conversation is None:
         return None
+    quotas = quotas_of(conversation, quotas)
     if repeat := await _find_repeat(connection, user_id, conversation_id, draft):
         return repeat
     node = await _find_place(connection, conversation_id, draft)
@@ -144,9 +292,8 @@ async def begin(
     version = 1  # nothing is below the last message that is shown
     if draft.at is not None:
         version = await _show_place(connection, conversation_id, draft, node)
-    last: Mapping[str, Any] = dict(
-        await count_message(connection, user_id, conversation_id, quotas, draft)
-    )
+    counted = await count_message(connection, user_id, conversation_id, quotas, draft)
+    last: Mapping[str, Any] = dict(counted)
     if draft.before:
         last = await _add_before(connection, conversation_id, draft, last, version)
         version = 1
@@ -308,10 +455,17 @@ def with_defaults(options: str, defaults: str | None) -> str:
 
 
 # Lock the conversation: sends to one conversation take turns from here on.
-LOCK_CONVERSATION = """
-SELECT title_given, model_tag, instructions, options FROM conversations
-WHERE user_id = $1 AND id = $2 FOR NO KEY UPDATE
-"""
+LOCK_CONVERSATION = f"""
+SELECT title_given, model_tag, instructions, options, {limits.OF_USER} AS limits FROM conversations
+WHERE user_id = $1 AND id = $2 AND {VISIBLE} FOR NO KEY UPDATE
+"""  # noqa: S608  # the inserted text is ours
+
+
+def quotas_of(conversation: Record, quotas: Quotas) -> Quotas:
+    """Return the quotas of the user, from a row of LOCK_CONVERSATION and those of everybody."""
+    set_for_user = conversation["limits"]
+    return quotas if set_for_user is None else quotas.of_user(UserLimits(*set_for_user))
+
 
 # Insert the question (unless it is there already), the empty assistant message, its generation with
 # a lease, and the subscription of this process, and move the conversation to the top of the list.

@@ -40,10 +40,18 @@ class Shares:
         """
         entered: list[str] = []
         try:
+            for key, most in bounds.items():
+                if not self._try_to_enter(key, most):
+                    break
+                entered.append(key)
+            else:  # there is nothing to wait for
+                yield
+                return
             async with asyncio.timeout(seconds):
                 for key, most in bounds.items():
-                    await self._enter(key, most)
-                    entered.append(key)
+                    if key not in entered:
+                        await self._enter(key, most)
+                        entered.append(key)
             yield
         finally:
             for key in entered:
@@ -57,11 +65,17 @@ class Shares:
                 if not turn.done():
                     turn.set_exception(StillLocked())
 
-    async def _enter(self, key: str, most: int) -> None:
+    def _try_to_enter(self, key: str, most: int) -> bool:
         queue = self._queues.setdefault(key, _Queue())
         if queue.used < most:
             queue.used += 1
+            return True
+        return False
+
+    async def _enter(self, key: str, most: int) -> None:
+        if self._try_to_enter(key, most):
             return
+        queue = self._queues[key]
         turn = asyncio.get_running_loop().create_future()
         queue.waiting.append(turn)
         try:

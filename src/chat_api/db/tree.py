@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from chat_api.db.database import Connection, Record
+from chat_api.db.visibility import VISIBLE
 
 # Of a message `m`: its parent, also where a replica of the version before inserted it
 # (migration 0007). The conversation's id stands for none.
@@ -63,7 +64,8 @@ FROM messages WHERE conversation_id = $1 AND id = $2
 async def lock(connection: Connection, user_id: str, conversation_id: str) -> bool:
     """Lock the user's conversation; return False where there is none."""
     found = await connection.fetchval(
-        "SELECT true FROM conversations WHERE user_id = $1 AND id = $2 FOR NO KEY UPDATE",
+        "SELECT true FROM conversations "  # noqa: S608  # the inserted text is ours
+        f"WHERE user_id = $1 AND id = $2 AND {VISIBLE} FOR NO KEY UPDATE",
         user_id,
         conversation_id,
     )
@@ -233,15 +235,33 @@ async def append(
     )
 
 
-async def touch(connection: Connection, conversation_id: str) -> None:
-    """Move the conversation to the top of the list, as every message does."""
+_READ_TAIL = """
+SELECT m.id::text AS id, m.role, m.content,
+    EXISTS (SELECT 1 FROM responses r WHERE r.message_id = m.id) AS is_response
+FROM messages m WHERE m.conversation_id = $1 AND m.replaces IS NULL
+ORDER BY m.position DESC LIMIT $2
+"""
+
+
+async def read_tail(connection: Connection, conversation_id: str, most: int) -> list[Record]:
+    """Return the last messages shown, oldest first, and whether a response wrote each."""
+    return list(reversed(await connection.fetch(_READ_TAIL, conversation_id, most)))
+
+
+async def touch(connection: Connection, conversation_id: str, title: str | None = None) -> None:
+    """Move the conversation to the top of the list, as every message does.
+
+    `title` is what its first message gives it, unless its user has.
+    """
     await connection.execute(
         """
         UPDATE conversations SET
-            updated_at = greatest(clock_timestamp(), updated_at + interval '1 microsecond')
+            updated_at = greatest(clock_timestamp(), updated_at + interval '1 microsecond'),
+            title = CASE WHEN title_given THEN title ELSE coalesce($2::text, title) END
         WHERE id = $1
         """,
         conversation_id,
+        title,
     )
 
 

@@ -1,10 +1,11 @@
 """What a user's answers cost. Triggers write the ledger (migration 0010); days are those of UTC."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Literal
 
-from chat_api.db.connecting import Connection
+from chat_api.db.connecting import Connection, Record
 from chat_api.db.database import Database
 
 
@@ -37,7 +38,7 @@ async def read_day(connection: "Connection | Database", user_id: str) -> Used:
 
 @dataclass(frozen=True, slots=True)
 class Sum:
-    """The answers of one day, or of one model."""
+    """The answers of one day, of one model, or of one user."""
 
     key: str
     answers: int
@@ -52,17 +53,49 @@ _READ = """
 SELECT {key} AS key, status, sum(answers)::bigint AS answers,
     sum(input_tokens)::bigint AS input_tokens, sum(output_tokens)::bigint AS output_tokens,
     sum(estimated)::bigint AS estimated
-FROM usage_ledger WHERE user_id = $1 AND day BETWEEN $2 AND $3
+FROM usage_ledger WHERE ($1::text IS NULL OR user_id = $1) AND day BETWEEN $2 AND $3
 GROUP BY 1, 2 ORDER BY 1, 2
 """
 _KEYS = {"day": "day::text", "model": "model_tag"}
 
 
 async def read(
-    db: Database, user_id: str, first: date, last: date, by: Literal["day", "model"]
+    db: Database, user_id: str | None, first: date, last: date, by: Literal["day", "model"]
 ) -> list[Sum]:
-    """Return the user's sums by day or by model, of the days from `first` to `last`."""
-    rows = await db.fetch(_READ.format(key=_KEYS[by]), user_id, first, last)
+    """Return the user's sums by day or by model, of the days from `first` to `last`.
+
+    Without a user, those of all users together, also of those who have been erased.
+    """
+    return _sums(await db.fetch(_READ.format(key=_KEYS[by]), user_id, first, last))
+
+
+# Read the sums of a page of users, those with the most tokens first.
+_READ_USERS = """
+WITH page AS (
+    SELECT user_id, row_number() OVER (ORDER BY sum(input_tokens + output_tokens) DESC, user_id)
+        AS place
+    FROM usage_ledger WHERE ($1::text IS NULL OR user_id = $1) AND day BETWEEN $2 AND $3
+    GROUP BY user_id ORDER BY place LIMIT $4 OFFSET $5)
+SELECT u.user_id AS key, u.status, sum(u.answers)::bigint AS answers,
+    sum(u.input_tokens)::bigint AS input_tokens, sum(u.output_tokens)::bigint AS output_tokens,
+    sum(u.estimated)::bigint AS estimated
+FROM page JOIN usage_ledger u ON u.user_id = page.user_id AND u.day BETWEEN $2 AND $3
+GROUP BY page.place, u.user_id, u.status ORDER BY page.place, u.status
+"""
+
+
+async def read_users(
+    db: Database, user_id: str | None, first: date, last: date, *, limit: int, offset: int
+) -> list[Sum]:
+    """Return the sums of at most `limit` users, those with the most tokens first.
+
+    The key of those who have been erased, all together, is empty.
+    """
+    return _sums(await db.fetch(_READ_USERS, user_id, first, last, limit, offset))
+
+
+def _sums(rows: Sequence[Record]) -> list[Sum]:
+    """Return one sum for each key of rows with a key and a status each, in their order."""
     sums: dict[str, Sum] = {}
     for row in rows:
         before = sums.get(row["key"], Sum(row["key"], 0, 0, 0, 0, {}))

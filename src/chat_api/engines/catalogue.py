@@ -87,6 +87,7 @@ class Member:
     def close(self) -> None:
         if self._asking is not None:
             self._asking.cancel()
+        self.engine.close()
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,6 +135,9 @@ class Engine(Protocol):
     async def swap(self, model: str, trace_id: str, /) -> "Reply":
         """Load another model; ModelRefused where the engine has no such function."""
 
+    def close(self) -> None:
+        """Close the connections on which nothing is under way."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reply:

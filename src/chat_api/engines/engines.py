@@ -6,7 +6,7 @@ writes.
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -106,6 +106,9 @@ class Engines:
         """
         before = {member.name: member for member in self._catalogue.members}
         self._catalogue = self._made(configured, before)
+        for member in before.values():
+            if member not in self._catalogue.members:
+                member.engine.close()
         log.info("engines_configured", engines=[member.name for member in self._catalogue.members])
 
     @property
@@ -113,6 +116,11 @@ class Engines:
         """The most that any of them reads of a message; None for no limit."""
         limits = [member.engine.limits.message_chars for member in self._catalogue.members]
         return None if None in limits else max(limit for limit in limits if limit is not None)
+
+    def api_of(self, model_tag: str) -> str:
+        """Return the dialect of the engine that a model tag names, as far as that is known."""
+        member = self._catalogue.only or self._catalogue.member(model_tag.partition("/")[0])
+        return "unknown" if member is None else member.configured.settings.api
 
     def close(self) -> None:
         """Ask no engine for its models any more."""
@@ -215,17 +223,9 @@ class Engines:
                 and breaker.allows_retries
             )
 
-        retrying = tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception(is_worth_another),
-            wait=_pause,
-            stop=tenacity.stop_after_attempt(_MOST_ATTEMPTS) | tenacity.stop_before_delay(wait),
-            before_sleep=lambda _: ENGINE_RETRIES.labels(place.member.name).inc(),
-            sleep=asyncio.sleep,
-            reraise=True,
-        )
         try:
-            reason: str | None = await retrying(self._try, place, attempt)
-            return reason
+            latest = time.monotonic() + wait
+            return await self._once_or_again(place, attempt, is_worth_another, latest)
         except EngineFailed as failure:
             if isinstance(failure, EngineUnavailable):
                 place.member.asked_at = None  # its models are not available either
@@ -237,6 +237,40 @@ class Engines:
             if not attempt.has_begun and time.monotonic() >= order.until:
                 breaker.failed(by_timeout=True)
             raise
+
+    async def _once_or_again(
+        self,
+        place: Place,
+        attempt: "_Attempt",
+        is_worth_another: Callable[[BaseException], bool],
+        latest: float,
+    ) -> str | None:
+        """Ask one engine, and again until `latest` as long as that is worth it."""
+        try:
+            return await self._try(place, attempt)
+        except EngineFailed as error:
+            if not is_worth_another(error):
+                raise
+            first: EngineFailed | None = error
+
+        async def try_again() -> str | None:
+            nonlocal first
+            if first is not None:  # counts as the first attempt
+                failure, first = first, None
+                raise failure
+            return await self._try(place, attempt)
+
+        wait = max(0.0, latest - time.monotonic())
+        retrying = tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception(is_worth_another),
+            wait=_pause,
+            stop=tenacity.stop_after_attempt(_MOST_ATTEMPTS) | tenacity.stop_before_delay(wait),
+            before_sleep=lambda _: ENGINE_RETRIES.labels(place.member.name).inc(),
+            sleep=asyncio.sleep,
+            reraise=True,
+        )
+        reason: str | None = await retrying(try_again)
+        return reason
 
     async def _try(self, place: Place, attempt: "_Attempt") -> str | None:
         """One request to one engine."""

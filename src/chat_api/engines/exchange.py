@@ -5,12 +5,15 @@ handed on in the same call, without a task to wake. Everything else talks throug
 """
 
 import asyncio
+import socket
+import struct
 from collections import deque
 from http import HTTPStatus
 
 import httptools
 
 from chat_api.engines.engine import Decoder, Deliver, Event
+from chat_api.engines.idle import IdleConnections
 from chat_api.errors import EngineFailed, EngineProtocol, EngineUnavailable
 
 # How much may arrive between two pieces of the body: the head, trailers, what surrounds chunks.
@@ -27,7 +30,7 @@ class Exchange(asyncio.Protocol):
 
     `decoder` knows the dialect. `ended` has the result: none after the answer's end, else what went
     wrong: an EngineFailed, or what `deliver` raised. The caller that awaits it closes the
-    transport.
+    transport, or calls `release` after an answer's end.
     Comments and empty events are signs of life; `max_idle_bytes` is how much of them there may be
     between two events.
     """
@@ -49,16 +52,26 @@ class Exchange(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._waiting: deque[bytes] = deque()  # received, and left for later turns of the loop
         self._is_lost = False
+        self._acknowledged: int | None = None
+        self._may_be_used_again = False  # the response is complete, and the engine keeps alive
+        self._kept_by: IdleConnections | None = None
 
     # --- the connection's side ---
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._transport = transport
+        self._acknowledged = _acknowledged_bytes(transport)
         transport.write(self._request)
-        self._request = b""
+
+    @property
+    def undelivered(self) -> bytes:
+        """The request, where the connection was lost and nothing of it reached the other side."""
+        return self._request if self._is_lost else b""
 
     def data_received(self, data: bytes) -> None:
+        self._request = b""
         if self.ended.done():
+            self._feed_rest(data)
             return
         if self._waiting or len(data) > _BYTES_PER_TURN:
             self._put_off(data)
@@ -101,8 +114,42 @@ class Exchange(asyncio.Protocol):
         if self._bytes_without_body > _MOST_BYTES_WITHOUT_BODY:
             self._fail(EngineProtocol())
 
-    def connection_lost(self, _error: Exception | None) -> None:
+    def release(self, connections: IdleConnections) -> None:
+        """Have the connection kept once the rest of the response has been read, or close it."""
+        assert self._transport is not None  # noqa: S101  # there was an answer
+        if self._rest is not None:
+            self._rest.cancel()
+        if self._waiting:
+            self._transport.abort()
+        elif self._may_be_used_again:
+            connections.put(self._transport)
+        else:
+            self._kept_by = connections
+            connections.expect(self._transport, _REST_SECONDS)
+
+    def _feed_rest(self, data: bytes) -> None:
+        """Read what follows an answer's end: the end of its response."""
+        assert self._transport is not None  # noqa: S101  # it gave the bytes
+        is_complete = self._may_be_used_again
+        try:
+            if is_complete:  # nothing more was asked for
+                raise httptools.HttpParserError
+            self._http.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self._transport.abort()
+            return
+        if self._may_be_used_again and self._kept_by is not None:
+            self._kept_by.put(self._transport)
+
+    def connection_lost(self, error: Exception | None) -> None:
         self._is_lost = True
+        if self._request and self._transport is not None:
+            after = _acknowledged_bytes(self._transport)
+            # A reset need not acknowledge what was read before it.
+            if error is not None or after is None or after != self._acknowledged:
+                self._request = b""
+        if self._kept_by is not None and self._transport is not None:
+            self._kept_by.drop(self._transport)
         if not self._waiting:
             self._end(EngineUnavailable())
 
@@ -172,6 +219,30 @@ class Exchange(asyncio.Protocol):
             self._rest.cancel()
             self._rest = None
 
+    def on_message_begin(self) -> None:
+        self._may_be_used_again = False
+
     def on_message_complete(self) -> None:
         if self._has_begun:
+            self._may_be_used_again = self._http.should_keep_alive()
             self._end(EngineProtocol())
+
+
+# Of `struct tcp_info` (linux/tcp.h): where `tcpi_bytes_acked` stands.
+_BYTES_ACKED = struct.Struct("=120xQ")
+
+
+def _acknowledged_bytes(transport: asyncio.Transport) -> int | None:
+    """Return how much of what was written the other side's system has; None if that is not known.
+
+    A system does not acknowledge what arrives on a connection that its program has closed.
+    """
+    line = transport.get_extra_info("socket")
+    if line is None or not hasattr(socket, "TCP_INFO"):
+        return None
+    try:
+        told = line.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED.size)
+        (count,) = _BYTES_ACKED.unpack(told)
+    except (OSError, struct.error):
+        return None
+    return int(count)

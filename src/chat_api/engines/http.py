@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from email.utils import parsedate_to_datetime
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,6 +19,7 @@ import orjson
 
 from chat_api.engines.engine import Decoder, Deliver, Reply
 from chat_api.engines.exchange import Exchange
+from chat_api.engines.idle import IdleConnections
 from chat_api.errors import (
     EngineFailed,
     EngineOverloaded,
@@ -27,6 +29,7 @@ from chat_api.errors import (
     EngineUnavailable,
 )
 from chat_api.telemetry import log
+from chat_api.tracing import outgoing_headers
 
 MOST_JSON_BYTES = 4_000_000
 OVERLOADED_STATUS = 529  # Anthropic's, and others'; it has no name in HTTP
@@ -107,6 +110,7 @@ class EngineHttp:
         self.url = url
         self.max_event_bytes = max_event_bytes
         self._session = session
+        self._idle = IdleConnections()
         self._name = name
         self._address = urlsplit(url)
         self._headers = [*headers, ("Accept-Encoding", "identity")]
@@ -120,27 +124,57 @@ class EngineHttp:
 
         Cancelling closes the request. Raises EngineFailed, after what came before it.
         """
-        exchange = Exchange(
-            self._request(path, body, trace_id),
+        exchange_of = partial(
+            Exchange,
             decoder=decoder,
             deliver=deliver,
             max_idle_bytes=_IDLE_EVENTS * self.max_event_bytes,
         )
+        exchange = exchange_of(self._request(path, body, trace_id))
         del body  # it may be long, and the answer takes its time
-        transport: asyncio.Transport | None = None
+        kept = self._idle.take()
         try:
-            transport = await self._connect(exchange)
-            await exchange.ended
+            if kept is not None:
+                if await self._is_answered(exchange, kept):
+                    return
+                exchange = exchange_of(exchange.undelivered)
+            await self._answered(exchange, await self._connect(exchange))
         except EngineFailed as failure:
             log.warning("inference_failed", engine=self._name, code=failure.code)
             raise
-        finally:
+
+    async def _is_answered(self, exchange: Exchange, kept: asyncio.Transport) -> bool:
+        """Return whether the answer came over a connection that had been used before.
+
+        False where the engine had just closed it: the request never reached it, and is to be sent
+        over a new connection.
+        """
+        kept.set_protocol(exchange)
+        exchange.connection_made(kept)
+        try:
+            await self._answered(exchange, kept)
+        except EngineUnavailable:
+            if not exchange.undelivered:
+                raise
+            return False
+        return True
+
+    async def _answered(self, exchange: Exchange, transport: asyncio.Transport) -> None:
+        """Return after the answer's end; keep the connection then, and else close it."""
+        try:
+            await exchange.ended
+        except BaseException:
             exchange.ended.cancel()
-            if transport is not None:
-                transport.abort()
+            transport.abort()
+            raise
+        exchange.release(self._idle)
+
+    def close(self) -> None:
+        """Close the connections on which nothing is under way."""
+        self._idle.close()
 
     async def _connect(self, exchange: Exchange) -> asyncio.Transport:
-        """A connection of its own: none is lost on one that the engine is just closing."""
+        """A new connection for the exchange."""
         try:
             address = self._address
             secure = address.scheme == "https"
@@ -159,16 +193,18 @@ class EngineHttp:
             raise failure from None
         return transport
 
+    def _headers_with(self, trace_id: str) -> list[tuple[str, str]]:
+        return [*self._headers, ("x-trace-id", trace_id), *outgoing_headers()]
+
     def _request(self, path: str, body: Mapping[str, Any], trace_id: str) -> bytes:
         address = self._address
         content = orjson.dumps(body)
         head = [f"POST {address.path}{path} HTTP/1.1", f"Host: {address.netloc}"]
-        head += [f"{name}: {value}" for name, value in (*self._headers, ("x-trace-id", trace_id))]
+        head += [f"{name}: {value}" for name, value in self._headers_with(trace_id)]
         head += [
             "Accept: text/event-stream",
             "Content-Type: application/json",
             f"Content-Length: {len(content)}",
-            "Connection: close",
         ]
         return "\r\n".join([*head, "", ""]).encode("latin-1") + content
 
@@ -186,7 +222,7 @@ class EngineHttp:
                 method,
                 url,
                 json=body,
-                headers=[*self._headers, ("x-trace-id", trace_id)],
+                headers=self._headers_with(trace_id),
                 timeout=timeout,
                 allow_redirects=False,
             ) as response:

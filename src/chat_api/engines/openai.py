@@ -187,6 +187,10 @@ class OpenAIEngine:
 
     # --- models ---
 
+    def close(self) -> None:
+        """See Engine."""
+        self._http.close()
+
     async def list_models(self, trace_id: str) -> Listing:
         """See Engine. An engine without a list (404) has an empty one."""
         reply = await self._http.json(

@@ -140,6 +140,10 @@ class SamosachaatEngine:
         """No: the newest message has to be the user's."""
         return False
 
+    def close(self) -> None:
+        """See Engine."""
+        self._http.close()
+
     async def list_models(self, trace_id: str) -> Listing:
         """See Engine. The service's own words may be passed on."""
         reply = await self._http.json(

@@ -23,28 +23,31 @@ class Deletions:
     async def delete_conversation(self, user_id: str, conversation_id: str) -> None:
         """Delete a conversation and all in it. Raise NotFound."""
         deleting = self._registry.own(self._delete(user_id, conversation_id), "delete-conversation")
-        message_ids = await asyncio.shield(deleting)
-        if message_ids is None:
+        if not await asyncio.shield(deleting):
             raise NotFound
-        self._stop(message_ids)
 
     async def delete_user(self, user_id: str) -> None:
         """Erase everything of a user. Interrupted, it can be repeated."""
         await asyncio.shield(self._registry.own(self._erase(user_id), "delete-user"))
 
-    async def _delete(self, user_id: str, conversation_id: str) -> list[str] | None:
+    async def _delete(self, user_id: str, conversation_id: str) -> bool:
+        """Delete it, and return whether it was there."""
         async with self._db.transaction() as connection:
-            return await queries.delete_conversation(connection, user_id, conversation_id)
+            running = await queries.delete_conversation(connection, user_id, conversation_id)
+        if running:
+            self._stop(running)
+            async with self._db.transaction() as connection:
+                await erasure.erase_late(connection, running)
+        return running is not None
 
     async def _erase(self, user_id: str) -> None:
         message_ids: list[str] = []
         is_last = False
         while not is_last:
             async with self._db.transaction() as connection:
-                erased = await erasure.erase_some(connection, user_id)
+                erased, is_last = await erasure.erase_some(connection, user_id)
             self._stop(erased.running)
             message_ids += erased.message_ids
-            is_last = erased.is_last
         # Later than the commits above: their triggers have written changes.
         async with self._db.transaction() as connection:
             await erasure.erase_rest(connection, user_id, message_ids)

@@ -1,6 +1,6 @@
 """The options of one generation."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import orjson
@@ -25,7 +25,7 @@ class Options:
 
     def as_json(self) -> str:
         """Return the options as JSON."""
-        return orjson.dumps(asdict(self)).decode()
+        return orjson.dumps(self).decode()
 
     @classmethod
     def from_json(cls, text: str) -> "Options":
@@ -35,7 +35,12 @@ class Options:
 
     def for_engine(self) -> dict[str, Any]:
         """Return the fields of the engine's request; an engine takes those that it knows."""
-        named = asdict(self)
-        for ours in ("thinking_mode", "instructions", "on_crash"):
-            del named[ours]
-        return {name: value for name, value in named.items() if value is not None}
+        return {
+            name: value
+            for name in self.__slots__
+            if name not in _OURS and (value := getattr(self, name)) is not None
+        }
+
+
+# What no engine is told.
+_OURS = frozenset({"thinking_mode", "instructions", "on_crash"})

@@ -6,6 +6,7 @@ from chat_api.context import Context
 from chat_api.db import generations as db_generations
 from chat_api.db.database import Connection
 from chat_api.db.generations import Turn
+from chat_api.db.sends import HistoryBounds
 from chat_api.generation.options import Options
 
 
@@ -25,7 +26,8 @@ class Prompts:
         self._thinking_prompt = thinking_prompt
         self._max_messages = max_messages
         self._max_chars = max_chars
-        self._max_message_chars = max_message_chars
+        self.bounds = HistoryBounds(max_messages, max_message_chars)
+        """How much of a history is read."""
 
     async def read_history(
         self, connection: Connection, conversation_id: str, question_id: str
@@ -35,8 +37,8 @@ class Prompts:
             connection,
             conversation_id,
             question_id,
-            limit=self._max_messages,
-            chars=self._max_message_chars,
+            limit=self.bounds.messages,
+            chars=self.bounds.chars,
         )
 
     def build(self, history: Sequence[Turn], options: Options, instructions: str | None) -> Context:

@@ -19,7 +19,16 @@ async def until_available(
     all come back at once. Any other error is raised: a defect does not go away by itself.
     """
 
+    try:
+        return await action()  # as nearly always; the machinery below costs as much as a statement
+    except DatabaseUnavailable as error:
+        first: DatabaseUnavailable | None = error
+
     async def attempt() -> _T:  # tenacity awaits what a coroutine function returns, and only that
+        nonlocal first
+        if first is not None:
+            failure, first = first, None
+            raise failure
         return await action()
 
     retrying = AsyncRetrying(

@@ -16,6 +16,7 @@ from chat_api.db.generations import Lease
 from chat_api.engines.engine import Usage
 from chat_api.generation import events
 from chat_api.generation.events import Written
+from chat_api.tracing import Span
 
 # How long an event is kept in memory after the log has confirmed it. Its commits are asynchronous:
 # what a database server loses when it dies is written again from memory.
@@ -122,6 +123,7 @@ class RunningGeneration:
         self._pieces: list[str] = []
         self._thoughts: list[str] = []
         self.saved = False
+        self.span: Span | None = None
         self.beginning = beginning
         if beginning is not None:
             self._go_on_from(beginning)

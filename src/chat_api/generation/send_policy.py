@@ -15,7 +15,7 @@ from chat_api.db import sends as db_sends
 from chat_api.db.database import Database
 from chat_api.db.generations import Lease
 from chat_api.db.responses import KeptRequest
-from chat_api.db.sends import Busy, Draft, IdempotencyKey, Quotas, Repeat
+from chat_api.db.sends import Begun, Busy, Draft, IdempotencyKey, Quotas, Repeat
 from chat_api.db.tree import Addition
 from chat_api.engines.engine import Usage
 from chat_api.errors import (
@@ -214,31 +214,29 @@ class SendPolicy:
             raise
 
     async def _begin(self, send: _Send) -> Subscription | Busy | Repeat:
-        async with self._db.transaction() as connection:
-            begun = await db_sends.begin(
-                connection,
-                send.user_id,
-                send.conversation_id,
-                send.draft,
-                process=self._registry.process,
-                lease_seconds=self._lease_seconds,
-                quotas=self._quotas,
-            )
-            if begun is None:
-                raise NotFound
-            if not isinstance(begun, Lease):
-                return begun
-            history = await self._prompts.read_history(
-                connection, begun.conversation_id, begun.question_id
-            )
+        begun = await db_sends.begin(
+            self._db,
+            send.user_id,
+            send.conversation_id,
+            send.draft,
+            process=self._registry.process,
+            lease_seconds=self._lease_seconds,
+            bounds=self._prompts.bounds,
+            quotas=self._quotas,
+        )
+        if begun is None:
+            raise NotFound
+        if not isinstance(begun, Begun):
+            return begun
         # Nothing is awaited between the commit and the task's start: a lease of ours without a
         # task would have to expire.
-        options = Options.from_json(begun.options)
-        messages = self._prompts.build(history, options, begun.instructions)
-        self._writer.start(begun, messages, options)
+        lease = begun.lease
+        options = Options.from_json(lease.options)
+        messages = self._prompts.build(begun.history, options, lease.instructions)
+        self._writer.start(lease, messages, options)
         return self._subscriptions.open(
-            begun.message_id,
-            begun.attempt,
+            lease.message_id,
+            lease.attempt,
             sink=send.sink,
             one_attempt=send.one_attempt,
             from_log=send.from_log,

@@ -22,7 +22,7 @@ from chat_api.errors import (
     EngineTimeout,
     InternalError,
 )
-from chat_api.generation import events
+from chat_api.generation import events, spans
 from chat_api.generation.continuing import kept
 from chat_api.generation.events import Written
 from chat_api.generation.log_writer import LogWriter
@@ -37,6 +37,7 @@ from chat_api.telemetry import (
     TOKENS,
     log,
 )
+from chat_api.tracing import Tracing, span_var
 
 
 class Titles(Protocol):
@@ -61,6 +62,7 @@ class GenerationWriter:
         log_writer: LogWriter,
         titles: Titles,
         *,
+        tracing: Tracing | None = None,
         max_chars: int,
         max_bytes: int,
         first_token_seconds: float,
@@ -71,6 +73,7 @@ class GenerationWriter:
         self._registry = registry
         self._log = log_writer
         self._titles = titles
+        self._tracing = tracing
         self._max_chars = max_chars
         self._max_bytes = max_bytes
         self._first_token_seconds = first_token_seconds
@@ -97,6 +100,8 @@ class GenerationWriter:
             yield generation
         finally:
             self._registry.remove(generation)
+            if generation.span is not None:
+                generation.span.end()
 
     async def _write(
         self, lease: Lease, context: Context, options: Options, beginning: Beginning | None
@@ -108,6 +113,7 @@ class GenerationWriter:
         if self._registry.is_outdated(lease):
             return
         with self._registered(lease, beginning) as generation:
+            self._trace(generation, options)
             generation.pump = asyncio.create_task(
                 self._pump(generation, context, options), name=f"pump-{generation.message_id}"
             )
@@ -127,6 +133,13 @@ class GenerationWriter:
         again = await until_available(lambda: db_leases.start_over(self._db, lease))
         if again is not None:
             self.start(again, context, options)
+
+    def _trace(self, generation: RunningGeneration, options: Options) -> None:
+        """Begin the span, in the context that the pump inherits."""
+        if self._tracing is not None:
+            provider = self._engines.api_of(generation.model_tag)
+            generation.span = spans.begin(self._tracing, generation.lease, options, provider)
+            span_var.set(generation.span)
 
     async def _pump(
         self, generation: RunningGeneration, context: Context, options: Options
@@ -251,6 +264,9 @@ class GenerationWriter:
             return
         generation.publish(ending.done.encode())
         generation.saved = True
+        if generation.span is not None:
+            provider = self._engines.api_of(generation.model_tag)
+            spans.ended(generation.span, ending, provider)
         if generation.pump is not None:  # else another process has counted them
             TOKENS.inc(ending.token_count)
         GENERATIONS.labels(status).inc()
@@ -329,9 +345,8 @@ class GenerationWriter:
                 await self._log.compare([generation])
             # If this attempt fails, the database may have lost its last asynchronous commits.
             is_doubtful = True
-            async with self._db.transaction() as connection:
-                tail = generation.unlogged(ending.done.encode())
-                return await db_generations.end(connection, generation.lease, ending, tail)
+            tail = generation.unlogged(ending.done.encode())
+            return await db_generations.end(self._db, generation.lease, ending, tail)
 
         return await until_available(save)
 

@@ -1,4 +1,4 @@
-"""The variables of the local stack. The README's second table names each; a test compares."""
+"""The variables of the local stack. docs/reference.md has a table of them; a test compares."""
 
 from pathlib import Path
 from typing import Annotated

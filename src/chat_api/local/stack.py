@@ -234,6 +234,7 @@ def _environment(
         | _engine(settings, key)
         | {
             "DATABASE_URL": postgres.url(_DATABASE),
+            "AUTH_MODE": "service",
             "AUTH_SERVICE_URL": f"http://{web.HOST}:{settings.local_auth_port}",
             "FRONTEND_URL": ",".join(_origins(settings)),
             "INTERNAL_API_KEY": key,

@@ -3,6 +3,7 @@ import { type ComponentChildren, h, type VNode } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { CopyButton } from "../ui/CopyButton";
 import { affordable, later, spend } from "./budget";
+import { texts } from "../texts";
 
 /** Up to this size, a growing block is coloured whenever it changes; above, when it has grown by a
  * quarter: the work in total stays proportional to the size. */
@@ -47,7 +48,7 @@ export function Code({ text, language, growing }: Source) {
     <figure class="code">
       <figcaption>
         <span>{language || "text"}</span>
-        <CopyButton text={text} label="Copy code" />
+        <CopyButton text={text} label={texts.value.answer.copyCode} />
       </figcaption>
       <pre tabIndex={0}>
         <code>

@@ -6,6 +6,7 @@ import type { Token } from "markdown-it/index.mjs";
 import type { Block } from "./blocks";
 import { Code } from "./Code";
 import { Tex } from "./Tex";
+import { texts } from "../texts";
 
 /** One block. `growing`: more of it may come. */
 export const BlockView = memo(
@@ -81,7 +82,7 @@ function element(token: Token, children: ComponentChildren[]): ComponentChildren
       );
     case "table_open":
       return (
-        <div class="table" tabIndex={0} role="group" aria-label="Table">
+        <div class="table" tabIndex={0} role="group" aria-label={texts.value.answer.table}>
           <table dir="auto">{children}</table>
         </div>
       );
@@ -185,7 +186,7 @@ function Footnotes({ token, children }: { token: Token; children?: ComponentChil
   const single = token.type === "footnote_reference_open";
   const number = parseInt(footnote(token)?.label ?? "", 10);
   return (
-    <section class="footnotes" aria-label="Footnotes">
+    <section class="footnotes" aria-label={texts.value.answer.footnotes}>
       <ol>{single ? <li value={number > 0 ? number : undefined}>{children}</li> : children}</ol>
     </section>
   );

@@ -31,6 +31,8 @@ import { announce, toast } from "./say";
 import { api, config, lost, refused, suspect } from "./service";
 import { expired, session } from "./session";
 import { tell } from "./tabs";
+import { number, texts } from "../texts";
+import { explain, sentence } from "./explain";
 
 /** A message, and what is known of it here only. */
 export type Shown = Message & { notice?: string };
@@ -60,8 +62,6 @@ const START_MS = 5_000;
 /** The same for one that has begun, in which a heartbeat comes every 15 seconds. */
 const HEARTBEAT_MS = 20_000;
 const LOOK_MS = 5_000;
-
-const NOT_KNOWN = "It is not known whether the service received this message.";
 
 export class Chat {
   readonly messages = signal<Shown[]>([]);
@@ -94,7 +94,8 @@ export class Chat {
     const pending = readPending(this.id);
     if (!this.pending.peek()) {
       this.unsent.value = readUnsent(this.id);
-      if (pending && Date.now() - pending.sentAt > SEND_AGAIN_MS) this.setAside(pending, NOT_KNOWN);
+      if (pending && Date.now() - pending.sentAt > SEND_AGAIN_MS)
+        this.setAside(pending, texts.peek().messages.notKnown);
       else this.pending.value = pending;
     }
     await this.refresh();
@@ -136,7 +137,7 @@ export class Chat {
       refused(error);
       if (isGone(error)) this.vanish();
       else if (!this.loaded.peek()) {
-        this.problem.value = { text: (error as Error).message, gone: false };
+        this.problem.value = { text: explain(error), gone: false };
       }
       return;
     }
@@ -284,11 +285,11 @@ export class Chat {
       } while (!wanted && before !== null);
       if (wanted) this.take(await api.show(this.id, wanted.id));
       else await this.refresh();
-      announce(`Version ${version} of ${message.versions}`);
+      announce(texts.peek().messages.version(number(version), number(message.versions)));
       tell({ type: "conversation", id: this.id });
     } catch (error) {
       refused(error);
-      toast(`Not shown. ${(error as Error).message}`);
+      toast(texts.peek().messages.notShown(explain(error)));
     }
   }
 
@@ -299,10 +300,10 @@ export class Chat {
       await api.deleteMessage(this.id, message.id);
     } catch (error) {
       refused(error);
-      toast(`Not deleted. ${(error as Error).message}`);
+      toast(texts.peek().messages.notDeleted(explain(error)));
       return false;
     }
-    announce("Message deleted");
+    announce(texts.peek().messages.deleted);
     await this.refresh();
     tell({ type: "conversation", id: this.id });
     return true;
@@ -310,7 +311,7 @@ export class Chat {
 
   private isBusy(): boolean {
     if (!this.answering.peek()) return false;
-    toast("Wait until the answer ends, or stop it.");
+    toast(texts.peek().messages.busy);
     return true;
   }
 
@@ -325,7 +326,7 @@ export class Chat {
   async stop(): Promise<void> {
     const live = this.live.peek();
     if (live) this.live.value = { ...live, stopping: true };
-    announce("Stopping");
+    announce(texts.peek().answer.stoppingNow);
     if (this.latest?.start ?? this.running()) return this.stopBegun();
     // On its way: it is stopped when it has begun (see `begin`), or given up.
     const { reading } = this;
@@ -342,7 +343,7 @@ export class Chat {
       const now = this.live.peek();
       if (!now) return;
       this.live.value = { ...now, stopping: false };
-      toast(`Not stopped. ${(error as Error).message}`);
+      toast(texts.peek().messages.notStopped(explain(error)));
       return;
     }
     const { reading } = this;
@@ -357,7 +358,7 @@ export class Chat {
   private async giveUp(): Promise<void> {
     this.drop();
     const pending = this.pending.peek();
-    if (pending) this.setAside(pending, `You stopped it. ${NOT_KNOWN}`);
+    if (pending) this.setAside(pending, texts.peek().messages.givenUp);
     await api.stop(this.id).catch(refused);
     await this.refresh();
   }
@@ -488,7 +489,7 @@ export class Chat {
     const begun = continues === undefined ? { text: "" } : { text, continues };
     this.live.value = { answer: begun, seed, replaces, stopping };
     if (stopping) void this.stopBegun();
-    else announce("Answering");
+    else announce(texts.peek().answer.answering);
     tell({ type: "conversation", id: this.id });
     void conversations.refresh();
   }
@@ -544,7 +545,7 @@ export class Chat {
     const { message_id: id, kept_message_id: kept, status, token_count, inference_time_ms } = done;
     const place = kept ?? replaces ?? id;
     if (!this.messages.peek().some((message) => message.id === place)) await this.refresh();
-    const detail = answer.error?.detail;
+    const detail = answer.error && sentence(answer.error.code, answer.error.detail);
     const written = {
       id,
       content: answer.text,
@@ -565,7 +566,7 @@ export class Chat {
       });
       this.live.value = undefined;
     });
-    announce(kept === undefined ? ENDINGS[status] : ofKept(status, detail));
+    announce(kept === undefined ? texts.peek().answer.ends[status] : ofKept(status, detail));
     // The old answer has become a version, and what followed it is hidden.
     if (replaces !== undefined && kept === undefined) void this.refresh();
     tell({ type: "conversation", id: this.id });
@@ -586,9 +587,8 @@ export class Chat {
       this.keep(undefined);
       this.keepUnsent([]);
     }
-    const kept =
-      written.length > 0 ? " The text that was not sent is kept in a new conversation." : "";
-    this.problem.value = { text: `This conversation is no longer there.${kept}`, gone: true };
+    const { gone, goneButKept } = texts.peek().messages;
+    this.problem.value = { text: written.length > 0 ? `${gone} ${goneButKept}` : gone, gone: true };
     void conversations.refresh();
   }
 
@@ -601,11 +601,11 @@ export class Chat {
     const pending = this.pending.peek();
     const detail =
       error instanceof Refused || error instanceof Unreadable
-        ? error.message
-        : "This page has failed. Reload it and try again.";
+        ? explain(error)
+        : texts.peek().messages.failed;
     if (!(error instanceof Refused)) {
       if (!(error instanceof Unreadable)) reportError(error);
-      if (pending) this.setAside(pending, `${NOT_KNOWN} ${detail}`);
+      if (pending) this.setAside(pending, `${texts.peek().messages.notKnown} ${detail}`);
       this.trouble.value = detail;
       announce(detail);
     } else if (isGone(error)) {
@@ -615,7 +615,7 @@ export class Chat {
       void this.refresh();
     } else if (question?.path === "messages" && pending) {
       this.setAside(pending, detail);
-      announce(`Not sent. ${detail}`);
+      announce(texts.peek().messages.notSent(detail));
       if (error.status === 409) void this.refresh();
     } else if (question) {
       this.note(detail);
@@ -663,16 +663,11 @@ function longer(one: string, other: string): string {
   return other.length > one.length ? other : one;
 }
 
-const ENDINGS: Record<Status, string> = {
-  complete: "Answer complete",
-  stopped: "Answer stopped",
-  interrupted: "Answer interrupted",
-  failed: "Answer failed",
-};
-
 function ofKept(status: Status, detail: string | undefined): string {
-  const how = status === "stopped" ? "was stopped" : "was not completed";
-  return `The new answer ${how}.${detail ? ` ${detail}` : ""} This is the previous answer.`;
+  const { keptStopped, keptIncomplete, kept } = texts.peek().answer;
+  return [status === "stopped" ? keptStopped : keptIncomplete, detail, kept]
+    .filter(Boolean)
+    .join(" ");
 }
 
 function withNotice(message: Message & { notice?: string }, notice: string | undefined): Shown {

@@ -3,6 +3,7 @@
 import { batch, computed, signal } from "@preact/signals";
 import { type Change, type Conversation, Unreachable } from "../api";
 import { Refused } from "../stream";
+import { texts } from "../texts";
 import { today } from "../time";
 import { go, openId } from "./router";
 import { announce, toast } from "./say";
@@ -10,6 +11,7 @@ import { api, refused } from "./service";
 import { personal, session } from "./session";
 import { onChange, read, write } from "./storage";
 import { tell } from "./tabs";
+import { explain } from "./explain";
 
 /** A conversation and the day (in the person's own time zone) that it is listed under. */
 export type Listed = Conversation & { day: string };
@@ -29,6 +31,8 @@ export const items = signal<Listed[]>([]);
 export const nextCursor = signal<string | null | undefined>(undefined);
 export const loading = signal(false);
 export const problem = signal("");
+/** Only conversations with this tag are listed. */
+export const filter = signal<string | undefined>(undefined);
 /** Known from elsewhere, of pages that have not been scrolled to: favourites, and what was opened. */
 const strays = signal<Listed[]>([]);
 
@@ -36,6 +40,8 @@ const strays = signal<Listed[]>([]);
 const doomed = signal<Record<string, number>>({});
 
 const shown = computed(() => items.value.filter((item) => !(item.id in doomed.value)));
+const fits = ({ tags }: Listed) =>
+  filter.value === undefined || (tags?.includes(filter.value) ?? false);
 
 /** Every conversation that is known here, newest activity first. */
 export const known = computed(() => {
@@ -45,16 +51,37 @@ export const known = computed(() => {
 });
 
 export const groups = computed<Group[]>(() => {
-  const favourites = known.value.filter((item) => item.is_favorited);
+  const favourites = known.value.filter((item) => item.is_favorited && fits(item));
   const found: Group[] = favourites.length ? [{ day: "favourites", items: favourites }] : [];
   for (const item of shown.value) {
-    if (item.is_favorited) continue;
+    if (item.is_favorited || !fits(item)) continue;
     const last = found.at(-1);
     if (last?.day === item.day) last.items.push(item);
     else found.push({ day: item.day, items: [item] });
   }
   return found;
 });
+
+/** The tags of all conversations that are known here, in the order of the alphabet. */
+export const tags = computed(() => {
+  const all = new Set(known.value.flatMap((item) => item.tags ?? []));
+  if (filter.value !== undefined) all.add(filter.value);
+  return [...all].sort((one, other) => one.localeCompare(other));
+});
+
+/** Lists only the conversations with this tag; all of them without one. */
+export function listOnly(tag: string | undefined): void {
+  if (filter.peek() === tag) return;
+  batch(() => {
+    filter.value = tag;
+    const listed = new Set(items.peek().map((item) => item.id));
+    strays.value = [...strays.peek().filter(({ id }) => !listed.has(id)), ...items.peek()];
+    items.value = [];
+    nextCursor.value = undefined;
+    problem.value = "";
+  });
+  void refresh();
+}
 
 /** Whether it has been deleted here, though the service may still have it. */
 export function isDeleted(id: string): boolean {
@@ -70,10 +97,9 @@ const zone = () => Intl.DateTimeFormat().resolvedOptions().timeZone;
 /** One page, each item with its day. A browser's zone may be newer than the service's table. */
 async function page(
   limit: number,
-  cursor?: string,
-  favorited?: true,
+  { cursor, favorited, tag }: { cursor?: string; favorited?: true; tag?: string | undefined },
 ): Promise<{ items: Listed[]; next: string | null }> {
-  const query = { limit, cursor, favorited };
+  const query = { limit, cursor, favorited, tag };
   const answer = await api.conversations({ ...query, tz: zone() }).catch((error: unknown) => {
     if (!(error instanceof Refused) || error.status !== 422) throw error;
     return api.conversations({ ...query, tz: "UTC" });
@@ -109,8 +135,9 @@ async function loadFirst(): Promise<void> {
   const whose = session.peek()?.user.id;
   if (whose === undefined) return;
   try {
-    const first = await page(PAGE);
-    if (session.peek()?.user.id !== whose) return;
+    const tag = filter.peek();
+    const first = await page(PAGE, { tag });
+    if (session.peek()?.user.id !== whose || filter.peek() !== tag) return;
     batch(() => {
       const last = first.items.at(-1);
       const rest = items
@@ -130,7 +157,7 @@ async function loadFirst(): Promise<void> {
 function fail(error: unknown): void {
   refused(error);
   if (error instanceof Unreachable && items.peek().length > 0) return;
-  problem.value = (error as Error).message;
+  problem.value = explain(error);
 }
 
 export async function loadMore(): Promise<void> {
@@ -139,7 +166,9 @@ export async function loadMore(): Promise<void> {
   if (cursor === undefined) return refreshing ?? refresh();
   loading.value = true;
   try {
-    const more = await page(PAGE, cursor);
+    const tag = filter.peek();
+    const more = await page(PAGE, { cursor, tag });
+    if (filter.peek() !== tag) return;
     batch(() => {
       const have = new Set(items.peek().map((item) => item.id));
       items.value = [...items.peek(), ...more.items.filter((item) => !have.has(item.id))];
@@ -160,7 +189,7 @@ export async function findFavourites(): Promise<void> {
   try {
     let cursor: string | null | undefined;
     do {
-      const more = await page(MOST_PER_PAGE, cursor ?? undefined, true);
+      const more = await page(MOST_PER_PAGE, { ...(cursor && { cursor }), favorited: true });
       const favourites = more.items.filter((item) => item.is_favorited);
       found.push(...favourites);
       // A service that does not know the filter lists everything: that is not read to its end.
@@ -180,6 +209,7 @@ export function forget(): void {
   batch(() => {
     items.value = [];
     strays.value = [];
+    filter.value = undefined;
     nextCursor.value = undefined;
     problem.value = "";
   });
@@ -225,8 +255,24 @@ export async function change(id: string, fields: Change): Promise<boolean> {
   } catch (error) {
     refused(error);
     if (before) replace(before);
-    toast(`Not saved: ${(error as Error).message}`);
+    toast(texts.peek().conversation.notSaved(explain(error)));
     return false;
+  }
+}
+
+/** Hands the conversation to the browser as a Markdown file. */
+export async function download(id: string): Promise<void> {
+  try {
+    const { file, name } = await api.export(id);
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(file);
+    link.download = name;
+    link.click();
+    // The download has the file by then, or will not take it.
+    setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+  } catch (error) {
+    refused(error);
+    toast(texts.peek().conversation.notExported(explain(error)));
   }
 }
 
@@ -267,15 +313,15 @@ const DOOMED = "deleting";
 export function remove(item: Conversation): void {
   doom({ ...doomed.peek(), [item.id]: Date.now() + UNDO_MS });
   if (openId.peek() === item.id) go(undefined);
-  const close = toast(`Deleted “${item.title}”`, {
+  const close = toast(texts.peek().conversation.deleted(item.title), {
     ms: UNDO_MS,
     action: {
-      label: "Undo",
+      label: texts.peek().conversation.undo,
       run: () => {
         close();
         clearTimeout(timers.get(item.id));
         spare(item.id);
-        announce("Not deleted");
+        announce(texts.peek().conversation.notDeleted);
       },
     },
   });

@@ -3,6 +3,7 @@
 import { effect } from "@preact/signals";
 import { backoff, batches, bodyOf, pause, Refused } from "../stream";
 import { away } from "./follow";
+import { notifications } from "./preferences";
 import { config, lost, refused } from "./service";
 import { expired, session } from "./session";
 import { type Change, onNews, tell } from "./tabs";
@@ -20,19 +21,19 @@ export function isFed(): boolean {
   return Date.now() - heardAt < SILENCE_MS;
 }
 
-/** Calls back with what changes, whichever tab reads it, from now on. */
-export function followChanges(callback: (changes: Change[]) => void): void {
+/** Calls back with what changes, whichever tab reads it, from now on; `isReader` in that tab only. */
+export function followChanges(callback: (changes: Change[], isReader: boolean) => void): void {
   onNews((news) => {
     if (news.type !== "changes") return;
     heardAt = Date.now();
     cursor = news.cursor;
-    callback(news.changes);
+    callback(news.changes, false);
   });
   let reading: AbortController | undefined;
   let whose: string | undefined;
   effect(() => {
     const user = session.value?.user.id;
-    const wanted = user !== undefined && !expired.value && !away.value && lost.value === undefined;
+    const wanted = user !== undefined && !expired.value && isWanted() && lost.value === undefined;
     if (user !== whose) cursor = "";
     if (wanted && reading && user === whose) return;
     whose = user;
@@ -42,8 +43,16 @@ export function followChanges(callback: (changes: Change[]) => void): void {
   });
 }
 
+/** Out of sight, the feed is read only to notify of what has ended. */
+function isWanted(): boolean {
+  return !away.value || notifications.value;
+}
+
 /** Reads the feed whenever it is this tab's turn. */
-async function read(signal: AbortSignal, callback: (changes: Change[]) => void): Promise<void> {
+async function read(
+  signal: AbortSignal,
+  callback: (changes: Change[], isReader: boolean) => void,
+): Promise<void> {
   const turn = await takeFeed(signal);
   if (!turn) return;
   for (let failures = 0; !signal.aborted;) {
@@ -52,7 +61,7 @@ async function read(signal: AbortSignal, callback: (changes: Change[]) => void):
         failures = 0;
         heardAt = Date.now();
         tell({ type: "changes", cursor, changes });
-        if (changes.length > 0) callback(changes);
+        if (changes.length > 0) callback(changes, true);
       });
     } catch (error) {
       refused(error);

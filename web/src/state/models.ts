@@ -5,6 +5,8 @@ import type { Models } from "../api";
 import * as conversations from "./conversations";
 import { announce, toast } from "./say";
 import { api, refused } from "./service";
+import { texts } from "../texts";
+import { explain } from "./explain";
 
 export const models = signal<Models | undefined>(undefined);
 export const problem = signal("");
@@ -39,22 +41,22 @@ export async function refresh(): Promise<void> {
     problem.value = "";
   } catch (error) {
     refused(error);
-    problem.value = (error as Error).message;
+    problem.value = explain(error);
   }
 }
 
 /** Loads another model; true when it answers from now on. */
 export async function swap(tag: string): Promise<boolean> {
   swapping.value = { tag, since: Date.now() };
-  announce(`Loading ${tag}`);
+  announce(texts.peek().models.loading(tag));
   try {
     await api.swap(tag);
     await refresh();
-    toast(`${tag} is ready.`);
+    toast(texts.peek().models.ready(tag));
     return true;
   } catch (error) {
     refused(error);
-    toast(`${tag} was not loaded: ${(error as Error).message}`, { ms: 10_000 });
+    toast(texts.peek().models.notLoaded(tag, explain(error)), { ms: 10_000 });
     await refresh();
     return false;
   } finally {

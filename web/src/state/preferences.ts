@@ -2,6 +2,7 @@
 
 import { effect, signal } from "@preact/signals";
 import { onChange, read, write } from "./storage";
+import type { Language } from "../texts";
 
 /** How answers are to be written; null leaves it to the service. */
 export interface Options {
@@ -23,6 +24,10 @@ export const DEFAULTS: Options = {
 };
 
 export const options = kept<Options>("options", DEFAULTS);
+/** Whether the end of an answer is notified while the page is out of sight. */
+export const notifications = kept<boolean>("notifications", false);
+/** null leaves it to the browser. */
+export const language = kept<Language | null>("language", null);
 export const theme = kept<Theme>("theme", "system");
 
 /** The options as fields of a request: only those that were chosen. */
@@ -49,7 +54,9 @@ dark.addEventListener("change", wear);
 function kept<T>(name: string, fallback: T) {
   const load = (): T => {
     const found = read<T>(name);
-    return typeof fallback === "object" ? { ...fallback, ...found } : (found ?? fallback);
+    return typeof fallback === "object" && fallback !== null
+      ? { ...fallback, ...found }
+      : (found ?? fallback);
   };
   const value = signal<T>(load());
   effect(() => write(name, value.value));

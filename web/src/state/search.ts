@@ -3,6 +3,7 @@
 import { batch, signal } from "@preact/signals";
 import type { Found } from "../api";
 import { api, refused } from "./service";
+import { explain } from "./explain";
 
 const PAGE = 20;
 /** Who has read so many results does better with another word. */
@@ -51,7 +52,7 @@ export class Search {
     } catch (error) {
       if (query !== this.query) return;
       refused(error);
-      this.problem.value = (error as Error).message;
+      this.problem.value = explain(error);
       if (!further) this.found.value = [];
     }
     this.searching.value = false;

@@ -6,6 +6,7 @@ import type { Config } from "../config";
 import { backoff, pause, Refused } from "../stream";
 import { announce } from "./say";
 import { expired, session } from "./session";
+import { texts } from "../texts";
 
 const SECOND_LOOK_MS = 1_500;
 
@@ -65,7 +66,7 @@ export async function suspect(): Promise<void> {
   probing = false;
   if (lost.peek() === undefined) return;
   lost.value = undefined;
-  announce("Connected again");
+  announce(texts.peek().page.connected);
   tryNow();
   for (const callback of [...found]) callback();
 }

@@ -4,6 +4,7 @@ import { signal } from "@preact/signals";
 import type { Config } from "../config";
 import { Refused } from "../stream";
 import { onChange, read, write } from "./storage";
+import { texts } from "../texts";
 
 export interface User {
   id: string;
@@ -61,7 +62,7 @@ export function useToken(token: string): void {
     token,
     user: {
       id,
-      name: text(claims["name"]) ?? text(claims["email"]) ?? "You",
+      name: text(claims["name"]) ?? text(claims["email"]) ?? texts.peek().signIn.you,
       ...(typeof admin === "boolean" && { is_admin: admin }),
     },
   });

@@ -6,6 +6,8 @@ import { chat, forgetChats } from "./chats";
 import * as conversations from "./conversations";
 import * as models from "./models";
 import { followChanges, isFed } from "./feed";
+import { forgetRunning, keepMarks, markAnswer, unmark } from "./marks";
+import { notifyOf, showPresence } from "./notify";
 import { go } from "./router";
 import { lost, onFound } from "./service";
 import { expired, session } from "./session";
@@ -50,6 +52,8 @@ export function keepInStep(): void {
   addEventListener("focus", back);
 
   setInterval(() => void poll(), POLL_MS);
+  keepMarks();
+  showPresence();
   followChanges(takeOver);
 }
 
@@ -57,23 +61,28 @@ export function keepInStep(): void {
 let isBehind = false;
 
 /** Takes over what has changed, on this device or another. */
-function takeOver(changes: Change[]): void {
+function takeOver(changes: Change[], isReader: boolean): void {
   const open = chat.peek();
   let isStale = false;
   for (const change of changes) {
     if ("cursor" in change) {
       isBehind = true;
+      forgetRunning();
     } else if ("resync" in change) {
       void conversations.refresh();
       isStale = true;
+      forgetRunning();
     } else if ("conversation" in change) {
       conversations.put(change.conversation);
       isStale ||= change.conversation.id === open?.id;
     } else if ("deleted" in change) {
       conversations.drop(change.deleted);
+      unmark(change.deleted);
       isStale ||= change.deleted === open?.id;
     } else if ("answer" in change) {
       const { conversation_id, message_id, status } = change.answer;
+      markAnswer(change.answer);
+      if (isReader) void notifyOf(change.answer);
       isStale ||= conversation_id === open?.id && !open.knows(message_id, status);
     }
   }

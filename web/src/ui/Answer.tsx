@@ -1,6 +1,7 @@
 import { useRef, useState } from "preact/hooks";
 import { GrowingMarkdown } from "../markdown/blocks";
 import { BlockView } from "../markdown/render";
+import { texts } from "../texts";
 
 /** The text of an answer. `growing`: more of it is coming. */
 export function AnswerText({ text, growing }: { text: string; growing: boolean }) {
@@ -15,12 +16,13 @@ export function AnswerText({ text, growing }: { text: string; growing: boolean }
 
 /** What the model thought before it answered, folded. */
 export function Thinking({ text, growing }: { text: string; growing: boolean }) {
+  const t = texts.value.answer;
   const [open, setOpen] = useState(false);
   return (
     <details class="thoughts" onToggle={(event) => setOpen(event.currentTarget.open)}>
       <summary>
-        Thinking
-        {growing && <span class="spinner" role="img" aria-label="in progress" />}
+        {t.thinking}
+        {growing && <span class="spinner" role="img" aria-label={t.inProgress} />}
       </summary>
       {open && <Markdown text={text} growing={growing} />}
     </details>

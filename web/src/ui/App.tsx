@@ -5,11 +5,12 @@ import { go, openId, unknownAddress } from "../state/router";
 import { announcement, toasts } from "../state/say";
 import { lost, tryNow } from "../state/service";
 import { expired, session, signOut } from "../state/session";
+import { texts } from "../texts";
 import { ChatView } from "./ChatView";
 import { Dialog } from "./Dialog";
 import { Home } from "./Home";
 import { Icon } from "./Icon";
-import { isComposing } from "./keys";
+import { isComposing, isInTextField, pressed, type Shortcut } from "./keys";
 import { Lazy } from "./Lazy";
 import { Countdown } from "./Messages";
 import { ModelPicker } from "./ModelPicker";
@@ -22,6 +23,7 @@ import {
   focusComposer,
   palette,
   settings,
+  shortcuts,
   somethingIsOpen,
 } from "./shell";
 import { SignInForm, SignInPage } from "./SignIn";
@@ -51,9 +53,11 @@ export function App() {
 
 function Signed() {
   useKeys();
+  const t = texts.value.page;
+  const { signIn } = texts.value;
   const id = openId.value;
   const open = chat.value;
-  const title = open && (conversations.conversation(open.id)?.title ?? "Conversation");
+  const title = open && (conversations.conversation(open.id)?.title ?? t.untitled);
   const answering = open?.live.value !== undefined;
   useEffect(() => {
     document.title = `${answering ? "… " : ""}${title ? `${title} · ` : ""}samosaChaat`;
@@ -68,9 +72,9 @@ function Signed() {
         href="#composer"
         onClick={(event) => (event.preventDefault(), focusComposer(true))}
       >
-        Skip to the message box
+        {t.skip}
       </a>
-      <aside class="sidebar" id="sidebar" aria-label="Conversations and settings">
+      <aside class="sidebar" id="sidebar" aria-label={t.sidebar}>
         <Sidebar />
       </aside>
       <div class="backdrop" onClick={() => (drawer.value = false)} />
@@ -79,7 +83,7 @@ function Signed() {
           <button
             type="button"
             class="tool only-narrow"
-            aria-label="Conversations"
+            aria-label={t.conversations}
             aria-expanded={narrowAndOpen}
             aria-controls="sidebar"
             onClick={() => (drawer.value = true)}
@@ -107,16 +111,17 @@ function Signed() {
       </main>
       {palette.value && <Palette />}
       {settings.value && <Lazy load={() => import("./Settings")} isOpen={settings} />}
+      {shortcuts.value && <Lazy load={() => import("./Shortcuts")} isOpen={shortcuts} />}
       {conversationSettings.value && (
         <Lazy load={() => import("./ConversationSettings")} isOpen={conversationSettings} />
       )}
       {deleting.value && <Lazy load={() => import("./DeleteMessage")} isOpen={deleting} />}
       {expired.value && (
-        <Dialog title="Please sign in again" class="again">
-          <p>Your sign-in has expired. What you typed is kept.</p>
+        <Dialog title={signIn.again} class="again">
+          <p>{signIn.expired}</p>
           <SignInForm />
           <button type="button" class="link" onClick={signOut}>
-            Sign out instead
+            {signIn.signOut}
           </button>
         </Dialog>
       )}
@@ -126,14 +131,25 @@ function Signed() {
 
 /** Opens what is set for this conversation, and shows whether anything is. */
 function SettingsButton({ id }: { id: string }) {
+  const t = texts.value.tags;
   const { instructions, options, tags = [] } = conversations.conversation(id) ?? {};
   const isSet = Boolean(instructions ?? options) || tags.length > 0;
-  const label = `Settings of this conversation${isSet ? " (changed)" : ""}`;
+  const { settings: plain, settingsChanged } = texts.value.page;
+  const label = isSet ? settingsChanged : plain;
   return (
     <>
       {tags.length > 0 && (
-        <span class="tags" title={tags.join(", ")} dir="auto">
-          {tags.join(", ")}
+        <span class="tags" dir="auto">
+          {tags.map((tag) => (
+            <button
+              key={tag}
+              type="button"
+              title={t.showAll(tag)}
+              onClick={() => conversations.listOnly(tag)}
+            >
+              {tag}
+            </button>
+          ))}
         </span>
       )}
       <button
@@ -150,13 +166,14 @@ function SettingsButton({ id }: { id: string }) {
 }
 
 function NotFound() {
+  const t = texts.value.page;
   return (
     <div class="empty">
-      <h1>Page not found</h1>
-      <p>There is no page at this address.</p>
+      <h1>{t.notFound}</h1>
+      <p>{t.noPage}</p>
       <p>
         <button type="button" class="primary" onClick={() => go(undefined)}>
-          New conversation
+          {t.newConversation}
         </button>
       </p>
     </div>
@@ -167,17 +184,21 @@ function NotFound() {
 function Banner() {
   const until = lost.value;
   if (until === undefined) return null;
+  const { page, service, tryNow: label } = texts.value;
+  const [before, after] = page.tryingAgain;
   return (
     <div class="banner" role="alert">
       <Icon name="offline" />
       <p>
-        {navigator.onLine ? "The service cannot be reached." : "You are offline."} Nothing is lost.{" "}
+        {navigator.onLine ? service.unreachable : page.offline} {page.nothingLost}{" "}
         <span aria-hidden="true">
-          Trying again in <Countdown until={until} />.
+          {before}
+          <Countdown until={until} />
+          {after}
         </span>
       </p>
       <button type="button" class="link" onClick={tryNow}>
-        Try now
+        {label}
       </button>
     </div>
   );
@@ -203,39 +224,54 @@ function useDrawer(): boolean {
   return open;
 }
 
+/** What a key does anywhere on the page. Says whether there was anything to do. */
+const GLOBAL: Partial<Record<Shortcut, (event: KeyboardEvent) => boolean>> = {
+  find: () => {
+    palette.value = !palette.peek();
+    return true;
+  },
+  newConversation: () => {
+    go(undefined);
+    drawer.value = false;
+    focusComposer();
+    return true;
+  },
+  help: (event) => !isInTextField(event) && toggleHelp(),
+  helpAnywhere: () => toggleHelp(),
+  undo: (event) => {
+    const undo = isInTextField(event)
+      ? undefined
+      : toasts.peek().findLast(({ action }) => action)?.action;
+    undo?.run();
+    return undo !== undefined;
+  },
+  stop: (event) => {
+    const open = chat.peek();
+    if (somethingIsOpen() || isComposing(event) || !open?.answering.peek()) return false;
+    void open.stop();
+    return true;
+  },
+};
+
+function toggleHelp(): boolean {
+  if (somethingIsOpen() && !shortcuts.peek()) return false;
+  shortcuts.value = !shortcuts.peek();
+  return true;
+}
+
+function closeDrawer(event: KeyboardEvent): boolean {
+  const isAbove = document.querySelector("dialog[open], :popover-open") !== null;
+  if (event.key !== "Escape" || !drawer.peek() || isAbove) return false;
+  drawer.value = false;
+  return true;
+}
+
 function useKeys(): void {
   useEffect(() => {
     const onKeyDown = (event: KeyboardEvent) => {
-      const command = event.ctrlKey || event.metaKey;
-      const key = event.key.toLowerCase();
-      if (command && key === "k" && !event.shiftKey) palette.value = !palette.peek();
-      else if (command && event.shiftKey && key === "o") {
-        go(undefined);
-        drawer.value = false;
-        focusComposer();
-      } else if (
-        command &&
-        key === "z" &&
-        !/^(INPUT|TEXTAREA)$/.test(document.activeElement?.tagName ?? "")
-      ) {
-        const undo = toasts.peek().findLast(({ action }) => action)?.action;
-        if (!undo) return;
-        undo.run();
-      } else if (
-        event.key === "Escape" &&
-        drawer.peek() &&
-        !document.querySelector("dialog[open], :popover-open")
-      ) {
-        drawer.value = false;
-      } else if (
-        event.key === "Escape" &&
-        !somethingIsOpen() &&
-        !isComposing(event) &&
-        chat.peek()?.answering.peek()
-      ) {
-        void chat.peek()!.stop();
-      } else return;
-      event.preventDefault();
+      const names = Object.keys(GLOBAL) as Shortcut[];
+      const name = names.find((one) => pressed(event, one));
+      if (closeDrawer(event) || (name && GLOBAL[name]!(event))) event.preventDefault();
     };
     addEventListener("keydown", onKeyDown);
     return () => removeEventListener("keydown", onKeyDown);

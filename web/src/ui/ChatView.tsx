@@ -4,24 +4,26 @@ import { go } from "../state/router";
 import { Composer } from "./Composer";
 import { Icon } from "./Icon";
 import { Messages } from "./Messages";
+import { texts } from "../texts";
 
 const NEAR_END_PX = 60;
 
 export function ChatView({ chat }: { chat: Chat }) {
+  const { messages: t, page, tryAgain } = texts.value;
   const problem = chat.problem.value;
   if (problem) {
     return (
       <div class="empty">
-        <h1>{problem.gone ? "Conversation not found" : "The conversation could not be loaded"}</h1>
+        <h1>{problem.gone ? t.notFound : t.notLoaded}</h1>
         <p>{problem.text}</p>
         <p>
           {problem.gone ? (
             <button type="button" class="primary" onClick={() => go(undefined)}>
-              New conversation
+              {page.newConversation}
             </button>
           ) : (
             <button type="button" class="primary" onClick={() => void chat.open()}>
-              Try again
+              {tryAgain}
             </button>
           )}
         </p>
@@ -38,6 +40,7 @@ export function ChatView({ chat }: { chat: Chat }) {
 
 /** Follows the end while the answer grows, unless the reader has scrolled away. */
 function Scroll({ chat }: { chat: Chat }) {
+  const t = texts.value.messages;
   const box = useRef<HTMLDivElement>(null);
   const content = useRef<HTMLDivElement>(null);
   const following = useRef(true);
@@ -98,7 +101,7 @@ function Scroll({ chat }: { chat: Chat }) {
         onScroll={onScroll}
         tabIndex={0}
         role="region"
-        aria-label="Messages"
+        aria-label={t.region}
       >
         <div class="messages" ref={content}>
           {chat.nextBefore.value && <div class="spinner" />}
@@ -114,7 +117,7 @@ function Scroll({ chat }: { chat: Chat }) {
       </div>
       {away && (
         <button type="button" class="to-end" onClick={() => toEnd(true)}>
-          <Icon name="down" /> {chat.live.value ? "Follow the answer" : "Go to the end"}
+          <Icon name="down" /> {chat.live.value ? t.follow : t.toEnd}
         </button>
       )}
     </div>

@@ -8,8 +8,10 @@ import { lost, onFound, refused } from "../state/service";
 import { onChange } from "../state/storage";
 import { announce } from "../state/say";
 import { Icon } from "./Icon";
-import { isComposing } from "./keys";
+import { isComposing, pressed } from "./keys";
 import { coarse, settings } from "./shell";
+import { number, texts } from "../texts";
+import { explain } from "../state/explain";
 
 const MOST_CHARS = 8_000;
 const COUNT_FROM = 7_000;
@@ -28,6 +30,7 @@ interface Props {
 
 /** Where one types. */
 export function Composer({ chat, sendNow = false }: Props) {
+  const t = texts.value.composer;
   const id = chat?.id;
   const [text, setText] = useState(() => readDraft(id));
   const [problem, setProblem] = useState("");
@@ -66,7 +69,7 @@ export function Composer({ chat, sendNow = false }: Props) {
 
   const send = async () => {
     if (!ready) {
-      if (answering) announce("Wait for the answer, or stop it with Esc.");
+      if (answering) announce(t.wait);
       return;
     }
     setProblem("");
@@ -83,7 +86,7 @@ export function Composer({ chat, sendNow = false }: Props) {
       if (readDraft(undefined) === text) writeDraft(undefined, "");
     } catch (error) {
       refused(error);
-      setProblem((error as Error).message);
+      setProblem(explain(error));
       setWaiting(error instanceof Unreachable);
     } finally {
       setStarting(false);
@@ -98,7 +101,7 @@ export function Composer({ chat, sendNow = false }: Props) {
   return (
     <form
       class="composer"
-      aria-label="Your message"
+      aria-label={t.form}
       onSubmit={(event) => {
         event.preventDefault();
         void send();
@@ -106,10 +109,10 @@ export function Composer({ chat, sendNow = false }: Props) {
     >
       {problem && (
         <p class="problem" role="alert">
-          <Icon name="warning" /> {problem} Your message is kept.{" "}
-          {waiting && lost.value !== undefined && "It is sent when the connection is back. "}
+          <Icon name="warning" /> {problem} {t.kept}{" "}
+          {waiting && lost.value !== undefined && `${t.sentLater} `}
           <button type="submit" class="link">
-            Try again
+            {texts.value.tryAgain}
           </button>
         </p>
       )}
@@ -118,16 +121,17 @@ export function Composer({ chat, sendNow = false }: Props) {
           id="composer"
           ref={area}
           rows={1}
-          placeholder={chat ? "Reply…" : "Ask anything…"}
-          aria-label="Message"
+          placeholder={chat ? t.reply : t.ask}
+          aria-label={t.message}
           value={text}
           dir="auto"
           enterkeyhint={coarse.matches ? "enter" : "send"}
           onInput={(event) => change(event.currentTarget.value)}
           onKeyDown={(event) => {
-            if (event.key !== "Enter" || event.shiftKey || isComposing(event)) return;
+            const anyway = pressed(event, "sendOnTouch");
+            if (isComposing(event) || !(anyway || pressed(event, "send"))) return;
             // The keyboard of a phone has no other key for a new line.
-            if (coarse.matches && !event.ctrlKey && !event.metaKey) return;
+            if (coarse.matches && !anyway) return;
             event.preventDefault();
             void send();
           }}
@@ -137,23 +141,23 @@ export function Composer({ chat, sendNow = false }: Props) {
             type="button"
             class="chip"
             aria-pressed={thinking}
-            title="Ask the model to think step by step before it answers"
+            title={t.thinkHint}
             onClick={() => (options.value = { ...options.value, thinking_mode: !thinking })}
           >
-            <Icon name="spark" /> Think first
+            <Icon name="spark" /> {t.think}
           </button>
           <button
             type="button"
             class="tool"
-            aria-label="Answer settings"
-            title="Answer settings"
+            aria-label={t.settings}
+            title={t.settings}
             onClick={() => (settings.value = true)}
           >
             <Icon name="sliders" />
           </button>
           {length > COUNT_FROM && (
             <span class={length > MOST_CHARS ? "count over" : "count"} role="status">
-              {length.toLocaleString()} of {MOST_CHARS.toLocaleString()} characters
+              {t.count(number(length), number(MOST_CHARS))}
             </span>
           )}
           {answering ? (
@@ -162,8 +166,8 @@ export function Composer({ chat, sendNow = false }: Props) {
             <button
               type="submit"
               class="send"
-              aria-label="Send"
-              title="Send (Enter)"
+              aria-label={t.send}
+              title={t.sendHint}
               disabled={!ready}
               onClick={(event) => {
                 if (event.detail > 0) clickedAt = Date.now();
@@ -180,6 +184,7 @@ export function Composer({ chat, sendNow = false }: Props) {
 
 /** Not to be pressed by the second click on the button "Send", whose place it takes. */
 function Stop({ stopping, stop }: { stopping: boolean; stop: () => void }) {
+  const t = texts.value.composer;
   const [wait, setWait] = useState(Math.max(0, clickedAt + DOUBLE_CLICK_MS - Date.now()));
   useEffect(() => {
     const timer = setTimeout(() => setWait(0), wait);
@@ -189,8 +194,8 @@ function Stop({ stopping, stop }: { stopping: boolean; stop: () => void }) {
     <button
       type="button"
       class="send stop"
-      aria-label="Stop the answer"
-      title="Stop the answer (Esc)"
+      aria-label={t.stop}
+      title={t.stopHint}
       disabled={stopping || wait > 0}
       onClick={stop}
     >

@@ -4,6 +4,7 @@ import { openId } from "../state/router";
 import { Dialog } from "./Dialog";
 import { Check, Number_ } from "./Settings";
 import { conversationSettings } from "./shell";
+import { number, texts } from "../texts";
 
 const MOST_CHARS = 8_000;
 const MOST_TAGS = 20;
@@ -12,6 +13,7 @@ const NOTHING = { temperature: null, max_tokens: null, top_k: null, thinking_mod
 
 /** Instructions, options and tags of the open conversation. */
 export default function ConversationSettings() {
+  const { conversationSettings: t, settings: s, save: saveLabel } = texts.value;
   const [id] = useState(openId.peek());
   const before = id === undefined ? undefined : conversations.conversation(id);
   const [instructions, setInstructions] = useState(before?.instructions ?? "");
@@ -24,9 +26,9 @@ export default function ConversationSettings() {
   const listed = [...new Set(tags.split(",").map((tag) => tag.trim()))].filter(Boolean);
   const problem =
     [...instructions].length > MOST_CHARS
-      ? `The instructions are longer than ${MOST_CHARS.toLocaleString()} characters.`
+      ? t.tooLong(number(MOST_CHARS))
       : listed.length > MOST_TAGS || listed.some((tag) => [...tag].length > MOST_TAG_CHARS)
-        ? `There can be ${MOST_TAGS} tags of ${MOST_TAG_CHARS} characters.`
+        ? t.tooManyTags(number(MOST_TAGS), number(MOST_TAG_CHARS))
         : "";
 
   const save = async () => {
@@ -43,7 +45,7 @@ export default function ConversationSettings() {
   };
 
   return (
-    <Dialog title="This conversation" class="settings" onClose={close}>
+    <Dialog title={t.title} class="settings" onClose={close}>
       <form
         onSubmit={(event) => {
           event.preventDefault();
@@ -51,10 +53,10 @@ export default function ConversationSettings() {
         }}
       >
         <fieldset>
-          <legend>Instructions</legend>
+          <legend>{t.instructions}</legend>
           <textarea
-            aria-label="Instructions"
-            placeholder="What the model should know or do in this conversation"
+            aria-label={t.instructions}
+            placeholder={t.instructionsHint}
             rows={4}
             dir="auto"
             value={instructions}
@@ -62,42 +64,42 @@ export default function ConversationSettings() {
           />
         </fieldset>
         <fieldset>
-          <legend>Answers</legend>
+          <legend>{s.answers}</legend>
           <Number_
-            label="Temperature"
-            hint="0 always takes the most likely token; higher values vary more."
+            label={s.temperature}
+            hint={s.temperatureHint}
             value={options.temperature}
             range={[0, 2, 0.1]}
             usual={0.7}
             set={(temperature) => set({ temperature })}
           />
           <Number_
-            label="Maximum length"
-            hint="In tokens; a token is about three quarters of a word."
+            label={s.length}
+            hint={s.lengthHint}
             value={options.max_tokens}
             range={[16, 4096, 16]}
             usual={512}
             set={(max_tokens) => set({ max_tokens })}
           />
           <Number_
-            label="Top-k"
-            hint="How many of the most likely tokens are considered."
+            label={s.topK}
+            hint={s.topKHint}
             value={options.top_k}
             range={[0, 200, 1]}
             usual={40}
             set={(top_k) => set({ top_k })}
           />
           <Check
-            label="Think step by step first"
+            label={s.think}
             value={options.thinking_mode === true}
             set={(value) => set({ thinking_mode: value || null })}
           />
         </fieldset>
         <fieldset>
-          <legend>Tags</legend>
+          <legend>{t.tags}</legend>
           <input
-            aria-label="Tags, with commas between them"
-            placeholder="work, recipes"
+            aria-label={t.tagsLabel}
+            placeholder={t.tagsHint}
             dir="auto"
             value={tags}
             onInput={(event) => setTags(event.currentTarget.value)}
@@ -109,7 +111,7 @@ export default function ConversationSettings() {
           </p>
         )}
         <button type="submit" class="primary" disabled={saving || problem !== ""}>
-          Save
+          {saveLabel}
         </button>
       </form>
     </Dialog>

@@ -1,16 +1,17 @@
 import { useState } from "preact/hooks";
 import { announce, toast } from "../state/say";
 import { Icon } from "./Icon";
+import { texts } from "../texts";
 
 /** Puts a text on the clipboard and says so. */
 export function CopyButton({ text, label }: { text: string; label: string }) {
   const [copied, setCopied] = useState(false);
   const copy = async () => {
     if (!(await putOnClipboard(text))) {
-      toast("The browser does not allow copying. Select the text and press Ctrl+C.");
+      toast(texts.peek().notCopied);
       return;
     }
-    announce("Copied");
+    announce(texts.peek().copied);
     setCopied(true);
     setTimeout(() => setCopied(false), 1_600);
   };

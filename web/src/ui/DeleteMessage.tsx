@@ -1,9 +1,11 @@
 import { useState } from "preact/hooks";
 import { Dialog } from "./Dialog";
 import { deleting } from "./shell";
+import { texts } from "../texts";
 
 /** Asks before a message is deleted. */
 export default function DeleteMessage() {
+  const t = texts.value.messages;
   const [busy, setBusy] = useState(false);
   const { chat, message } = deleting.value ?? {};
   if (!chat || !message) return null;
@@ -14,17 +16,17 @@ export default function DeleteMessage() {
     close();
   };
   return (
-    <Dialog title="Delete this message?" onClose={close}>
+    <Dialog title={t.removeTitle} onClose={close}>
       <p>
-        The message and everything that follows it are deleted.
-        {message.versions > 1 ? " Another version of it is shown instead." : ""}
+        {t.removeHint}
+        {message.versions > 1 ? ` ${t.removeVersion}` : ""}
       </p>
       <p class="actions">
         <button type="button" class="small" onClick={close}>
-          Cancel
+          {texts.value.cancel}
         </button>
         <button type="button" class="small danger" disabled={busy} onClick={() => void run()}>
-          Delete
+          {texts.value.delete}
         </button>
       </p>
     </Dialog>

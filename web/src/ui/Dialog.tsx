@@ -1,6 +1,7 @@
 import type { ComponentChildren } from "preact";
 import { useId, useLayoutEffect, useRef } from "preact/hooks";
 import { Icon } from "./Icon";
+import { texts } from "../texts";
 
 interface Props {
   title: string;
@@ -47,7 +48,7 @@ export function Dialog({ title, onClose, plain = false, class: name = "", childr
         <header class={plain ? "hidden" : ""}>
           <h2 id={titleId}>{title}</h2>
           {onClose && (
-            <button type="button" class="tool" aria-label="Close" onClick={onClose}>
+            <button type="button" class="tool" aria-label={texts.value.close} onClick={onClose}>
               <Icon name="close" />
             </button>
           )}

@@ -3,16 +3,11 @@ import { writeDraft } from "../state/drafts";
 import { session } from "../state/session";
 import { Composer } from "./Composer";
 import { Mark } from "./Icon";
-
-const IDEAS = [
-  ["Plan", "Plan a rainy Sunday for two friends who love to cook."],
-  ["Explain", "Explain how a sourdough starter works, for a ten-year-old."],
-  ["Code", "Write a Python function that finds the longest word in a text."],
-  ["Compare", "Make a table that compares tea, coffee and lassi."],
-] as const;
+import { texts } from "../texts";
 
 /** The beginning of a conversation. */
 export function Home() {
+  const t = texts.value.home;
   const [version, setVersion] = useState(0);
   const name = session.value?.user.name.split(" ")[0];
   const start = (text: string) => {
@@ -27,11 +22,11 @@ export function Home() {
           {greeting()}
           {name ? `, ${name}` : ""}
         </h1>
-        <p>What would you like to talk about?</p>
+        <p>{t.question}</p>
       </div>
       <Composer key={version} chat={undefined} sendNow={version > 0} />
       <ul class="ideas">
-        {IDEAS.map(([kind, text]) => (
+        {t.ideas.map(([kind, text]) => (
           <li key={kind}>
             <button type="button" onClick={() => start(text)}>
               <b>{kind}</b>
@@ -45,8 +40,9 @@ export function Home() {
 }
 
 function greeting(): string {
+  const t = texts.value.home;
   const hour = new Date().getHours();
-  if (hour < 5) return "Still up";
-  if (hour < 12) return "Good morning";
-  return hour < 18 ? "Good afternoon" : "Good evening";
+  if (hour < 5) return t.night;
+  if (hour < 12) return t.morning;
+  return hour < 18 ? t.afternoon : t.evening;
 }

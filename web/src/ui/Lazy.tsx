@@ -2,6 +2,7 @@ import type { Signal } from "@preact/signals";
 import type { ComponentType } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { toast } from "../state/say";
+import { texts } from "../texts";
 
 interface Props<T> {
   load: () => Promise<{ default: ComponentType }>;
@@ -16,7 +17,7 @@ export function Lazy<T>({ load, isOpen }: Props<T>) {
       (module) => setLoaded(() => module.default),
       () => {
         isOpen.value = isOpen.peek() === true ? false : undefined;
-        toast("A part of the page could not be loaded. Try again.");
+        toast(texts.peek().partNotLoaded);
       },
     );
   }, []);

@@ -1,7 +1,8 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { Chat, Shown } from "../state/chat";
 import { Icon, type IconName } from "./Icon";
-import { isComposing } from "./keys";
+import { isComposing, pressed } from "./keys";
+import { number, texts } from "../texts";
 
 const MOST_CHARS = 8_000;
 
@@ -15,6 +16,7 @@ export function Tool({ icon, label, run }: { icon: IconName; label: string; run:
 
 /** Which version of a message is shown, and the ones beside it. */
 export function Versions({ chat, message }: { chat: Chat; message: Shown }) {
+  const t = texts.value.messages;
   const { version, versions } = message;
   if (!(versions > 1)) return null;
   const button = (icon: IconName, label: string, to: number) => (
@@ -30,12 +32,12 @@ export function Versions({ chat, message }: { chat: Chat; message: Shown }) {
     </button>
   );
   return (
-    <span class="versions" role="group" aria-label="Versions">
-      {button("left", "Previous version", version - 1)}
+    <span class="versions" role="group" aria-label={t.versions}>
+      {button("left", t.previousVersion, version - 1)}
       <span>
-        {version}/{versions}
+        {number(version)}/{number(versions)}
       </span>
-      {button("right", "Next version", version + 1)}
+      {button("right", t.nextVersion, version + 1)}
     </span>
   );
 }
@@ -48,6 +50,7 @@ interface EditorProps {
 
 /** Another text for a message, in its place. */
 export function Editor({ chat, message, close }: EditorProps) {
+  const t = texts.value.messages;
   const [text, setText] = useState(message.content);
   const area = useRef<HTMLTextAreaElement>(null);
   useEffect(() => {
@@ -63,7 +66,7 @@ export function Editor({ chat, message, close }: EditorProps) {
   return (
     <form
       class="editor"
-      aria-label="Edit your message"
+      aria-label={t.editor}
       onSubmit={(event) => {
         event.preventDefault();
         send();
@@ -71,7 +74,7 @@ export function Editor({ chat, message, close }: EditorProps) {
     >
       <textarea
         ref={area}
-        aria-label="New text"
+        aria-label={t.newText}
         dir="auto"
         rows={Math.min(12, text.split("\n").length + 1)}
         value={text}
@@ -79,7 +82,7 @@ export function Editor({ chat, message, close }: EditorProps) {
         onKeyDown={(event) => {
           if (isComposing(event)) return;
           if (event.key === "Escape") close();
-          else if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) send();
+          else if (pressed(event, "sendOnTouch")) send();
           else return;
           event.preventDefault();
           event.stopPropagation();
@@ -87,10 +90,10 @@ export function Editor({ chat, message, close }: EditorProps) {
       />
       <span>
         <button type="button" class="small" onClick={close}>
-          Cancel
+          {texts.value.cancel}
         </button>
         <button type="submit" class="small" disabled={!ready}>
-          Send the new text
+          {t.sendNewText}
         </button>
       </span>
     </form>

@@ -11,8 +11,11 @@ import { Editor, Tool, Versions } from "./MessageTools";
 import { memo } from "./memo";
 import { Menu } from "./Menu";
 import { deleting, focusComposer } from "./shell";
+import { number, texts } from "../texts";
+import { explain } from "../state/explain";
 
 export function Messages({ chat }: { chat: Chat }) {
+  const { messages: t, tryAgain } = texts.value;
   const messages = withoutEdited(chat.messages.value, chat.pending.value);
   const pending = chat.pending.value;
   const live = chat.live.value;
@@ -41,8 +44,8 @@ export function Messages({ chat }: { chat: Chat }) {
       {live && !placed && <Answer key="live" chat={chat} live={live} last={false} />}
       {last?.role === "user" && !pending && !live && (
         <div class="offer">
-          <p>This message has no answer.</p>
-          <Again chat={chat} label="Get an answer" />
+          <p>{t.noAnswer}</p>
+          <Again chat={chat} label={t.getAnswer} />
         </div>
       )}
       {trouble && (
@@ -50,7 +53,7 @@ export function Messages({ chat }: { chat: Chat }) {
           <Icon name="warning" />
           <p>{trouble}</p>
           <button type="button" class="small" onClick={() => chat.retry()}>
-            <Icon name="again" /> Try again
+            <Icon name="again" /> {tryAgain}
           </button>
         </div>
       )}
@@ -67,9 +70,10 @@ function running(messages: Shown[]): Shown | undefined {
 
 const Question = memo(
   ({ chat, message }: { chat: Chat; message: Shown }) => {
+    const t = texts.value.messages;
     const [editing, setEditing] = useState(false);
     return (
-      <article class="message question" aria-label="You">
+      <article class="message question" aria-label={t.you}>
         {editing ? (
           <Editor chat={chat} message={message} close={() => setEditing(false)} />
         ) : (
@@ -79,12 +83,8 @@ const Question = memo(
             </div>
             <footer>
               <Versions chat={chat} message={message} />
-              <Tool icon="pen" label="Edit this message" run={() => setEditing(true)} />
-              <Tool
-                icon="bin"
-                label="Delete this message"
-                run={() => (deleting.value = { chat, message })}
-              />
+              <Tool icon="pen" label={t.edit} run={() => setEditing(true)} />
+              <Tool icon="bin" label={t.remove} run={() => (deleting.value = { chat, message })} />
             </footer>
           </>
         )}
@@ -150,7 +150,7 @@ function reasoningOf(message: Shown | undefined, live: Live | undefined): string
 
 function Dots() {
   return (
-    <p class="dots" role="img" aria-label="Waiting for the answer">
+    <p class="dots" role="img" aria-label={texts.value.answer.waiting}>
       <i />
       <i />
       <i />
@@ -165,23 +165,22 @@ function otherModels(id: string): string[] {
 }
 
 function Tools({ chat, message, again }: { chat: Chat; message: Shown; again: boolean }) {
+  const t = texts.value.answer;
   return (
     <footer>
-      <CopyButton text={message.content} label="Copy the answer" />
-      {again && <Tool icon="again" label="Regenerate" run={() => chat.regenerate()} />}
+      <CopyButton text={message.content} label={t.copy} />
+      {again && <Tool icon="again" label={t.regenerate} run={() => chat.regenerate()} />}
       <Menu
-        label="More for this answer"
+        label={t.more}
         button={<Icon name="more" />}
         items={[
-          ...(again
-            ? []
-            : [{ label: "Regenerate this answer", run: () => chat.regenerate(message) }]),
+          ...(again ? [] : [{ label: t.regenerateThis, run: () => chat.regenerate(message) }]),
           ...otherModels(chat.id).map((model) => ({
-            label: `Regenerate with ${model}`,
+            label: t.regenerateWith(model),
             run: () => chat.regenerate(message, model),
           })),
           {
-            label: "Delete this answer",
+            label: t.remove,
             danger: true,
             run: () => (deleting.value = { chat, message }),
           },
@@ -210,10 +209,15 @@ function Outcome({ chat, message, last }: { chat: Chat; message: Shown; last: bo
           <Versions chat={chat} message={message} />
           {endedEarly(message) && (
             <button type="button" class="small" onClick={() => chat.goOn()}>
-              <Icon name="down" /> Continue
+              <Icon name="down" /> {texts.value.answer.goOn}
             </button>
           )}
-          <Again chat={chat} label={message.status === "failed" ? "Try again" : "Regenerate"} />
+          <Again
+            chat={chat}
+            label={
+              message.status === "failed" ? texts.value.tryAgain : texts.value.answer.regenerate
+            }
+          />
         </span>
       )}
     </div>
@@ -228,39 +232,35 @@ function endedEarly({ status, content, finish_reason }: Shown): boolean {
 }
 
 function outcome({ status, content, finish_reason, notice }: Shown): string | undefined {
+  const t = texts.value.answer;
   const written = content.trim() !== "";
   switch (status) {
     case "stopped":
-      return (
-        notice ??
-        (written ? "You stopped this answer." : "You stopped this answer before it began.")
-      );
+      return notice ?? (written ? t.stopped : t.stoppedBefore);
     case "interrupted":
-      return `This answer was cut off${written ? ", and ends here" : ""}.${notice ? ` ${notice}` : ""}`;
+      return `${written ? t.cutOffHere : t.cutOff}${notice ? ` ${notice}` : ""}`;
     case "failed":
-      return `This answer failed. ${notice ?? "The model could not complete it."}`;
+      return t.failed(notice ?? t.notCompleted);
     case "complete":
       if (notice !== undefined) return notice;
-      if (!written) return "This answer is empty.";
-      return finish_reason === "length"
-        ? "This answer reached its maximum length, and ends here."
-        : undefined;
+      if (!written) return t.empty;
+      return finish_reason === "length" ? t.tooLong : undefined;
     default:
       return notice;
   }
 }
 
 function facts({ model_tag, token_count, inference_time_ms, usage }: Shown): string {
+  const t = texts.value.answer;
   const tokens = usage?.output_tokens || token_count;
   const seconds = inference_time_ms / 1000;
   const measured = seconds >= 0.05;
-  const rounded = (value: number) =>
-    value.toLocaleString(undefined, { maximumFractionDigits: value < 100 ? 1 : 0 });
+  const rounded = (value: number) => number(value, { maximumFractionDigits: value < 100 ? 1 : 0 });
   const known = [
     model_tag !== "default" && model_tag,
-    tokens > 0 && `${tokens.toLocaleString()} ${tokens === 1 ? "token" : "tokens"}`,
-    measured && `${rounded(seconds)} s`,
-    measured && tokens > 1 && `${rounded(tokens / seconds)} tokens/s`,
+    tokens > 0 && t.tokens(tokens, number(tokens)),
+    measured && texts.value.seconds(rounded(seconds)),
+    measured && tokens > 1 && t.tokensPerSecond(rounded(tokens / seconds)),
   ];
   return known.filter(Boolean).join(" · ");
 }
@@ -276,37 +276,29 @@ function Again({ chat, label }: { chat: Chat; label: string }) {
 /** What there is to say while an answer is being written. */
 function Progress({ live: { answer, stopping, held } }: { live: Live }) {
   const { waiting, again } = answer;
-  if (stopping) return <p class="progress">Stopping…</p>;
+  const { answer: t, page, tryNow: label } = texts.value;
+  if (stopping) return <p class="progress">{t.stopping}</p>;
   if (held) {
-    return (
-      <p class="progress">
-        The connection delivers the answer late. The page shows it every few seconds.
-      </p>
-    );
+    return <p class="progress">{t.late}</p>;
   }
   if (waiting?.refusal) {
+    const [before, after] = page.tryingAgain;
     return (
       <p class="progress">
-        {waiting.refusal.message} Trying again in <Countdown until={waiting.until} />.{" "}
+        {explain(waiting.refusal)} {before}
+        <Countdown until={waiting.until} />
+        {after}{" "}
         <button type="button" class="link" onClick={tryNow}>
-          Try now
+          {label}
         </button>
       </p>
     );
   }
   // The first failure is usually over before it could be read. The banner says the rest.
   if (waiting && waiting.failures > 1) {
-    const text = answer.start
-      ? "The connection was lost. The answer continues, and the page catches up later."
-      : "Not sent yet. It is sent as soon as there is a connection.";
-    return <p class="progress">{text}</p>;
+    return <p class="progress">{answer.start ? t.lost : t.notSentYet}</p>;
   }
-  if (again)
-    return (
-      <p class="progress">
-        The service was restarted. The answer is written again from its beginning.
-      </p>
-    );
+  if (again) return <p class="progress">{t.again}</p>;
   return null;
 }
 
@@ -317,12 +309,14 @@ export function Countdown({ until }: { until: number }) {
     const timer = setInterval(() => setNow(Date.now()), 500);
     return () => clearInterval(timer);
   }, []);
-  return <span class="countdown">{Math.max(0, Math.ceil((until - now) / 1000))} s</span>;
+  const seconds = Math.max(0, Math.ceil((until - now) / 1000));
+  return <span class="countdown">{texts.value.seconds(number(seconds))}</span>;
 }
 
 function PendingQuestion({ pending }: { pending: Pending }) {
+  const t = texts.value.messages;
   return (
-    <article class="message question fresh" aria-label="You">
+    <article class="message question fresh" aria-label={t.you}>
       <div class="bubble" dir="auto">
         {pending.body.content}
       </div>
@@ -331,15 +325,16 @@ function PendingQuestion({ pending }: { pending: Pending }) {
 }
 
 function UnsentQuestion({ chat, unsent }: { chat: Chat; unsent: Unsent }) {
+  const t = texts.value.messages;
   const busy = chat.answering.value;
   return (
-    <article class="message question unsent" aria-label="You">
+    <article class="message question unsent" aria-label={t.you}>
       <div class="bubble" dir="auto">
         {unsent.body.content}
       </div>
       <div class="outcome bad" role="alert">
         <Icon name="warning" />
-        <p>Not sent. {unsent.problem}</p>
+        <p>{t.notSent(unsent.problem)}</p>
         <span>
           <button
             type="button"
@@ -347,17 +342,17 @@ function UnsentQuestion({ chat, unsent }: { chat: Chat; unsent: Unsent }) {
             disabled={busy}
             onClick={() => chat.sendAgain(unsent)}
           >
-            <Icon name="again" /> Send again
+            <Icon name="again" /> {t.sendAgain}
           </button>
           <button
             type="button"
             class="small"
             onClick={() => (chat.discard(unsent, true), focusComposer(true))}
           >
-            <Icon name="pen" /> Edit
+            <Icon name="pen" /> {t.editUnsent}
           </button>
           <button type="button" class="small" onClick={() => chat.discard(unsent, false)}>
-            <Icon name="bin" /> Discard
+            <Icon name="bin" /> {t.discard}
           </button>
         </span>
       </div>

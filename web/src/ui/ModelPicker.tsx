@@ -6,11 +6,13 @@ import { openId } from "../state/router";
 import { session } from "../state/session";
 import { Icon } from "./Icon";
 import { Menu } from "./Menu";
+import { number, texts } from "../texts";
 
 type Model = Models["models"][number];
 
 /** Which model answers in this conversation; an administrator can have another one loaded. */
 export function ModelPicker() {
+  const t = texts.value.models;
   const { models: known, swapping, problem } = models;
   const busy = swapping.value;
   const mayChange = session.value?.user.is_admin !== false;
@@ -31,12 +33,12 @@ export function ModelPicker() {
   if (busy) return <Swapping key={busy.tag} tag={busy.tag} since={busy.since} />;
   return (
     <Menu
-      label={`Model: ${current ?? "not known"}`}
+      label={t.button(current ?? t.notKnown)}
       class="model"
       onOpen={() => void models.refresh()}
       button={
         <>
-          <span>{current ?? (problem.value ? "No model" : "…")}</span>
+          <span>{current ?? (problem.value ? t.none : "…")}</span>
           <Icon name="chevron" />
         </>
       }
@@ -63,18 +65,18 @@ function nameOf({ model_tag, source }: Model): string {
 }
 
 function stateOf({ source, available, loaded }: Model, isOneOfMany: boolean): string {
-  if (isOneOfMany) return available ? source : `${source}, not available`;
-  return loaded ? "loaded" : available ? `from ${source}` : "not available";
+  const t = texts.value.models;
+  if (isOneOfMany) return available ? source : t.engineNotAvailable(source);
+  return loaded ? t.loaded : available ? t.from(source) : t.notAvailable;
 }
 
 function note(problem: string, mayChange: boolean, list: Model[]): string | undefined {
   if (problem) return problem;
+  const t = texts.value.models;
   const count = list.length;
   if (count > 0 && list.every(({ available, loaded }) => loaded || !available)) return undefined;
-  if (!mayChange) return "An administrator can load another model.";
-  return count === 1
-    ? "To add a model, put it into the models folder of the local stack."
-    : "Loading another model can take minutes, and changes it for all users.";
+  if (!mayChange) return t.askAdministrator;
+  return count === 1 ? t.add : t.takesMinutes;
 }
 
 function Swapping({ tag, since }: { tag: string; since: number }) {
@@ -83,11 +85,12 @@ function Swapping({ tag, since }: { tag: string; since: number }) {
     const timer = setInterval(() => setNow(Date.now()), 1000);
     return () => clearInterval(timer);
   }, []);
+  const label = texts.value.models.loading(tag);
   return (
     <div class="model swapping">
-      <span>Loading {tag}…</span>
-      <small>{Math.max(0, Math.round((now - since) / 1000))} s</small>
-      <div class="bar" role="progressbar" aria-label={`Loading ${tag}`} />
+      <span>{label}…</span>
+      <small>{texts.value.seconds(number(Math.max(0, Math.round((now - since) / 1000))))}</small>
+      <div class="bar" role="progressbar" aria-label={label} />
     </div>
   );
 }

@@ -7,8 +7,9 @@ import { MOST_FOUND, pieces, Search } from "../state/search";
 import { nameOfDay, today } from "../time";
 import { Dialog } from "./Dialog";
 import { Icon, type IconName } from "./Icon";
-import { isComposing } from "./keys";
-import { drawer, focusComposer, palette, settings } from "./shell";
+import { isComposing, keysOf } from "./keys";
+import { drawer, focusComposer, palette, settings, shortcuts } from "./shell";
+import { texts } from "../texts";
 
 interface Entry {
   id: string;
@@ -21,11 +22,13 @@ interface Entry {
 }
 
 const MOST_KNOWN = 50;
+const MOST_COMMANDS = 4;
 /** So near to the end of the results, the next page is loaded. */
 const NEAR_END_PX = 200;
 
 /** Ctrl+K: to any conversation, or to what else one may want (WAI-ARIA combobox pattern). */
 export function Palette() {
+  const t = texts.value.palette;
   const [query, setQuery] = useState("");
   const [chosenId, setChosenId] = useState("");
   const list = useRef<HTMLUListElement>(null);
@@ -44,7 +47,7 @@ export function Palette() {
 
   useEffect(() => {
     list.current?.querySelector("[aria-selected=true]")?.scrollIntoView({ block: "nearest" });
-    if (at >= entries.length - COMMANDS.length - 1) search.more();
+    if (at >= entries.length - MOST_COMMANDS - 1) search.more();
   }, [chosen?.id]);
 
   const close = () => {
@@ -55,21 +58,21 @@ export function Palette() {
     close();
     drawer.value = false;
     entry.run();
-    if (!settings.peek()) setTimeout(focusComposer);
+    if (!settings.peek() && !shortcuts.peek()) setTimeout(focusComposer);
   };
 
   return (
-    <Dialog title="Find a conversation" plain class="palette" onClose={close}>
+    <Dialog title={t.title} plain class="palette" onClose={close}>
       <div class="find">
         <Icon name="search" />
         <input
           type="text"
           role="combobox"
-          aria-label="Find a conversation or a command"
+          aria-label={t.label}
           aria-expanded="true"
           aria-controls="found"
           aria-activedescendant={chosen && `found-${chosen.id}`}
-          placeholder="Search titles and messages"
+          placeholder={t.placeholder}
           dir="auto"
           autoFocus
           value={query}
@@ -87,12 +90,12 @@ export function Palette() {
             event.preventDefault();
           }}
         />
-        {searching && <span class="spinner" role="img" aria-label="Searching" />}
+        {searching && <span class="spinner" role="img" aria-label={t.searching} />}
       </div>
       <ul
         id="found"
         role="listbox"
-        aria-label="Found"
+        aria-label={t.found}
         ref={list}
         onScroll={({ currentTarget: { scrollHeight, scrollTop, clientHeight } }) => {
           if (scrollHeight - scrollTop - clientHeight < NEAR_END_PX) search.more();
@@ -118,14 +121,12 @@ export function Palette() {
       </ul>
       {search.problem.value && (
         <p class="nothing" role="alert">
-          The search failed. {search.problem.value}
+          {t.failed(search.problem.value)}
         </p>
       )}
-      {found.length >= MOST_FOUND && (
-        <p class="nothing">Only the newest results are shown. Add a word to narrow the search.</p>
-      )}
+      {found.length >= MOST_FOUND && <p class="nothing">{t.onlyNewest}</p>}
       {entries.length === 0 && !searching && !search.problem.value && (
-        <p class="nothing">No results.</p>
+        <p class="nothing">{t.nothing}</p>
       )}
     </Dialog>
   );
@@ -165,30 +166,40 @@ function entriesOf(query: string, known: conversations.Listed[], found: Found[])
       const plain = entry(conversation, today(when));
       return message ? { ...plain, id: `${plain.id}-${message.id}`, found: hit } : plain;
     });
-  return [...titles, ...hits, ...COMMANDS.filter(fits)];
+  return [...titles, ...hits, ...commands().filter(fits)];
 }
 
-const COMMANDS: Entry[] = [
-  {
-    id: "new",
-    icon: "plus",
-    text: "New conversation",
-    aside: "Ctrl+Shift+O",
-    run: () => go(undefined),
-  },
-  {
-    id: "theme",
-    icon: "moon",
-    text: "Light or dark",
-    aside: "",
-    run: () =>
-      (theme.value = document.documentElement.dataset["theme"] === "dark" ? "light" : "dark"),
-  },
-  {
-    id: "settings",
-    icon: "sliders",
-    text: "Settings",
-    aside: "",
-    run: () => (settings.value = true),
-  },
-];
+function commands(): Entry[] {
+  const { page, palette, settings: s, shortcuts: keys } = texts.value;
+  return [
+    {
+      id: "new",
+      icon: "plus",
+      text: page.newConversation,
+      aside: keysOf("newConversation").join("+"),
+      run: () => go(undefined),
+    },
+    {
+      id: "theme",
+      icon: "moon",
+      text: palette.theme,
+      aside: "",
+      run: () =>
+        (theme.value = document.documentElement.dataset["theme"] === "dark" ? "light" : "dark"),
+    },
+    {
+      id: "settings",
+      icon: "sliders",
+      text: s.title,
+      aside: "",
+      run: () => (settings.value = true),
+    },
+    {
+      id: "shortcuts",
+      icon: "keys",
+      text: keys.title,
+      aside: keysOf("help").join("+"),
+      run: () => (shortcuts.value = true),
+    },
+  ];
+}

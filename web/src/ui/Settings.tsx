@@ -1,55 +1,67 @@
-import { DEFAULTS, options, type Options, theme, type Theme } from "../state/preferences";
+import { canNotify, setNotifications } from "../state/notify";
+import {
+  DEFAULTS,
+  language,
+  notifications,
+  options,
+  type Options,
+  theme,
+  type Theme,
+} from "../state/preferences";
+import { type Language, LANGUAGES, number, texts } from "../texts";
 import { Dialog } from "./Dialog";
 import { settings } from "./shell";
+import { useId } from "preact/hooks";
 
 /** How answers are written, and how the page looks. */
 export default function Settings() {
   const set = (change: Partial<Options>) => (options.value = { ...options.value, ...change });
+  const { notifications: t, settings: s } = texts.value;
   const { temperature, max_tokens, top_k, thinking_mode, force_web_search } = options.value;
   return (
-    <Dialog title="Settings" class="settings" onClose={() => (settings.value = false)}>
+    <Dialog title={s.title} class="settings" onClose={() => (settings.value = false)}>
       <fieldset>
-        <legend>Answers</legend>
+        <legend>{s.answers}</legend>
         <Number_
-          label="Temperature"
-          hint="0 always takes the most likely token; higher values vary more."
+          label={s.temperature}
+          hint={s.temperatureHint}
           value={temperature}
           range={[0, 2, 0.1]}
           usual={0.7}
           set={(value) => set({ temperature: value })}
         />
         <Number_
-          label="Maximum length"
-          hint="In tokens; a token is about three quarters of a word."
+          label={s.length}
+          hint={s.lengthHint}
           value={max_tokens}
           range={[16, 4096, 16]}
           usual={512}
           set={(value) => set({ max_tokens: value })}
         />
         <Number_
-          label="Top-k"
-          hint="How many of the most likely tokens are considered."
+          label={s.topK}
+          hint={s.topKHint}
           value={top_k}
           range={[0, 200, 1]}
           usual={40}
           set={(value) => set({ top_k: value })}
         />
         <Check
-          label="Think step by step first"
+          label={s.think}
           value={thinking_mode}
           set={(value) => set({ thinking_mode: value })}
         />
         <Check
-          label="Search the web, if the model can"
+          label={s.searchWeb}
           value={force_web_search}
           set={(value) => set({ force_web_search: value })}
         />
         <button type="button" class="small" onClick={() => set(DEFAULTS)}>
-          Reset to the defaults
+          {s.reset}
         </button>
       </fieldset>
       <fieldset>
-        <legend>Appearance</legend>
+        <legend>{s.appearance}</legend>
         <div class="segments">
           {(["light", "dark", "system"] as Theme[]).map((name) => (
             <label key={name}>
@@ -59,41 +71,37 @@ export default function Settings() {
                 checked={theme.value === name}
                 onChange={() => (theme.value = name)}
               />
-              <span>{{ light: "Light", dark: "Dark", system: "System" }[name]}</span>
+              <span>{s.themes[name]}</span>
             </label>
           ))}
         </div>
       </fieldset>
       <fieldset>
-        <legend>Keyboard shortcuts</legend>
-        <dl class="keys">
-          {KEYS.map(([keys, what]) => (
-            <div key={what}>
-              <dt>
-                {keys.split("+").map((key) => (
-                  <kbd key={key}>{key}</kbd>
-                ))}
-              </dt>
-              <dd>{what}</dd>
-            </div>
+        <legend id="language">{s.language}</legend>
+        <select
+          aria-labelledby="language"
+          value={language.value ?? ""}
+          onChange={({ currentTarget: { value } }) =>
+            (language.value = value === "" ? null : (value as Language))
+          }
+        >
+          <option value="">{s.languageOfBrowser}</option>
+          {Object.entries(LANGUAGES).map(([tag, name]) => (
+            <option key={tag} value={tag} lang={tag}>
+              {name}
+            </option>
           ))}
-        </dl>
+        </select>
       </fieldset>
+      {canNotify && (
+        <fieldset>
+          <legend>{t.title}</legend>
+          <Check label={t.label} value={notifications.value} set={setNotifications} />
+        </fieldset>
+      )}
     </Dialog>
   );
 }
-
-const KEYS = [
-  ["Enter", "send"],
-  ["Ctrl+Enter", "send, on a touch screen"],
-  ["Shift+Enter", "new line"],
-  ["Esc", "stop the answer"],
-  ["Ctrl+K", "find a conversation"],
-  ["Ctrl+Shift+O", "new conversation"],
-  ["↑+↓", "previous and next, in the list"],
-  ["F2", "rename, in the list"],
-  ["Delete", "delete, in the list"],
-] as const;
 
 interface NumberProps {
   label: string;
@@ -106,7 +114,8 @@ interface NumberProps {
 
 /** A number, or the default of the model. */
 export function Number_({ label, hint, value, range: [min, max, step], usual, set }: NumberProps) {
-  const id = label.toLowerCase().replace(/\W+/g, "-");
+  const id = useId();
+  const { standard, standardOf } = texts.value.settings;
   return (
     <div class="number">
       <label for={id}>{label}</label>
@@ -117,7 +126,8 @@ export function Number_({ label, hint, value, range: [min, max, step], usual, se
           onChange={(event) => set(event.currentTarget.checked ? null : usual)}
         />
         <span>
-          default<span class="unseen"> {label.toLowerCase()}</span>
+          {standard}
+          <span class="unseen">{standardOf(label)}</span>
         </span>
       </label>
       <input
@@ -131,7 +141,7 @@ export function Number_({ label, hint, value, range: [min, max, step], usual, se
         aria-describedby={`${id}-hint`}
         onInput={(event) => set(Number(event.currentTarget.value))}
       />
-      <output for={id}>{value ?? "–"}</output>
+      <output for={id}>{value === null ? "–" : number(value)}</output>
       <small id={`${id}-hint`}>{hint}</small>
     </div>
   );
@@ -144,7 +154,7 @@ export function Check({
 }: {
   label: string;
   value: boolean;
-  set: (value: boolean) => void;
+  set: (value: boolean) => unknown;
 }) {
   return (
     <label class="check">

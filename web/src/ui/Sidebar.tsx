@@ -3,22 +3,25 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import * as conversations from "../state/conversations";
 import type { Listed } from "../state/conversations";
 import { chat } from "../state/chats";
+import { running, unread } from "../state/marks";
 import { theme, type Theme } from "../state/preferences";
 import { addressOf, go, openId } from "../state/router";
 import { session, signOut } from "../state/session";
+import { texts } from "../texts";
 import { nameOfDay } from "../time";
 import { Icon, type IconName, Mark } from "./Icon";
-import { isComposing } from "./keys";
+import { isComposing, pressed } from "./keys";
 import { memo } from "./memo";
 import { Menu } from "./Menu";
-import { drawer, focusComposer, palette, settings } from "./shell";
+import { drawer, focusComposer, palette, settings, shortcuts } from "./shell";
 import { rowsWithin, type Sizes, useSizes, useWindow } from "./window";
 
 export function Sidebar() {
+  const { page, palette: palette_, sidebar: t } = texts.value;
   return (
     <>
       <div class="brand">
-        <a href="/" aria-label="samosaChaat, new conversation" onClick={follow(undefined)}>
+        <a href="/" aria-label={t.home} onClick={follow(undefined)}>
           <Mark />
           <span>
             samosa<b>Chaat</b>
@@ -27,7 +30,7 @@ export function Sidebar() {
         <button
           type="button"
           class="tool only-narrow"
-          aria-label="Close the list"
+          aria-label={t.close}
           onClick={() => (drawer.value = false)}
         >
           <Icon name="close" />
@@ -40,21 +43,67 @@ export function Sidebar() {
           onClick={follow(undefined)}
           aria-current={openId.value === undefined ? "page" : undefined}
         >
-          <Icon name="plus" /> New conversation
+          <Icon name="plus" /> {page.newConversation}
         </a>
         <button
           type="button"
           class="tool"
-          title="Find a conversation (Ctrl+K)"
-          aria-label="Find a conversation"
+          title={palette_.titleHint}
+          aria-label={palette_.title}
           onClick={() => (palette.value = true)}
         >
           <Icon name="search" />
         </button>
+        <TagMenu />
       </div>
+      <TagFilter />
       <List />
       <Person />
     </>
+  );
+}
+
+/** Chooses the tag whose conversations are listed. */
+function TagMenu() {
+  const { filter, tags, listOnly } = conversations;
+  const t = texts.value.tags;
+  if (tags.value.length === 0) return null;
+  return (
+    <Menu
+      label={t.filter}
+      class={filter.value === undefined ? "tool" : "tool set"}
+      button={<Icon name="tag" />}
+      items={[undefined, ...tags.value].map((tag) => ({
+        label: <span dir="auto">{tag ?? t.all}</span>,
+        checked: tag === filter.value,
+        run: () => listOnly(tag),
+      }))}
+    />
+  );
+}
+
+/** The tag whose conversations are listed, if not all are. */
+function TagFilter() {
+  const { filter, listOnly } = conversations;
+  const t = texts.value.tags;
+  if (filter.value === undefined) return null;
+  return (
+    <p class="filter">
+      <span class="unseen">{t.shown(filter.value)}</span>
+      <Icon name="tag" />
+      <span aria-hidden="true" dir="auto">
+        {filter.value}
+      </span>
+      <button
+        type="button"
+        class="tool"
+        aria-label={t.clear}
+        title={t.clear}
+        onClick={() => listOnly(undefined)}
+      >
+        <Icon name="close" />
+      </button>
+    </p>
   );
 }
 
@@ -80,7 +129,7 @@ function List() {
     <nav
       class="list"
       ref={box}
-      aria-label="Conversations"
+      aria-label={texts.value.page.conversations}
       tabIndex={-1}
       onKeyDown={walk}
       onScroll={near.onScroll}
@@ -88,13 +137,17 @@ function List() {
       <Days groups={groups.value} near={near} sizes={sizes} />
       {first && !problem.value && <Skeleton />}
       {!first && groups.value.length === 0 && !problem.value && (
-        <p class="nothing">Your conversations appear here.</p>
+        <p class="nothing">
+          {conversations.filter.value === undefined
+            ? texts.value.sidebar.empty
+            : texts.value.tags.none}
+        </p>
       )}
       {problem.value && (
         <p class="nothing">
           {problem.value}{" "}
           <button type="button" class="link" onClick={() => void conversations.refresh()}>
-            Try again
+            {texts.value.tryAgain}
           </button>
         </p>
       )}
@@ -119,7 +172,9 @@ function Days({ groups, near, sizes }: DaysProps) {
       const [first, end] = rowsWithin(near, top + sizes.heading, sizes.row, items.length);
       parts.push(
         <section key={day} aria-labelledby={`day-${day}`}>
-          <h2 id={`day-${day}`}>{day === "favourites" ? "Favourites" : nameOfDay(day)}</h2>
+          <h2 id={`day-${day}`}>
+            {day === "favourites" ? texts.value.sidebar.favourites : nameOfDay(day)}
+          </h2>
           <ul
             style={{
               paddingBlockStart: `${first * sizes.row}px`,
@@ -131,7 +186,7 @@ function Days({ groups, near, sizes }: DaysProps) {
                 key={item.id}
                 item={item}
                 open={item.id === openId.value}
-                busy={item.id === openId.value && Boolean(chat.value?.answering.value)}
+                mark={markOf(item.id)}
               />
             ))}
           </ul>
@@ -152,7 +207,7 @@ interface DaysProps {
 
 /** The arrow keys go from one conversation to the next. */
 function walk(event: KeyboardEvent & { currentTarget: HTMLElement }): void {
-  const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+  const step = Number(pressed(event, "next")) - Number(pressed(event, "previous"));
   const links = [...event.currentTarget.querySelectorAll("a")];
   const at = links.findIndex((link) => link === document.activeElement);
   if (!step || at < 0) return;
@@ -170,20 +225,30 @@ function Skeleton() {
   );
 }
 
+/** An answer is being written in it, or has ended and was not seen. */
+type RowMark = "busy" | "unread" | undefined;
+
+function markOf(id: string): RowMark {
+  // Of the open conversation the page knows without the change feed.
+  const isOpen = id === openId.value && chat.value !== undefined;
+  const isBusy = isOpen ? chat.value!.answering.value : running.value.has(id);
+  return isBusy ? "busy" : unread.value.has(id) ? "unread" : undefined;
+}
+
 interface RowProps {
   item: Listed;
   open: boolean;
-  /** An answer is being written in it. */
-  busy: boolean;
+  mark: RowMark;
 }
 
 const Row = memo(
   ConversationRow,
   (before, after) =>
-    before.item === after.item && before.open === after.open && before.busy === after.busy,
+    before.item === after.item && before.open === after.open && before.mark === after.mark,
 );
 
-function ConversationRow({ item, open, busy }: RowProps) {
+function ConversationRow({ item, open, mark }: RowProps) {
+  const t = texts.value.conversation;
   const [renaming, setRenaming] = useState(false);
   const link = useRef<HTMLAnchorElement>(null);
   const ended = () => {
@@ -214,31 +279,37 @@ function ConversationRow({ item, open, busy }: RowProps) {
         onClick={follow(item.id)}
         onDblClick={() => setRenaming(true)}
         onKeyDown={(event) => {
-          if (event.key === "F2") setRenaming(true);
-          else if (event.key === "Delete") remove();
+          if (pressed(event, "rename")) setRenaming(true);
+          else if (pressed(event, "remove")) remove();
           else return;
           event.preventDefault();
         }}
       >
         {item.is_favorited && <Icon name="star" filled />}
         <span dir="auto">{item.title}</span>
-        {busy && <i class="busy" role="img" aria-label="answering" />}
+        {item.tags && item.tags.length > 0 && (
+          <small class="row-tags" dir="auto">
+            {item.tags.join(", ")}
+          </small>
+        )}
       </a>
+      {mark && <i class={mark} role="img" aria-label={mark === "busy" ? t.answering : t.unread} />}
       <Menu
-        label={`More for ${item.title}`}
+        label={t.more(item.title)}
         class="tool more"
         button={<Icon name="more" />}
         items={[
-          { label: entry("pen", "Rename"), run: () => setRenaming(true) },
+          { label: entry("pen", t.rename), run: () => setRenaming(true) },
           {
-            label: entry(
-              "star",
-              item.is_favorited ? "Remove from favourites" : "Add to favourites",
-            ),
+            label: entry("star", item.is_favorited ? t.unfavour : t.favour),
             run: favourite,
           },
+          {
+            label: entry("file", t.exportIt),
+            run: () => void conversations.download(item.id),
+          },
           "line",
-          { label: entry("bin", "Delete"), danger: true, run: remove },
+          { label: entry("bin", texts.value.delete), danger: true, run: remove },
         ]}
       />
     </li>
@@ -257,7 +328,7 @@ function Rename({ item, onEnd }: { item: Listed; onEnd: () => void }) {
   return (
     <input
       type="text"
-      aria-label="New title"
+      aria-label={texts.value.conversation.newTitle}
       dir="auto"
       maxLength={500}
       defaultValue={item.title}
@@ -278,37 +349,42 @@ function Rename({ item, onEnd }: { item: Listed; onEnd: () => void }) {
   );
 }
 
-const THEMES: [Theme, string, IconName][] = [
-  ["light", "Light", "sun"],
-  ["dark", "Dark", "moon"],
-  ["system", "System", "screen"],
+const THEMES: [Theme, IconName][] = [
+  ["light", "sun"],
+  ["dark", "moon"],
+  ["system", "screen"],
 ];
 
 function Person() {
+  const { settings: s, shortcuts: keys, sidebar: t } = texts.value;
   const user = session.value?.user;
   if (!user) return null;
   return (
     <div class="person">
       <Menu
         above
-        label={`${user.name}${user.is_admin ? " admin" : ""}: settings and sign-out`}
+        label={t.person(user.name, user.is_admin === true)}
         class="who"
         button={
           <>
             <i class="initial" data-initial={[...user.name][0]?.toUpperCase()} />
-            <span class="name">{user.name}</span> {user.is_admin && <small>admin</small>}
+            <span class="name">{user.name}</span> {user.is_admin && <small>{t.admin}</small>}
             <Icon name="chevron" />
           </>
         }
         items={[
-          ...THEMES.map(([name, label, icon]) => ({
-            label: entry(icon, label),
+          ...THEMES.map(([name, icon]) => ({
+            label: entry(icon, s.themes[name]),
             checked: theme.value === name,
             run: () => (theme.value = name),
           })),
           "line",
-          { label: entry("sliders", "Settings"), run: () => (settings.value = true) },
-          { label: entry("exit", "Sign out"), run: signOut },
+          { label: entry("sliders", s.title), run: () => (settings.value = true) },
+          {
+            label: entry("keys", keys.title),
+            run: () => (shortcuts.value = true),
+          },
+          { label: entry("exit", t.signOut), run: signOut },
         ]}
       />
     </div>

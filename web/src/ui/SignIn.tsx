@@ -2,6 +2,8 @@ import { useState } from "preact/hooks";
 import { api, config } from "../state/service";
 import { session, signIn, useToken } from "../state/session";
 import { Mark } from "./Icon";
+import { texts } from "../texts";
+import { explain } from "../state/explain";
 
 /** The page of somebody who is not signed in. */
 export function SignInPage() {
@@ -12,7 +14,7 @@ export function SignInPage() {
         <h1>
           samosa<span>Chaat</span>
         </h1>
-        <p>Sign in to chat.</p>
+        <p>{texts.value.signIn.title}</p>
         <SignInForm />
       </div>
     </main>
@@ -21,6 +23,7 @@ export function SignInPage() {
 
 /** A name where the local stack signs people in, else a token from elsewhere. */
 export function SignInForm() {
+  const t = texts.value.signIn;
   const byName = config.signIn !== null;
   const before = session.peek()?.user;
   const [name, setName] = useState(before?.name ?? "");
@@ -32,22 +35,18 @@ export function SignInForm() {
   const submit = async (event: Event) => {
     event.preventDefault();
     const text = (byName ? name : token).trim();
-    if (!text) return setProblem(byName ? "Please enter a name." : "Please paste a token.");
+    if (!text) return setProblem(byName ? t.noName : t.noToken);
     setBusy(true);
     setProblem("");
     try {
       if (byName) await signIn(config, text, admin);
       else if (!/^[\x21-\x7e]+$/.test(text)) {
-        setProblem("This is not an access token: it contains a space or a special character.");
+        setProblem(t.notAToken);
       } else if (await api.accepts(text)) useToken(text);
-      else setProblem("The service does not accept this token.");
+      else setProblem(t.refused);
     } catch (error) {
       const unreachable = error instanceof TypeError;
-      setProblem(
-        unreachable
-          ? "The sign-in service cannot be reached. Is it running?"
-          : (error as Error).message,
-      );
+      setProblem(unreachable ? t.unreachable : explain(error));
     } finally {
       setBusy(false);
     }
@@ -58,7 +57,7 @@ export function SignInForm() {
       {byName ? (
         <>
           <label class="field">
-            <span>Your name</span>
+            <span>{t.name}</span>
             <input
               type="text"
               name="name"
@@ -77,13 +76,13 @@ export function SignInForm() {
               onChange={(event) => setAdmin(event.currentTarget.checked)}
             />
             <span>
-              Administrator <small>can load other models</small>
+              {t.administrator} <small>{t.canLoad}</small>
             </span>
           </label>
         </>
       ) : (
         <label class="field">
-          <span>Access token</span>
+          <span>{t.token}</span>
           <textarea
             name="token"
             rows={4}
@@ -99,7 +98,7 @@ export function SignInForm() {
         {problem}
       </p>
       <button type="submit" class="primary" disabled={busy}>
-        {busy ? "Signing in…" : "Sign in"}
+        {busy ? t.busy : t.submit}
       </button>
     </form>
   );

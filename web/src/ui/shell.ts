@@ -4,10 +4,12 @@ import { signal } from "@preact/signals";
 import type { Message } from "../api";
 import type { Chat } from "../state/chat";
 import { toast } from "../state/say";
+import { texts } from "../texts";
 
 export const drawer = signal(false);
 export const palette = signal(false);
 export const settings = signal(false);
+export const shortcuts = signal(false);
 /** What is set for the open conversation is being changed. */
 export const conversationSettings = signal(false);
 /** A message that is to be deleted, once that is confirmed. */
@@ -36,7 +38,7 @@ export function keepDrops(): void {
       if (field && !files) return;
       event.preventDefault();
       if (files && name === "drop") {
-        toast("Files cannot be sent. Copy the text into the message.");
+        toast(texts.peek().noFiles);
       }
     });
   }

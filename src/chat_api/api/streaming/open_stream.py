@@ -7,7 +7,7 @@ from typing import Annotated, Protocol
 
 from fastapi import Depends, Request
 
-from chat_api.api.services import CurrentUser, ServicesOf
+from chat_api.api.services import CurrentUser, Services, ServicesOf
 from chat_api.api.streaming.accounting import OpenStreams
 from chat_api.auth import Authenticator, User, Validation
 from chat_api.errors import AuthUnavailable, NotAuthenticated
@@ -60,6 +60,16 @@ class OpenStream:
         self._expires = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
+
+    @classmethod
+    def of(cls, request: Request, services: Services, user: User) -> "OpenStream":
+        """Return a place for a request's stream. Raise TooManyStreams."""
+        return cls(
+            services.open_streams,
+            services.authenticator,
+            request.headers.get("authorization"),
+            user,
+        )
 
     def follow(self, subscription: Reading) -> None:
         """Keep the place for a subscription, and end it when the token is refused."""
@@ -133,12 +143,7 @@ async def open_stream(
     Where a subscription needs the place, it is given back with the end of that, which is later than
     the end of the request; otherwise with the request.
     """
-    stream = OpenStream(
-        services.open_streams,
-        services.authenticator,
-        request.headers.get("authorization"),
-        user,
-    )
+    stream = OpenStream.of(request, services, user)
     try:
         yield stream
     finally:

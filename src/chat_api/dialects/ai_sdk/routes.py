@@ -9,6 +9,7 @@ import orjson
 from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import Response
 
+from chat_api import sse
 from chat_api.api.bodies import json_body
 from chat_api.api.responses import problems, written_json
 from chat_api.api.schemas import is_storable, request_body
@@ -23,9 +24,10 @@ from chat_api.db.queries import MOST_LISTED
 from chat_api.db.shares import conversation_id_var
 from chat_api.dialects.ai_sdk.schemas import MOST_ID_CHARS, Turn, UiMessage
 from chat_api.dialects.ai_sdk.translator import HEADERS, UiMessageStream, ui_id
-from chat_api.dialects.ai_sdk.turns import Turns, conversation_ids
+from chat_api.dialects.ai_sdk.turns import Saved, Turns, conversation_ids
 from chat_api.dialects.translated import Translated
-from chat_api.errors import AnswerGone, NotFound
+from chat_api.errors import AnswerGone, InternalError, NotFound, inference_failure
+from chat_api.generation import events
 from chat_api.generation.subscription import Subscription
 
 router = APIRouter(prefix="/api/chat", tags=["ai-sdk"])
@@ -71,8 +73,14 @@ async def send_turn(
     An unknown `id` begins a conversation. The same message again streams the same answer.
     """
     sink, translator = _sink(request)
-    subscription = await Turns(services, user, turn, sink).begin()
-    return await _streamed(services, stream, subscription, sink, translator)
+    begun = await Turns(services, user, turn, sink).begin()
+    if isinstance(begun, Saved):
+        return Response(
+            _saved(begun.message, translator),
+            media_type="text/event-stream",
+            headers={**sse.HEADERS, **HEADERS},
+        )
+    return await _streamed(services, stream, begun, sink, translator)
 
 
 @router.get(
@@ -87,13 +95,21 @@ async def resume_stream(
     chat_id: ChatId,
     stream: UserStream,
     start_index: Annotated[
-        int, Query(alias="startIndex", ge=0, le=2**31, description="leave out so many chunks")
+        int,
+        Query(
+            alias="startIndex",
+            ge=-(2**31),
+            le=2**31,
+            description="leave out so many chunks; none if negative",
+        ),
     ] = 0,
 ) -> Response:
     """Stream the running answer from its start.
 
     `chat_id` may be the `x-workflow-run-id` of a stream that broke; its answer may have ended.
     """
+    # A negative index asks for the newest chunks; all of them make a whole message, too.
+    start_index = max(0, start_index)
     sink, translator = _sink(request)
     run = _RUN.fullmatch(chat_id)
     if run is not None:
@@ -184,6 +200,19 @@ async def _conversation(services: Services, user: User, chat_id: str) -> str | N
     if found is not None:
         conversation_id_var.set(found)
     return found
+
+
+def _saved(message: dict[str, Any], translator: UiMessageStream) -> bytes:
+    """Return the stream of an answer whose events are gone."""
+    translator.begin(message["id"], message["model_tag"])
+    happened = [events.snapshot(message["content"], message["reasoning"] or "")]
+    if message["error"] is not None:
+        code = message["error"]
+        kind = InternalError if code == InternalError.code else inference_failure(code)
+        happened.append(events.error(code, kind.detail))
+    ending = {"done": True, "status": message["status"], "usage": message["usage"]}
+    happened.append(orjson.dumps({**ending, "finish_reason": message["finish_reason"]}))
+    return b"".join(translator.translate(1, 0, event) for event in happened)
 
 
 def _sink(request: Request) -> tuple[Translated, UiMessageStream]:

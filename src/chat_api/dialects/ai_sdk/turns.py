@@ -2,16 +2,20 @@
 
 import re
 import uuid
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
 
 from chat_api.api.messages import check_model, options_of
 from chat_api.api.services import Services, checked_id
 from chat_api.auth import User
 from chat_api.conversations.titles import title_of
 from chat_api.db import generations as db_generations
-from chat_api.db import named
+from chat_api.db import named, queries
 from chat_api.db.named import Named
 from chat_api.dialects.ai_sdk.schemas import SentMessage, Turn
-from chat_api.errors import Invalid, NotFound
+from chat_api.errors import AnswerGone, Invalid, NotFound
 from chat_api.generation.sink import Sink
 from chat_api.generation.subscription import Subscription
 
@@ -30,6 +34,13 @@ def conversation_ids(user: User, chat_id: str) -> list[str]:
         return [own]
 
 
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """An answer whose generation is long over: the message as our own API writes it."""
+
+    message: dict[str, Any]
+
+
 class Turns:
     """Begins what one POST asks for, and subscribes to it."""
 
@@ -40,7 +51,7 @@ class Turns:
         self._sink = sink
         self._conversation_id = ""
 
-    async def begin(self) -> Subscription:
+    async def begin(self) -> Subscription | Saved:
         """Do what the POST asks for. Raise what `SendPolicy.send` raises, and Invalid."""
         last = self._turn.last()
         is_sent = last is not None and last.role == "user"
@@ -60,7 +71,7 @@ class Turns:
 
     # --- submit-message ---
 
-    async def _submit(self, sent_id: str | None, content: str) -> Subscription:
+    async def _submit(self, sent_id: str | None, content: str) -> Subscription | Saved:
         name = self._turn.message_id or sent_id
         if name is None:
             return await self._send(content)
@@ -82,7 +93,7 @@ class Turns:
             return await self._again(earlier, is_asked_for=False)
         return await self._send(content, question_id=derived)
 
-    async def _again(self, question: Named, *, is_asked_for: bool) -> Subscription:
+    async def _again(self, question: Named, *, is_asked_for: bool) -> Subscription | Saved:
         """Answer a question that is known, or subscribe to its answer.
 
         An answer that was cut off is written again only where the client asks for it, which
@@ -95,7 +106,7 @@ class Turns:
             return await self._send(None, at=answer.id)
         return await self._subscribe(answer.id)
 
-    async def _go_on(self, last: SentMessage) -> Subscription:
+    async def _go_on(self, last: SentMessage) -> Subscription | Saved:
         """Subscribe to an answer that the client has already, which is the last message sent."""
         answer = None if last.id is None else await self._find(last.id)
         if answer is None or answer.role != "assistant":
@@ -104,7 +115,9 @@ class Turns:
 
     # --- regenerate-message ---
 
-    async def _regenerate(self, last: SentMessage | None, content: str) -> Subscription:
+    async def _regenerate(self, last: SentMessage | None, content: str) -> Subscription | Saved:
+        if (successor := await self._find_successor()) is not None:
+            return await self._subscribe(successor)
         names = [self._turn.message_id, None if last is None else last.id]
         target = None
         for name in names:
@@ -135,6 +148,24 @@ class Turns:
         ):
             return await self._subscribe(running.message_id)
         return await self._send(None, at=answer_id)
+
+    async def _find_successor(self) -> str | None:
+        """Return the answer that the POST began already, where it is sent again.
+
+        It names the answer that was to be written again, which is hidden now: a page that has read
+        the new one names that. With another model it is no repeat.
+        """
+        named_id = None if self._turn.message_id is None else _our_id(self._turn.message_id)
+        if named_id is None:
+            return None
+        found = await named.find_successor(
+            self._services.db, self._user.id, self._conversation_id, named_id
+        )
+        wanted = self._turn.model_tag
+        if found is None:
+            return None
+        is_other = wanted is not None and not f"/{found.model_tag}".endswith(f"/{wanted}")
+        return None if is_other else found.id
 
     # --- what all of them use ---
 
@@ -171,8 +202,17 @@ class Turns:
             creates=content is not None,
         )
 
-    async def _subscribe(self, message_id: str) -> Subscription:
-        return await self._services.joins.repeat(message_id, self._sink, one_attempt=False)
+    async def _subscribe(self, message_id: str) -> Subscription | Saved:
+        """Subscribe to an answer, or return it as it was saved. Raise AnswerGone."""
+        try:
+            return await self._services.joins.repeat(message_id, self._sink, one_attempt=False)
+        except AnswerGone:
+            message = await queries.read_message(
+                self._services.db, self._user.id, self._conversation_id, message_id
+            )
+            if message is None:
+                raise
+            return Saved(orjson.loads(message))
 
 
 def _our_id(name: str) -> str | None:

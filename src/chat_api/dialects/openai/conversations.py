@@ -18,7 +18,14 @@ from chat_api.db.tree import Addition
 from chat_api.dialects.openai import ids, objects, schemas
 from chat_api.dialects.openai.errors import invalid
 from chat_api.dialects.openai.objects import Json
-from chat_api.dialects.openai.responses import Body, Flag, read_limit, read_order
+from chat_api.dialects.openai.responses import (
+    Body,
+    Flag,
+    RetryCount,
+    is_repeat,
+    read_limit,
+    read_order,
+)
 from chat_api.dialects.openai.schemas import ConversationFields
 from chat_api.errors import NotFound
 from chat_api.telemetry import trace_id_var
@@ -113,17 +120,23 @@ async def delete_conversation(
 
 @router.post("/conversations/{conversation_id}/items")
 async def create_items(
-    services: ServicesOf, user: CurrentUser, conversation_id: str, document: Body
+    services: ServicesOf,
+    user: CurrentUser,
+    conversation_id: str,
+    document: Body,
+    retry_count: RetryCount = None,
 ) -> Response:
     ours, additions = _ours(conversation_id), _additions(document)
     if not additions:
         await _read(services, user, ours)
         raise invalid("items", "has no message")
-    await services.trees.append(user.id, ours, additions)
+    message_ids = await services.trees.append(
+        user.id, ours, additions, is_repeat=is_repeat(retry_count)
+    )
     found = [
         objects.stored_item(
             {
-                "id": added.id,
+                "id": message_id,
                 "role": added.role,
                 "content": added.content,
                 "status": "complete",
@@ -134,7 +147,7 @@ async def create_items(
                 "error": None,
             }
         )
-        for added in additions
+        for message_id, added in zip(message_ids, additions, strict=True)
     ]
     return _json(objects.listing(found, has_more=False))
 
@@ -206,4 +219,4 @@ async def retrieve_model(services: ServicesOf, _user: CurrentUser, model: str) -
     for found in await _models(services):
         if found["id"] == model:
             return _json(found)
-    raise NotFound
+    raise NotFound(fields={"param": "model", "code": "model_not_found"})

@@ -12,12 +12,12 @@ _TYPES = {
     409: "conflict_error",
     429: "rate_limit_error",
 }
-_CODES = {401: "invalid_api_key", 422: "invalid_value"}
+_CODES = {401: "invalid_api_key", 422: "invalid_value", 429: "rate_limit_exceeded"}
 
 
-def invalid(param: str, reason: str) -> BadRequest:
+def invalid(param: str, reason: str, *, code: str = "invalid_value") -> BadRequest:
     """Return the refusal of a parameter's value."""
-    return BadRequest(f"'{param}' {reason}.", fields={"param": param, "code": "invalid_value"})
+    return BadRequest(f"'{param}' {reason}.", fields={"param": param, "code": code})
 
 
 def unsupported(param: str, what: str = "") -> BadRequest:

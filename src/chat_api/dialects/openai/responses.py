@@ -45,6 +45,12 @@ async def body(request: Request, _user: CurrentUser) -> Json:
 
 Body = Annotated[dict[str, Any], Depends(body)]
 Flag = Annotated[str | None, Query()]
+RetryCount = Annotated[str | None, Header(alias="x-stainless-retry-count")]
+
+
+def is_repeat(retry_count: str | None) -> bool:
+    """Return whether the client says that it sends the request again."""
+    return retry_count not in (None, "", "0")
 
 
 @router.post("")
@@ -54,7 +60,7 @@ async def create_response(
     user: CurrentUser,
     stream: UserStream,
     document: Body,
-    retry_count: Annotated[str | None, Header(alias="x-stainless-retry-count")] = None,
+    retry_count: RetryCount = None,
     idempotency_key: Annotated[str | None, Header()] = None,
 ) -> Response:
     asked = schemas.read_response(document)
@@ -62,7 +68,7 @@ async def create_response(
     if asked.model is not None and not await services.engines.knows(
         asked.model, trace_id_var.get()
     ):
-        raise invalid("model", "is no model of this service")
+        raise invalid("model", "is no model of this service", code="model_not_found")
     place = await sending.find_place(services, user, asked, document, entries)
     echo = sending.echo_of(asked, place)
     fingerprint = schemas.fingerprint(user.id, document)
@@ -77,7 +83,7 @@ async def create_response(
         echo,
         instructions=schemas.instructions_of(asked, entries),
         fingerprint=fingerprint,
-        is_repeat=retry_count not in (None, "", "0"),
+        is_repeat=is_repeat(retry_count),
         idempotency=_idempotency(request, idempotency_key, fingerprint),
         message_id=message_id,
         sink=sink or Discard(),

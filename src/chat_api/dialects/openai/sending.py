@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import orjson
 from uuid_utils.compat import uuid7
 
 from chat_api.api.services import Services
@@ -32,6 +33,8 @@ class Place:
     at: str | None
     new: Sequence[Entry]
     creates: bool = False
+    is_stored: bool = False
+    """Whether the messages are there already, at the end of the shown path."""
 
 
 async def find_place(
@@ -61,8 +64,27 @@ async def find_place(
         return Place(stored.conversation_id, previous, new)
     if last >= 0:
         item_id = messages[last].id or ""
-        return Place(known[item_id], ids.find("msg", item_id), new)
+        at = ids.find("msg", item_id)
+        if await _is_asked_already(services, user, known[item_id], at, new):
+            return Place(known[item_id], None, new, is_stored=True)
+        return Place(known[item_id], at, new)
     return Place(str(uuid7()), None, new, creates=True)
+
+
+async def _is_asked_already(
+    services: Services, user: User, conversation_id: str, at: str | None, new: Sequence[Entry]
+) -> bool:
+    """Return whether the new messages are all that is shown after `at`, without an answer.
+
+    The Agents SDK adds a question to its conversation before it asks for the answer.
+    """
+    found = await db_responses.read_items(
+        services.db, user.id, conversation_id, after=at, limit=len(new) + 1, newest_first=False
+    )
+    shown = [orjson.loads(message) for message in found]
+    return [(message["role"], message["content"]) for message in shown] == [
+        (entry.role, entry.content) for entry in new
+    ]
 
 
 async def _known(services: Services, user: User, entries: Sequence[Entry]) -> dict[str, str]:
@@ -130,7 +152,7 @@ async def send(
     return await services.sends.send(
         user.id,
         place.conversation_id,
-        content=question.content,
+        content=None if place.is_stored else question.content,
         title=title_of(place.new[0].content),
         options=Options(
             temperature=asked.temperature,
@@ -148,7 +170,9 @@ async def send(
         one_attempt=False,
         at=place.at,
         message_id=message_id,
-        before=[Addition(str(uuid7()), entry.role, entry.content) for entry in before],
+        before=[]
+        if place.is_stored
+        else [Addition(str(uuid7()), entry.role, entry.content) for entry in before],
         creates=place.creates,
         request=KeptRequest(echo.as_json(), echo.background, fingerprint, is_repeat),
     )

@@ -1,23 +1,20 @@
-"""Authentication: the auth service turns a bearer token into a User; its verdicts are cached."""
+"""Who a bearer token stands for, asked of a verifier and remembered for a time."""
 
 import asyncio
 import hashlib
-import math
 import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
-import aiohttp
-import orjson
 from cachetools import TLRUCache
 
-from chat_api.errors import AuthUnavailable, NotAuthenticated
-from chat_api.telemetry import AUTH_VALIDATIONS, log, trace_id_var
+from chat_api.errors import NotAuthenticated
+from chat_api.telemetry import AUTH_VALIDATIONS
 
 TRUSTED_FOR_SECONDS = 300.0
 REFUSED_FOR_SECONDS = 10.0
-MOST_ANSWER_BYTES = 65_536
 # RFC 6750, section 2.1: b64token. The server's limit on headers (MAX_HEADER_BYTES) bounds it.
 _CREDENTIALS = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9\-._~+/]+=*)")
 
@@ -28,6 +25,40 @@ Digest = bytes
 class User:
     id: str
     is_admin: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A valid token's user and when the token expires: Unix time, infinity without `exp`."""
+
+    user: User
+    expires: float
+
+
+class TokenRefused(Exception):
+    """The token is not valid. The verdict is remembered for `seconds`."""
+
+    def __init__(self, seconds: float = REFUSED_FOR_SECONDS) -> None:
+        super().__init__()
+        self.seconds = seconds
+
+
+class Verifier(Protocol):
+    """Decides whether tokens are valid."""
+
+    async def verify(self, token: str) -> Verdict:
+        """Return the verdict on a token. Raise TokenRefused or AuthUnavailable."""
+
+
+def is_user_id(value: object) -> bool:
+    """Return whether a user may have this id: text of 1 to 255 characters that can be stored."""
+    if not isinstance(value, str) or not 1 <= len(value) <= 255 or "\0" in value:
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # a lone surrogate
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +78,7 @@ class Authenticator:
     """Validates bearer tokens.
 
     A verdict is remembered under a digest of the token, never under the token: a user for
-    `trusted_seconds` and never past the token's own `exp`, a refusal for ten seconds. The two
+    `trusted_seconds` and never past the token's own end, a refusal for ten seconds at most. The two
     caches are bounded and separate, so that a flood of random tokens displaces no user. Requests
     that bring one new token at once share one call, which none of them can cancel.
 
@@ -57,28 +88,22 @@ class Authenticator:
 
     def __init__(
         self,
-        http: aiohttp.ClientSession,
+        verifier: Verifier,
         *,
-        url: str,
-        internal_api_key: str,
-        timeout_seconds: float,
         cache_size: int,
         trusted_seconds: float = TRUSTED_FOR_SECONDS,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        self._http = http
-        self._url = f"{url}/auth/validate"
-        self._key = internal_api_key
-        self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
+        self._verifier = verifier
         self._clock = clock
         self._wall_clock = wall_clock
         self._trusted_seconds = trusted_seconds
         self._trusted: TLRUCache[Digest, Validation] = TLRUCache(
             cache_size, ttu=lambda _digest, validation, _now: validation.until, timer=clock
         )
-        self._refused: TLRUCache[Digest, bool] = TLRUCache(
-            cache_size, ttu=lambda _digest, _refused, now: now + REFUSED_FOR_SECONDS, timer=clock
+        self._refused: TLRUCache[Digest, float] = TLRUCache(
+            cache_size, ttu=lambda _digest, seconds, now: now + seconds, timer=clock
         )
         self._under_way: dict[Digest, asyncio.Task[Validation]] = {}
 
@@ -106,7 +131,7 @@ class Authenticator:
         return None
 
     async def validate(self, authorization: str | None) -> Validation:
-        """Ask the auth service, whatever is cached. Raise as `user` does."""
+        """Ask the verifier, whatever is cached. Raise as `user` does."""
         token = _token(authorization)
         digest = _digest(token)
         task = self._under_way.get(digest)
@@ -123,57 +148,30 @@ class Authenticator:
 
     async def _ask(self, token: str, digest: Digest) -> Validation:
         try:
-            async with self._http.post(
-                self._url,
-                json={"token": token},
-                headers={"X-Internal-API-Key": self._key, "x-trace-id": trace_id_var.get()},
-                timeout=self._timeout,
-                allow_redirects=False,
-            ) as response:
-                status = response.status
-                body = await _read_at_most(response, MOST_ANSWER_BYTES)
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            AUTH_VALIDATIONS.labels("unavailable").inc()
-            log.error("auth_unavailable", error=type(error).__name__)
-            raise AuthUnavailable from None
-        if status == 403:
-            AUTH_VALIDATIONS.labels("key_refused").inc()
-            log.critical("auth_refused_our_key", hint="INTERNAL_API_KEY differs between services")
-            raise AuthUnavailable
-        document = _object(body)
-        if document is not None and (
-            (status == 401 and document.get("valid") is not True)
-            or (status == 200 and document.get("valid") is False)
-        ):
-            AUTH_VALIDATIONS.labels("refused").inc()
-            self._refuse(digest)
-            raise _refusal()
-        verdict = _verdict(document) if status == 200 and document is not None else None
-        if verdict is None:
-            AUTH_VALIDATIONS.labels("nonsense").inc()
-            log.error("auth_answered_nonsense", status=status, size=len(body))
-            raise AuthUnavailable
-        user, expires = verdict
-        left = min(self._trusted_seconds, expires - self._wall_clock())
+            verdict = await self._verifier.verify(token)
+        except TokenRefused as refused:
+            raise self._refuse(digest, refused.seconds) from None
+        left = min(self._trusted_seconds, verdict.expires - self._wall_clock())
         if left <= 0:
-            AUTH_VALIDATIONS.labels("refused").inc()
-            self._refuse(digest)
-            raise _refusal()
+            raise self._refuse(digest)
         AUTH_VALIDATIONS.labels("valid").inc()
-        validation = Validation(user, self._clock() + left, expires)
+        validation = Validation(verdict.user, self._clock() + left, verdict.expires)
         self._trusted[digest] = validation
         return validation
 
-    def _refuse(self, digest: Digest) -> None:
+    def _refuse(self, digest: Digest, seconds: float = REFUSED_FOR_SECONDS) -> NotAuthenticated:
+        """Remember that a token is refused, and return the error that says so."""
+        AUTH_VALIDATIONS.labels("refused").inc()
         self._trusted.pop(digest, None)
-        self._refused[digest] = True
+        self._refused[digest] = seconds
+        return _refusal()
 
     def trusted_for(self, validation: Validation) -> float:
         """Return for how many seconds more the validation is trusted; it may be none."""
         return min(validation.until - self._clock(), self.expires_in(validation.expires))
 
     def expires_in(self, expires: float) -> float:
-        """Return in how many seconds a token expires whose `exp` is `expires`."""
+        """Return in how many seconds a token expires that ends at `expires`."""
         return expires - self._wall_clock()
 
 
@@ -195,40 +193,3 @@ def _digest(token: str) -> Digest:
 
 def _refusal() -> NotAuthenticated:
     return NotAuthenticated("The access token is invalid or has expired.", invalid_token=True)
-
-
-async def _read_at_most(response: aiohttp.ClientResponse, limit: int) -> bytes:
-    """Return the body, cut (and so no longer JSON) where it is longer than `limit` bytes."""
-    body = bytearray()
-    while len(body) <= limit and (chunk := await response.content.read(limit)):
-        body += chunk
-    return bytes(body) if len(body) <= limit else b""
-
-
-def _object(body: bytes) -> dict[str, object] | None:
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return None
-    return document if isinstance(document, dict) else None
-
-
-def _verdict(document: dict[str, object]) -> tuple[User, float] | None:
-    """Return the user and when the token expires (Unix time), None for an answer without sense.
-
-    Claims and `exp` may be absent or null: such a token does not expire by itself.
-    """
-    user, claims = document.get("user"), document.get("claims")
-    if document.get("valid") is not True or not isinstance(user, dict):
-        return None
-    user_id = user.get("id")
-    if not isinstance(user_id, str) or not 1 <= len(user_id) <= 255 or "\0" in user_id:
-        return None
-    if claims is not None and not isinstance(claims, dict):
-        return None
-    expires = None if claims is None else claims.get("exp")
-    if expires is None:
-        expires = math.inf
-    if isinstance(expires, bool) or not isinstance(expires, int | float):
-        return None
-    return User(user_id, user.get("is_admin") is True), float(expires)

@@ -1,0 +1,215 @@
+"""What administrators read and do. Each act is in the audit log before its response is sent."""
+
+import re
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
+
+import orjson
+from fastapi import APIRouter, Depends, Path, Query
+from pydantic import AfterValidator
+from starlette.responses import Response
+
+from chat_api.api import cursors
+from chat_api.api.bodies import json_body
+from chat_api.api.responses import problems
+from chat_api.api.schemas import (
+    AdminUsagePage,
+    AuditEntry,
+    AuditPage,
+    NewUserLimits,
+    UserLimitsRead,
+    is_storable,
+    request_body,
+)
+from chat_api.api.services import Administrator, Services, ServicesOf
+from chat_api.api.usage import FirstDay, LastDay, day_limits, period, written
+from chat_api.db import audit, limits, usage
+from chat_api.db.limits import UserLimits
+from chat_api.errors import NotFound
+from chat_api.telemetry import log, trace_id_var
+
+router = APIRouter(prefix="/api/admin", tags=["administration"])
+
+_MOST_CHARS = 255
+_CURSOR = re.compile(r"(\d{1,18})")
+
+
+async def _user_id(
+    _administrator: Administrator,  # before the id is looked at
+    user_id: Annotated[str, Path(description="as the auth service names the user")],
+) -> str:
+    """Return the id. Raise NotFound for what is no user's id. An unknown one is told by nothing."""
+    if not 1 <= len(user_id) <= _MOST_CHARS or "\0" in user_id or not _is_text(user_id):
+        raise NotFound
+    return user_id
+
+
+def _is_text(text: str) -> bool:
+    try:
+        is_storable(text)
+    except ValueError:
+        return False
+    return True
+
+
+# Ids of an auth service may have slashes.
+UserId = Annotated[str, Depends(_user_id)]
+AnyUser = Annotated[
+    str | None,
+    Query(min_length=1, max_length=_MOST_CHARS, description="only this user's"),
+    AfterValidator(lambda value: None if value is None else is_storable(value)),
+]
+
+
+async def _record(
+    services: Services,
+    administrator: Administrator,
+    act: audit.Act,
+    user_id: str | None,
+    **details: Any,
+) -> None:
+    written_details = orjson.dumps(details).decode()
+    await audit.record(
+        services.db, administrator.id, act, user_id, written_details, trace_id_var.get()
+    )
+
+
+@router.get(
+    "/usage",
+    response_model=AdminUsagePage,
+    response_model_exclude_unset=True,
+    responses=problems(403, 422),
+)
+async def read_usage(
+    services: ServicesOf,
+    administrator: Administrator,
+    first: FirstDay = None,
+    last: LastDay = None,
+    by: Literal["user", "day", "model"] = "user",
+    user_id: AnyUser = None,
+    limit: Annotated[int, Query(ge=1, le=1000, description="most users of a page")] = 100,
+    offset: Annotated[int, Query(ge=0, le=1_000_000_000, description="users to skip")] = 0,
+) -> AdminUsagePage:
+    """What all users' answers cost, or one user's: by user, by day or by model.
+
+    By user, those with the most tokens come first, in pages. Those who have been erased are one
+    user without an id.
+    """
+    first, last = period(first, last)
+    if by == "user" or user_id is not None:
+        days = {"from": first.isoformat(), "to": last.isoformat(), "by": by}
+        await _record(services, administrator, "read_usage", user_id, **days)
+    if by != "user":
+        sums = await usage.read(services.db, user_id, first, last, by)
+        key = "day" if by == "day" else "model_tag"
+        return AdminUsagePage(
+            items=[written(one, {key: one.key}) for one in sums], next_offset=None
+        )
+    sums = await usage.read_users(services.db, user_id, first, last, limit=limit + 1, offset=offset)
+    return AdminUsagePage(
+        items=[written(one, {"user_id": one.key or None}) for one in sums[:limit]],
+        next_offset=offset + limit if len(sums) > limit else None,
+    )
+
+
+@router.get(
+    "/users/{user_id:path}/limits",
+    response_model=UserLimitsRead,
+    responses=problems(403, 404),
+)
+async def read_limits(
+    services: ServicesOf, administrator: Administrator, user_id: UserId
+) -> UserLimitsRead:
+    """What is set for one user, and what holds for them today."""
+    await _record(services, administrator, "read_limits", user_id)
+    return await _limits(services, user_id, await limits.read(services.db, user_id))
+
+
+@router.put(
+    "/users/{user_id:path}/limits",
+    response_model=UserLimitsRead,
+    responses=problems(400, 403, 404, 413, 415, 422),
+    openapi_extra=request_body(NewUserLimits, required=True),
+)
+async def set_limits(
+    services: ServicesOf,
+    administrator: Administrator,
+    user_id: UserId,
+    body: Annotated[NewUserLimits, Depends(json_body(NewUserLimits))],
+) -> UserLimitsRead:
+    """Set limits of one user, as a whole; they hold at once, on all replicas.
+
+    Users are not known here: limits can be set for one who has sent nothing yet.
+    """
+    wanted = UserLimits(body.answers_per_day, body.tokens_per_day)
+    details = orjson.dumps(asdict(wanted)).decode()
+    async with services.db.transaction() as connection:
+        await limits.write(connection, user_id, wanted)
+        await audit.record(
+            connection, administrator.id, "set_limits", user_id, details, trace_id_var.get()
+        )
+    return await _limits(services, user_id, wanted)
+
+
+@router.delete("/users/{user_id:path}/limits", status_code=204, responses=problems(403, 404))
+async def remove_limits(
+    services: ServicesOf, administrator: Administrator, user_id: UserId
+) -> Response:
+    """Let the limits of the settings hold for one user."""
+    async with services.db.transaction() as connection:
+        await limits.remove(connection, user_id)
+        await audit.record(
+            connection, administrator.id, "remove_limits", user_id, "{}", trace_id_var.get()
+        )
+    return Response(status_code=204)
+
+
+async def _limits(services: Services, user_id: str, set_for_user: UserLimits) -> UserLimitsRead:
+    return UserLimitsRead(
+        user_id=user_id,
+        **asdict(set_for_user),
+        limits=await day_limits(services, user_id, set_for_user),
+    )
+
+
+@router.delete("/users/{user_id:path}", status_code=204, responses=problems(403, 404))
+async def delete_user(
+    services: ServicesOf, administrator: Administrator, user_id: UserId
+) -> Response:
+    """Erase everything of a user, as `DELETE /api/me` does; running answers are stopped.
+
+    Users are not known here: one who has nothing is erased, too. A request that fails may have
+    erased a part: repeat it. The act stays in the audit log, and loses the user's id at the end.
+    """
+    await _record(services, administrator, "delete_user", user_id)
+    log.info("user_deletion", administrator_id=administrator.id)
+    await services.deletions.delete_user(user_id)
+    return Response(status_code=204)
+
+
+@router.get("/audit", response_model=AuditPage, responses=problems(403, 422))
+async def read_audit(
+    services: ServicesOf,
+    _administrator: Administrator,
+    user_id: AnyUser = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    cursor: Annotated[
+        str | None,
+        Query(
+            max_length=200,
+            description="`next_cursor` of the page before",
+            json_schema_extra={"format": "audit-cursor"},
+        ),
+    ] = None,
+) -> AuditPage:
+    """What administrators did, the newest first. Reading this is not among it."""
+    before = None if cursor is None else int(cursors.read(cursor, _CURSOR)[0])
+    found = await audit.read(services.db, user_id=user_id, before=before, limit=limit + 1)
+    page = found[:limit]
+    return AuditPage(
+        items=[
+            AuditEntry.model_validate(asdict(entry) | {"details": orjson.loads(entry.details)})
+            for entry in page
+        ],
+        next_cursor=cursors.written(page[-1].id) if len(found) > limit else None,
+    )

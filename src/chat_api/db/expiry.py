@@ -1,0 +1,93 @@
+"""Deleting conversations whose time is up, each in a transaction of its own.
+
+Several processes may do so at once. A conversation that is locked, or in which a generation runs,
+is left for a later round. Two in one transaction could deadlock: at its commit, the triggers of the
+change feed lock the counters of their users.
+"""
+
+from datetime import datetime
+
+from chat_api.db.database import Connection, Database
+from chat_api.db.erasure import erase_conversations
+
+# How many are found at once.
+BATCH = 100
+# How many are looked at, in the order of their ids, to find those that are older than is kept.
+LOOKED_AT = 2_000
+
+_EXPIRED = "expires_at <= now()"
+_OLD = "updated_at < $2"
+
+# Of a user who is being moved, the new cell deletes them.
+_NOT_FROZEN = "NOT EXISTS (SELECT FROM frozen_users f WHERE f.user_id = c.user_id)"
+
+# Find conversations that have expired, by their own index.
+_FIND_EXPIRED = f"""
+SELECT id::text AS id FROM conversations c WHERE {_EXPIRED} AND {_NOT_FROZEN}
+    AND NOT EXISTS (SELECT FROM generations g WHERE g.conversation_id = c.id AND g.ended_at IS NULL)
+ORDER BY expires_at LIMIT {BATCH}
+"""  # noqa: S608  # the inserted text is ours
+
+# Find those of a range of ids that are older than is kept. No index has their times alone: it would
+# cost each message more than reading all conversations once an hour does.
+_FIND_OLD = f"""
+SELECT id::text AS id, {_OLD} AS is_old FROM conversations
+WHERE $1::uuid IS NULL OR id > $1 ORDER BY id LIMIT {LOOKED_AT}
+"""  # noqa: S608  # the inserted text is ours
+
+_CUTOFF = "SELECT now() - make_interval(days => $1) AS cutoff"
+
+
+async def find_expired(db: Database) -> list[str]:
+    """Return a batch of conversations that have expired and in which nothing runs."""
+    return [row["id"] for row in await db.fetch(_FIND_EXPIRED)]
+
+
+async def read_cutoff(db: Database, days: int) -> datetime:
+    """Return the time before which conversations are too old."""
+    row = await db.fetchrow(_CUTOFF, days)
+    assert row is not None  # noqa: S101  # such a SELECT gives its row
+    cutoff: datetime = row["cutoff"]
+    return cutoff
+
+
+async def find_old(
+    db: Database, cutoff: datetime, after: str | None
+) -> tuple[list[str], str | None]:
+    """Return those of the next conversations that are older, and where to go on or None."""
+    rows = await db.fetch(_FIND_OLD, after, cutoff)
+    old = [row["id"] for row in rows if row["is_old"]]
+    return old, rows[-1]["id"] if len(rows) == LOOKED_AT else None
+
+
+async def delete_expired(db: Database, conversation_id: str) -> bool:
+    """Delete a conversation that has expired; return whether it was."""
+    return await _delete(db, f"WHERE id = $1 AND {_EXPIRED}", conversation_id)
+
+
+async def delete_old(db: Database, conversation_id: str, cutoff: datetime) -> bool:
+    """Delete a conversation that is older; return whether it was. A message saves it."""
+    return await _delete(db, f"WHERE id = $1 AND {_OLD}", conversation_id, cutoff)
+
+
+async def _delete(db: Database, condition: str, conversation_id: str, *others: object) -> bool:
+    async with db.transaction() as connection:
+        locked = await connection.fetchval(
+            f"SELECT 1 FROM conversations c {condition} AND {_NOT_FROZEN} "  # noqa: S608  # ours
+            "FOR UPDATE SKIP LOCKED",
+            conversation_id,
+            *others,
+        )
+        # In a later snapshot than the lock's: a send may have been committed before it was taken.
+        if locked is None or await _is_running(connection, conversation_id):
+            return False
+        await erase_conversations(connection, [conversation_id])
+    return True
+
+
+async def _is_running(connection: Connection, conversation_id: str) -> bool:
+    found = await connection.fetchval(
+        "SELECT EXISTS (SELECT FROM generations WHERE conversation_id = $1 AND ended_at IS NULL)",
+        conversation_id,
+    )
+    return bool(found)

@@ -1,0 +1,131 @@
+"""What is answered past the framework is answered as the framework would."""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from tests.support.client import Client
+
+from chat_api.api.direct import ROUTES
+
+JSON = {"content-type": "application/json"}
+MESSAGES = "/api/conversations/{id}/messages"
+UNSEEN = uuid4()
+# Requests by what is unusual about them; `{id}` is a conversation of the user's.
+REQUESTS: dict[str, tuple[str, str, Mapping[str, Any]]] = {
+    "health": ("GET", "/api/health", {}),
+    "list": ("GET", "/api/conversations", {}),
+    "list, no token": ("GET", "/api/conversations", {"headers": {"authorization": ""}}),
+    "list, bad token": ("GET", "/api/conversations", {"headers": {"authorization": "Bearer no"}}),
+    "open": ("GET", "/api/conversations/{id}", {}),
+    "open, upper case": ("GET", "/api/conversations/{ID}", {}),
+    "open, unknown": ("GET", f"/api/conversations/{UNSEEN}", {}),
+    "open, no id": ("GET", "/api/conversations/x", {}),
+    "open, bad token": (
+        "GET",
+        "/api/conversations/x",
+        {"headers": {"authorization": "Bearer no"}},
+    ),
+    "send, bad token": (
+        "POST",
+        MESSAGES,
+        {"json": {"content": "Why?"}, "headers": {"authorization": "Bearer no"}},
+    ),
+    "send, unknown": (
+        "POST",
+        f"/api/conversations/{UNSEEN}/messages",
+        {"json": {"content": "Why?"}},
+    ),
+    "send, no id": ("POST", "/api/conversations/x/messages", {"content": "{"}),
+    "send, blank": ("POST", MESSAGES, {"json": {"content": " "}}),
+    "send, no content": ("POST", MESSAGES, {"json": {}}),
+    "send, no body": ("POST", MESSAGES, {}),
+    "send, no JSON": ("POST", MESSAGES, {"content": "{", "headers": JSON}),
+    "send, not said to be JSON": (
+        "POST",
+        MESSAGES,
+        {"content": "{}", "headers": {"content-type": "text/plain"}},
+    ),
+    "send, too large": ("POST", MESSAGES, {"json": {"content": "x" * 2_000_000}}),
+    "send, bad key": (
+        "POST",
+        MESSAGES,
+        {"json": {"content": "Why?"}, "headers": {"idempotency-key": '"'}},
+    ),
+    "send, unknown parent": (
+        "POST",
+        MESSAGES,
+        {"json": {"content": "Why?", "parent_id": str(UNSEEN)}},
+    ),
+}
+
+
+def comparable(text: str) -> Any:
+    """Return the body without what is another one in each response."""
+    found = json.loads(text)
+    if isinstance(found, dict):
+        found.pop("trace_id", None)
+    return found
+
+
+@pytest.mark.case(86)
+@pytest.mark.parametrize("name", list(REQUESTS))
+async def test_both_ways_answer_alike(name: str, alice: Client) -> None:
+    """An unknown parameter, which has no effect, leads a request to the framework."""
+    conversation = (await alice.create(title="Tea"))["id"]
+    method, path, options = REQUESTS[name]
+    path = path.format(id=conversation, ID=conversation.upper())
+    one = await alice.request(method, path, **options)
+    other = await alice.request(method, f"{path}?unknown=1", **options)
+    assert one.status_code == other.status_code
+    assert comparable(one.text) == comparable(other.text)
+    headers = [
+        {name: value for name, value in r.headers.items() if name not in {"x-trace-id", "date"}}
+        for r in (one, other)
+    ]
+    assert headers[0] == headers[1]
+
+
+@pytest.mark.case(86)
+async def test_a_message_is_answered_alike_both_ways(alice: Client) -> None:
+    conversation = (await alice.create())["id"]
+    path = f"/api/conversations/{conversation}/messages"
+    kinds = []
+    for sent_to in (path, f"{path}?unknown=1"):
+        async with alice.stream("POST", sent_to, json={"content": "Count"}) as stream:
+            events = await stream.rest()
+            kinds.append([sorted(event.data) for event in events])
+            assert stream.done["status"] == "complete"
+    assert kinds[0] == kinds[1]
+    assert len(await alice.messages(conversation)) == 4
+
+
+@pytest.mark.parametrize(
+    ("query", "is_usual"),
+    [
+        (b"", True),
+        (b"limit=1", True),
+        (b"limit=200", True),
+        (b"limit=20&cursor=1764_00000000-0000-7000-8000-000000000100", True),
+        (b"limit=0", False),
+        (b"limit=201", False),
+        (b"limit=01", False),
+        (b"limit=+5", False),
+        (b"limit=5&offset=1", False),
+        (b"tz=Asia/Kolkata", False),
+        (b"cursor=%30", False),
+    ],
+)
+def test_what_the_framework_checks_goes_there(query: bytes, is_usual: bool) -> None:
+    [listing] = [route for route in ROUTES if route.path == "/api/conversations"]
+    assert bool(listing.is_usual(query)) is is_usual
+
+
+async def test_the_framework_has_every_route(client: Client) -> None:
+    described = (await client.get("/openapi.json")).json()["paths"]
+    for route in ROUTES:
+        assert route.method.lower() in described[route.path]
+        assert route.matches(re.sub(r"\{\w+\}", str(UNSEEN), route.path))
