@@ -8,10 +8,12 @@ from typing import Any
 import asyncpg
 import pytest
 from tests.support.database import Database, Databases
+from tests.unit.world import opened
 
-from chat_api.db import moves
+from chat_api.db import erasure, expiry, limits, moves
 from chat_api.db.schema import TABLES
 from chat_api.edge_map import EdgeMap
+from chat_api.errors import UserMoving
 from chat_api.moving import Move, MoveRefused, Plan
 
 USER = "user-1"
@@ -283,3 +285,49 @@ async def test_a_running_answer_that_does_not_end_stops_the_move(
     assert await cells.source.value(stopped) == [USER]
     await cells.move().abort()
     assert "source" in await cells.writable()
+
+
+@pytest.mark.case(92)
+async def test_what_runs_by_itself_and_what_administrators_do_leave_a_frozen_user_alone(
+    cells: Cells, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def cut(*_: Any) -> None:
+        raise CutOffError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(moves, "copy", cut)
+        with pytest.raises(CutOffError):
+            await cells.move().run()
+    connection = await cells.source.connect()
+    await connection.execute("SET session_replication_role = replica")
+    await connection.execute("UPDATE conversations SET expires_at = now(), updated_at = now()")
+    await connection.execute("SET session_replication_role = origin")
+    async with opened(cells.source.url) as pool:
+        expired = await expiry.find_expired(pool)
+        neighbours = "SELECT array_agg(id::text) FROM conversations WHERE user_id = $1"
+        assert set(expired) == set(await cells.source.value(neighbours, NEIGHBOUR))
+        [own, *_] = await cells.source.value(neighbours, USER)
+        assert not await expiry.delete_expired(pool, own)
+        assert await expiry.delete_expired(pool, expired[0])
+        for change in (limits.remove, lambda at, user: limits.write(at, user, limits.UserLimits())):
+            with pytest.raises(UserMoving):
+                async with pool.transaction() as at:
+                    await change(at, USER)
+    await connection.close()
+
+
+@pytest.mark.case(91)
+async def test_the_audit_log_stays_until_the_user_is_erased_there(cells: Cells) -> None:
+    await cells.source.execute(
+        "INSERT INTO audit_log (administrator_id, act, user_id, details, trace_id) "
+        "VALUES ('admin', 'limits', $1, '{}', 't')",
+        USER,
+    )
+    await cells.move().run()
+    audited = "SELECT array_agg(user_id) FROM audit_log"
+    assert await cells.source.value(audited) == [USER]
+    async with opened(cells.source.url) as pool, pool.transaction() as connection:
+        await erasure.erase_rest(connection, USER, [])
+    assert await cells.source.value(audited) == [None]
+    assert await cells.source.value("SELECT count(*) FROM frozen_users") == 0
+    assert await cells.target.value("SELECT count(*) FROM usage_ledger WHERE user_id = ''") == 0
