@@ -1,5 +1,6 @@
 """Moving a user's rows between two databases: nothing lost or doubled, wherever it is cut off."""
 
+import asyncio
 import functools
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import asyncpg
 import pytest
 from tests.support.database import Database, Databases
+from tests.support.waiting import eventually
 from tests.unit.world import opened
 
 from chat_api.db import erasure, expiry, limits, moves
@@ -331,3 +333,28 @@ async def test_the_audit_log_stays_until_the_user_is_erased_there(cells: Cells) 
     assert await cells.source.value(audited) == [None]
     assert await cells.source.value("SELECT count(*) FROM frozen_users") == 0
     assert await cells.target.value("SELECT count(*) FROM usage_ledger WHERE user_id = ''") == 0
+
+
+@pytest.mark.case(92)
+async def test_a_freeze_waits_for_changes_under_way_and_they_are_copied(cells: Cells) -> None:
+    connection = await cells.source.connect()
+    transaction = connection.transaction()
+    await transaction.start()
+    await connection.execute(
+        "INSERT INTO conversations (id, user_id, title, title_given, model_tag) "
+        "VALUES (gen_random_uuid(), $1, 'Under way', true, 'default')",
+        USER,
+    )
+    moving = asyncio.create_task(cells.move().run())
+
+    async def waits() -> bool:
+        waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        return bool(await cells.source.value(waiting))
+
+    await eventually(waits)
+    assert await cells.source.value("SELECT count(*) FROM frozen_users") == 0
+    await transaction.commit()
+    await connection.close()
+    await moving
+    found = "SELECT count(*) FROM conversations WHERE user_id = $1 AND title = 'Under way'"
+    assert await cells.target.value(found, USER) == 1
