@@ -55,9 +55,12 @@ class Imports:
         self._kept = timedelta(days=retention_days)
         self._places = asyncio.Semaphore(_AT_ONCE)
 
-    async def run(self, user_id: str, pieces: AsyncIterator[bytes]) -> Report:
+    async def run(
+        self, user_id: str, pieces: AsyncIterator[bytes], *, is_ndjson: bool = False
+    ) -> Report:
         """Import a file. Raise BadRequest where it is none; DatabaseUnavailable.
 
+        With `is_ndjson`, an empty file is one: the export of a user who has no conversation.
         What was imported before an error stays, and is found again by a repeat.
         """
         report = Report()
@@ -71,9 +74,11 @@ class Imports:
                         await asyncio.sleep(0)
                 await self._import_all(user_id, documents.end(), report)
             except NotJson as error:
-                raise BadRequest(
-                    str(error) or "The body is neither NDJSON nor a JSON array of conversations."
-                ) from None
+                if not (is_ndjson and documents.is_blank and not str(error)):
+                    raise BadRequest(
+                        str(error)
+                        or "The body is neither NDJSON nor a JSON array of conversations."
+                    ) from None
         return report
 
     async def _import_all(
