@@ -567,7 +567,7 @@ async def test_continuing_twice_with_one_key_is_continuing_once(
     assert len(engine.calls) == 2
 
 
-@pytest.mark.case(150)
+@pytest.mark.case(93)
 @pytest.mark.parametrize("if_busy", [None, "reject", "stop"])
 async def test_continuing_stops_a_running_answer_only_where_it_is_told_to(
     alice: Client, engine: OpenAIEngineServer, if_busy: str | None

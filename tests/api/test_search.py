@@ -149,7 +149,7 @@ async def test_nothing_of_others_is_found(alice: Client, bob: Client) -> None:
     assert mine["items"] == []
 
 
-@pytest.mark.case(151)
+@pytest.mark.case(94)
 async def test_versions_that_are_not_shown_are_found_a_running_one_is_not(
     alice: Client, inference: Inference
 ) -> None:

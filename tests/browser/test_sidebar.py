@@ -302,7 +302,7 @@ async def test_a_message_is_found_by_its_words(visit: Visit, auth: AuthServer, p
     await expect(tab.answer).to_contain_text("Try tamarind")
 
 
-@pytest.mark.case(151)
+@pytest.mark.case(94)
 async def test_a_found_version_that_is_not_shown_is_shown(
     visit: Visit, auth: AuthServer, service: Service
 ) -> None:
