@@ -190,7 +190,8 @@ DECLARE
 BEGIN
     FOR held IN
         SELECT DISTINCT function, grantee
-        FROM unnest(ARRAY[{names}]::regproc[]) AS f (function)
+        FROM (VALUES ('samosachaat_begin_answer'::regproc), ('samosachaat_end_answer'))
+            AS v (function)
         CROSS JOIN pg_class
         CROSS JOIN LATERAL aclexplode(relacl)
         WHERE pg_class.oid = 'conversations'::regclass AND grantee <> relowner
@@ -200,7 +201,7 @@ BEGIN
             CASE held.grantee WHEN 0 THEN 'PUBLIC' ELSE held.grantee::regrole::text END);
     END LOOP;
 END $grants$
-""".format(names=", ".join(f"'{name}'" for name in FUNCTIONS))
+"""
 
 
 def upgrade() -> None:
