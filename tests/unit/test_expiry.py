@@ -105,6 +105,42 @@ async def test_one_that_is_locked_is_left_for_later_and_a_message_saves_an_old_o
     assert (await is_there(world, expired), await is_there(world, old)) == (False, True)
 
 
+REFUSE = """
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION USING ERRCODE = TG_ARGV[0];
+END $$;
+CREATE TRIGGER refuse BEFORE DELETE ON messages FOR EACH ROW
+    WHEN (OLD.conversation_id = '{stuck}') EXECUTE FUNCTION refuse('{code}')
+"""
+
+
+@pytest.mark.case(81)
+@pytest.mark.parametrize("reason", [SPENT, OLD], ids=["expired", "old"])
+@pytest.mark.parametrize(
+    "code", ["55P03", "57014", "XX002"], ids=["rows locked", "too slow", "corrupt"]
+)
+async def test_one_that_cannot_be_deleted_keeps_no_other(
+    own_world: World, fresh_database_url: str, reason: str, code: str
+) -> None:
+    """The sweep comes to it first, time after time."""
+    world = own_world
+    stuck = await world.conversation("Stuck")
+    await world.answered(stuck)
+    await world.pool.fetch(reason, stuck)
+    others = [await world.conversation() for _ in range(2)]
+    for other in others:
+        await world.pool.fetch(reason, other)
+    async with connected(fresh_database_url) as connection:
+        await connection.execute(REFUSE.format(stuck=stuck, code=code))
+        await asyncio.wait_for(sweep(world), 10)
+        assert await is_there(world, stuck)
+        assert [await is_there(world, other) for other in others] == [False, False]
+        await connection.execute("DROP TRIGGER refuse ON messages")
+    await sweep(world)
+    assert not await is_there(world, stuck)
+
+
 @pytest.mark.case(81)
 async def test_a_send_that_was_committed_while_it_was_looked_at_saves_it(
     own_world: World, monkeypatch: pytest.MonkeyPatch
