@@ -12,6 +12,7 @@ from typing import Any
 import aiohttp
 import jwt
 import pytest
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from structlog.testing import capture_logs
@@ -407,6 +408,23 @@ async def test_an_unusable_key_is_passed_over(
     assert (await openid.verify(signed(key_id="two"))).user.id == "alice"
     with pytest.raises(TokenRefused):
         await openid.verify(signed())
+
+
+@pytest.mark.case(84)
+async def test_a_key_that_this_system_s_cryptography_does_not_have_is_passed_over(
+    provider: Publisher, openid: OpenId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In FIPS mode, say; it must not end the task that keeps the keys fresh."""
+    make = jwt.PyJWK
+
+    def refuse(members: dict[str, Any], algorithm: str) -> jwt.PyJWK:
+        if algorithm == "EdDSA":
+            raise UnsupportedAlgorithm("not in this build")
+        return make(members, algorithm)
+
+    monkeypatch.setattr(jwt, "PyJWK", refuse)
+    provider.keys = [public_jwk("EdDSA", "one"), public_jwk("ES256", "two")]
+    assert (await openid.verify(signed(key_id="two"))).user.id == "alice"
 
 
 # --- a provider that fails ------------------------------------------------------------------------
