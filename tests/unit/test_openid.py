@@ -534,8 +534,24 @@ async def test_keys_are_discovered_at_the_issuer(
             with pytest.raises(AuthUnavailable if status == 500 else TokenRefused):
                 await openid.verify(signed(iss=issuer, headers={"kid": "unknown"}))
     keys = "/all/keys?of=mine"
-    # The address is kept until the keys are not there.
-    assert provider.asked == [WELL_KNOWN, keys, keys, keys, WELL_KNOWN, keys]
+    # For an unknown key the address is looked up again, too.
+    assert provider.asked == [WELL_KNOWN, keys] * 2 + [WELL_KNOWN] + [WELL_KNOWN, keys]
+
+
+@pytest.mark.case(84)
+async def test_keys_that_the_provider_publishes_elsewhere_are_found(
+    provider: Publisher, clock: Clock
+) -> None:
+    """The address before goes on answering, with the keys before."""
+    before = json.dumps({"keys": [public_jwk("ES256", "one")]}).encode()
+    provider.answers = discovery(provider.url, f"{provider.url}/old") | {"/old": before}
+    provider.keys = [public_jwk("ES256", "two")]
+    async with verifying(provider, clock, issuer=provider.url, discovered=True) as openid:
+        await openid.verify(signed(iss=provider.url))
+        provider.answers |= discovery(provider.url, f"{provider.url}/new")
+        clock.now += FETCH_AGAIN_SECONDS
+        token = signed(iss=provider.url, key_id="two", key=key_for("ES256", "two"))
+        assert (await openid.verify(token)).user.id == "alice"
 
 
 @pytest.mark.case(84)

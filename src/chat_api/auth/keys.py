@@ -122,6 +122,7 @@ class Keys:
         if self._clock() < self._next_forced:
             return False
         self._next_forced = self._clock() + FETCH_AGAIN_SECONDS
+        self._discovered = None  # the provider may publish its keys elsewhere by now
         return True
 
     def _known(self, key_id: str | None, algorithm: str) -> Key | None:
