@@ -1,15 +1,22 @@
 """Conversations whose time is up: not found any more, and deleted by the sweep."""
 
 import asyncio
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 from uuid import uuid4
 
 import pytest
 from tests.unit.test_changes import told
-from tests.unit.world import World, connected, opened
+from tests.unit.world import World, connected, key, opened
 
 from chat_api.db import changes, exports, queries
 from chat_api.db.expiry import BATCH, LOOKED_AT
+from chat_api.db.generations import Lease
+from chat_api.db.responses import KeptRequest
+from chat_api.db.sends import Busy, Repeat
+from chat_api.errors import AnswerGone
+from chat_api.generation.joining import Joins
+from chat_api.generation.sink import Discard
 from chat_api.generation.sweeping import Sweeping
 
 SPENT = "UPDATE conversations SET expires_at = now() - interval '1 second' WHERE id = $1"
@@ -207,6 +214,30 @@ async def test_old_ones_are_found_in_any_number_of_conversations(own_world: Worl
     assert await world.value("SELECT count(*) FROM conversations") == LOOKED_AT + 100
     await sweep(world)
     assert await world.value("SELECT count(*) FROM conversations") == (LOOKED_AT + 100) * 0.99
+
+
+@pytest.mark.case(81)
+@pytest.mark.parametrize("has_key", [False, True])
+async def test_a_request_that_is_sent_again_finds_no_answer_in_an_expired_one(
+    world: World, has_key: bool
+) -> None:
+    """A client of another dialect must not go on reading what is written there."""
+    conversation = await world.conversation()
+    named = key(str(uuid4())) if has_key else None
+
+    async def begin() -> Lease | Busy | Repeat | None:
+        kept = KeptRequest("{}", False, uuid4().bytes if has_key else b"same", not has_key)
+        return await world.begin(conversation, replace(world.draft(key=named), request=kept))
+
+    lease = await begin()
+    assert isinstance(lease, Lease)
+    repeat = Repeat(lease.message_id)
+    assert await begin() == repeat
+    await world.pool.fetch(SPENT, conversation)
+    assert await begin() == (repeat if has_key else None)  # as of one that was deleted
+    joins = Joins(world.pool, cast("Any", None), cast("Any", None))
+    with pytest.raises(AnswerGone):
+        await joins.repeat(lease.message_id, Discard(), one_attempt=True)
 
 
 @pytest.mark.case(81)
