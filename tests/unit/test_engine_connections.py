@@ -220,7 +220,7 @@ async def test_an_engine_may_take_longer_than_connecting_to_it(
 
 @pytest.mark.case(87)
 async def test_answers_go_where_the_name_leads_by_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A service that is never idle would use a connection for ever: none is used for long."""
+    """A service that is never idle would keep to its connections: none is used for long."""
     monkeypatch.setattr(idle, "_MOST_AGE_SECONDS", 0.0, raising=False)
     async with serving([WHOLE], [WHOLE]) as (server, engine):
         assert await answer(engine) == "Tea"
