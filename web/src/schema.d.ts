@@ -287,7 +287,8 @@ export interface paths {
          * Continue Answer
          * @description Let the last answer go on where it was stopped, interrupted or cut by its length.
          *
-         *     The message stays the same; the stream has only what is new of it.
+         *     The message stays the same; the stream has only what is new of it. 409 while an answer runs,
+         *     read by a client or not; with `if_busy: "stop"`, that answer is stopped and goes on.
          */
         post: operations["continue_answer_api_conversations__conversation_id__continue_post"];
         delete?: never;
@@ -1061,6 +1062,8 @@ export interface components {
              * @constant
              */
             done: true;
+            /** Finish Reason */
+            finish_reason: ("stop" | "length" | "content_filter") | null;
             /** Inference Time Ms */
             inference_time_ms: number;
             /**
@@ -1071,6 +1074,8 @@ export interface components {
             kept_message_id: string | null;
             /** Message Id */
             message_id: string;
+            /** Model Tag */
+            model_tag: string;
             /**
              * Status
              * @enum {string}
@@ -1078,6 +1083,7 @@ export interface components {
             status: "generating" | "complete" | "stopped" | "interrupted" | "failed";
             /** Token Count */
             token_count: number;
+            usage: components["schemas"]["Usage"] | null;
         };
         /** ErrorEvent */
         ErrorEvent: {
@@ -1362,6 +1368,14 @@ export interface components {
              */
             status: "ok";
         };
+        /** ReasoningEvent */
+        ReasoningEvent: {
+            /**
+             * Reasoning
+             * @description a piece of the model's thinking, which is no part of the text
+             */
+            reasoning: string;
+        };
         /** ResetEvent */
         ResetEvent: {
             reset: components["schemas"]["Attempt"];
@@ -1400,6 +1414,11 @@ export interface components {
         TextSoFar: {
             /** Content */
             content: string;
+            /**
+             * Reasoning
+             * @description the thinking so far, where there is any
+             */
+            reasoning?: string | null;
         };
         /** TokenEvent */
         TokenEvent: {
