@@ -146,20 +146,37 @@ async def test_what_is_no_limit_is_refused_and_changes_nothing(
 
 
 @pytest.mark.case(79)
-@pytest.mark.parametrize("user_id", ["a/b", "a b", "ü?", "x" * 255, "%00", "x" * 256, ""])
+@pytest.mark.parametrize(
+    "user_id", ["a/b", "a b", "ü?", "a%0Ab%0A", "x" * 255, "%00", "x" * 256, ""]
+)
 async def test_a_user_has_any_id_that_an_auth_service_gives(admin: Client, user_id: str) -> None:
     quoted = user_id.replace("?", "%3F").replace(" ", "%20").replace("/", "%2F")
     is_one = user_id not in {"%00", "x" * 256, ""}
     response = await admin.put(f"/api/admin/users/{quoted}/limits", json={"tokens_per_day": 5})
     deleted = await admin.delete(f"/api/admin/users/{quoted}")
     if is_one:
-        assert response.json()["user_id"] == user_id
+        assert response.json()["user_id"] == user_id.replace("%0A", "\n")
         assert deleted.status_code == 204
         assert [act for act, _, _ in await acts(admin)] == ["set_limits", "delete_user"]
     else:
         check_problem(response, 404)
         check_problem(deleted, 404)
         assert await acts(admin) == []
+
+
+@pytest.mark.case(79)
+@pytest.mark.parametrize("ending", ["%0A", "%0D", "%0Ab", "%20", "%2Flimits", "%2Flimits%0A"])
+async def test_an_id_that_only_resembles_another_one_is_not_taken_for_it(
+    admin: Client, alice: Client, ending: str
+) -> None:
+    conversation = (await alice.create())["id"]
+    await admin.put(limits_of(alice), json={"tokens_per_day": 5})
+    resembling = f"/api/admin/users/{alice.user_id}{ending}"
+    await admin.put(f"{resembling}/limits", json={"tokens_per_day": 7})
+    await admin.delete(f"{resembling}/limits")
+    await admin.delete(resembling)
+    assert (await got(admin, limits_of(alice)))["tokens_per_day"] == 5
+    assert (await alice.get(f"/api/conversations/{conversation}")).status_code == 200
 
 
 @pytest.mark.case(80)

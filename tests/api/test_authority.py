@@ -25,7 +25,7 @@ Caller = Literal["nobody", "bad", "expired", "other", "admin", "owner"]
 CALLERS: tuple[Caller, ...] = ("nobody", "bad", "expired", "other", "admin", "owner")
 IN = "/api/conversations/{conversation_id}"
 CHAT = "/api/chat/{conversation_id}"
-USER = "/api/admin/users/{user_id:path}"
+USER = "/api/admin/users/{user_id:any_text}"
 
 
 @dataclass(frozen=True)
@@ -227,7 +227,7 @@ async def test_each_caller_gets_what_the_matrix_says(
 
 def filled(path: str, conversation_id: str, message_id: str) -> str:
     """The path with its ids. The user whom an administrator names is none of the callers."""
-    return path.replace("{user_id:path}", "nobody-else").format(
+    return path.replace("{user_id:any_text}", "nobody-else").format(
         conversation_id=conversation_id, message_id=message_id
     )
 

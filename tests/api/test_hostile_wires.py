@@ -2,9 +2,6 @@
 
 import asyncio
 import contextlib
-import ctypes
-import socket
-import struct
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +17,7 @@ from tests.support.known import counted, length
 from tests.support.lazy import lazily
 from tests.support.service import Service
 from tests.support.waiting import eventually
+from tests.support.wire import vanish
 
 ROOT = Path(__file__).parents[2]
 
@@ -219,16 +217,6 @@ async def test_a_client_of_1996_gets_its_answer_and_its_stream(
 
 
 # Clients that vanish: nothing they do tells that they are gone.
-
-
-def vanish(connection: socket.socket) -> None:
-    """From now on every packet for this socket is dropped unseen: no ACK, no RST, ever.
-
-    A socket filter (socket(7), SO_ATTACH_FILTER) that keeps nothing: `BPF_RET | BPF_K, 0`.
-    """
-    instruction = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))
-    program = struct.pack("HP", 1, ctypes.addressof(instruction))
-    connection.setsockopt(socket.SOL_SOCKET, 26, program)
 
 
 @pytest.fixture

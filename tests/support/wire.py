@@ -7,6 +7,7 @@ header, a reset in mid-answer, a chunk cut inside a character, a connection that
 
 import asyncio
 import contextlib
+import ctypes
 import json
 import socket
 import struct
@@ -278,3 +279,13 @@ async def _read(reader: asyncio.StreamReader) -> WireRequest | None:
     else:
         body = await reader.readexactly(int(headers.get("content-length", "0")))
     return WireRequest(method, target, headers, body)
+
+
+def vanish(connection: socket.socket) -> None:
+    """From now on every packet for this socket is dropped unseen: no ACK, no RST, ever.
+
+    A socket filter (socket(7), SO_ATTACH_FILTER) that keeps nothing: `BPF_RET | BPF_K, 0`.
+    """
+    instruction = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))
+    program = struct.pack("HP", 1, ctypes.addressof(instruction))
+    connection.setsockopt(socket.SOL_SOCKET, 26, program)

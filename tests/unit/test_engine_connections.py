@@ -2,14 +2,16 @@
 
 import asyncio
 import socket
+import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, cast
 
 import pytest
 from tests.support.waiting import eventually
+from tests.support.wire import vanish
 
-from chat_api.engines import idle
+from chat_api.engines import http, idle
 from chat_api.engines.engine import Event, Request
 from chat_api.engines.http import EngineHttp
 from chat_api.engines.samosachaat import SamosachaatEngine
@@ -33,6 +35,7 @@ DONE = chunk(b'data: {"done":true}\n\n')
 END = b"0\r\n\r\n"
 WHOLE = HEAD + TOKEN + DONE + END
 CLOSE = b""  # in a script: close the connection
+WAIT = b"wait"  # in a script: until the test says so
 
 
 class Server:
@@ -46,6 +49,8 @@ class Server:
         """How many scripts are over."""
         self.closed = asyncio.Event()
         """Set when a connection has ended."""
+        self.go = asyncio.Event()
+        """What a script waits for."""
         self.writers: list[asyncio.StreamWriter] = []
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -63,6 +68,9 @@ class Server:
                         writer.close()
                         self.finished += 1
                         return
+                    if piece == WAIT:
+                        await self.go.wait()
+                        continue
                     writer.write(piece)
                     await asyncio.sleep(0.01)  # so that it is a packet of its own
                 self.finished += 1
@@ -71,7 +79,9 @@ class Server:
 
 
 @asynccontextmanager
-async def serving(*scripts: Sequence[bytes]) -> AsyncIterator[tuple[Server, SamosachaatEngine]]:
+async def serving(
+    *scripts: Sequence[bytes], connect_timeout_seconds: float = 5
+) -> AsyncIterator[tuple[Server, SamosachaatEngine]]:
     server = Server(scripts)
     async with await asyncio.start_server(server.serve, "127.0.0.1", 0) as listening:
         port = listening.sockets[0].getsockname()[1]
@@ -81,7 +91,7 @@ async def serving(*scripts: Sequence[bytes]) -> AsyncIterator[tuple[Server, Samo
                 name="test",
                 url=f"http://127.0.0.1:{port}",
                 headers=[],
-                connect_timeout_seconds=5,
+                connect_timeout_seconds=connect_timeout_seconds,
                 max_event_bytes=2000,
             ),
             name="test",
@@ -176,6 +186,46 @@ async def test_a_connection_that_was_just_closed_is_replaced_once() -> None:
         server.writers[0].get_extra_info("socket").shutdown(socket.SHUT_RDWR)
         assert await answer(engine) == "Tea"
         assert (server.connections, server.requests) == (2, 2)
+
+
+@pytest.mark.case(87)
+@pytest.mark.skipif(sys.platform != "linux", reason="socket filters and TCP_INFO are Linux")
+async def test_a_machine_that_is_gone_is_noticed_as_soon_as_by_connecting_to_it() -> None:
+    """No packet says so: it lost its power, or its network."""
+    async with serving([WHOLE], connect_timeout_seconds=0.2) as (server, engine):
+        assert await answer(engine) == "Tea"
+        await eventually(lambda: engine._http._idle._idle)
+        vanish(server.writers[0].get_extra_info("socket"))
+        request = Request("", [{"role": "user", "content": "Hi"}], "trace")
+        async with asyncio.timeout(10):
+            with pytest.raises(EngineUnavailable) as failed:
+                await engine.generate(request, lambda _arrived: None)
+        assert failed.value.was_slow
+        assert server.requests == 1
+
+
+@pytest.mark.case(87)
+async def test_an_engine_may_take_longer_than_connecting_to_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It has the request: how long its first token may take is the writer's business."""
+    monkeypatch.setattr(http, "_LEAST_UNHEARD_SECONDS", 0.2, raising=False)
+    async with serving([WHOLE], [WAIT, WHOLE], connect_timeout_seconds=0.2) as (server, engine):
+        assert await answer(engine) == "Tea"
+        await eventually(lambda: engine._http._idle._idle)
+        asyncio.get_running_loop().call_later(0.5, server.go.set)
+        assert await answer(engine) == "Tea"
+        assert server.connections == 1
+
+
+@pytest.mark.case(87)
+async def test_answers_go_where_the_name_leads_by_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service that is never idle would keep to its connections: none is used for long."""
+    monkeypatch.setattr(idle, "_MOST_AGE_SECONDS", 0.0, raising=False)
+    async with serving([WHOLE], [WHOLE]) as (server, engine):
+        assert await answer(engine) == "Tea"
+        assert await answer(engine) == "Tea"
+        assert server.connections == 2
 
 
 @pytest.mark.case(87)

@@ -1,15 +1,22 @@
 """Conversations whose time is up: not found any more, and deleted by the sweep."""
 
 import asyncio
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 from uuid import uuid4
 
 import pytest
 from tests.unit.test_changes import told
-from tests.unit.world import World, connected, opened
+from tests.unit.world import World, connected, key, opened
 
 from chat_api.db import changes, exports, queries
 from chat_api.db.expiry import BATCH, LOOKED_AT
+from chat_api.db.generations import Lease
+from chat_api.db.responses import KeptRequest
+from chat_api.db.sends import Busy, Repeat
+from chat_api.errors import AnswerGone
+from chat_api.generation.joining import Joins
+from chat_api.generation.sink import Discard
 from chat_api.generation.sweeping import Sweeping
 
 SPENT = "UPDATE conversations SET expires_at = now() - interval '1 second' WHERE id = $1"
@@ -105,6 +112,42 @@ async def test_one_that_is_locked_is_left_for_later_and_a_message_saves_an_old_o
     assert (await is_there(world, expired), await is_there(world, old)) == (False, True)
 
 
+REFUSE = """
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION USING ERRCODE = TG_ARGV[0];
+END $$;
+CREATE TRIGGER refuse BEFORE DELETE ON messages FOR EACH ROW
+    WHEN (OLD.conversation_id = '{stuck}') EXECUTE FUNCTION refuse('{code}')
+"""
+
+
+@pytest.mark.case(81)
+@pytest.mark.parametrize("reason", [SPENT, OLD], ids=["expired", "old"])
+@pytest.mark.parametrize(
+    "code", ["55P03", "57014", "XX002"], ids=["rows locked", "too slow", "corrupt"]
+)
+async def test_one_that_cannot_be_deleted_keeps_no_other(
+    own_world: World, fresh_database_url: str, reason: str, code: str
+) -> None:
+    """The sweep comes to it first, time after time."""
+    world = own_world
+    stuck = await world.conversation("Stuck")
+    await world.answered(stuck)
+    await world.pool.fetch(reason, stuck)
+    others = [await world.conversation() for _ in range(2)]
+    for other in others:
+        await world.pool.fetch(reason, other)
+    async with connected(fresh_database_url) as connection:
+        await connection.execute(REFUSE.format(stuck=stuck, code=code))
+        await asyncio.wait_for(sweep(world), 10)
+        assert await is_there(world, stuck)
+        assert [await is_there(world, other) for other in others] == [False, False]
+        await connection.execute("DROP TRIGGER refuse ON messages")
+    await sweep(world)
+    assert not await is_there(world, stuck)
+
+
 @pytest.mark.case(81)
 async def test_a_send_that_was_committed_while_it_was_looked_at_saves_it(
     own_world: World, monkeypatch: pytest.MonkeyPatch
@@ -171,6 +214,30 @@ async def test_old_ones_are_found_in_any_number_of_conversations(own_world: Worl
     assert await world.value("SELECT count(*) FROM conversations") == LOOKED_AT + 100
     await sweep(world)
     assert await world.value("SELECT count(*) FROM conversations") == (LOOKED_AT + 100) * 0.99
+
+
+@pytest.mark.case(81)
+@pytest.mark.parametrize("has_key", [False, True])
+async def test_a_request_that_is_sent_again_finds_no_answer_in_an_expired_one(
+    world: World, has_key: bool
+) -> None:
+    """A client of another dialect must not go on reading what is written there."""
+    conversation = await world.conversation()
+    named = key(str(uuid4())) if has_key else None
+
+    async def begin() -> Lease | Busy | Repeat | None:
+        kept = KeptRequest("{}", False, uuid4().bytes if has_key else b"same", not has_key)
+        return await world.begin(conversation, replace(world.draft(key=named), request=kept))
+
+    lease = await begin()
+    assert isinstance(lease, Lease)
+    repeat = Repeat(lease.message_id)
+    assert await begin() == repeat
+    await world.pool.fetch(SPENT, conversation)
+    assert await begin() == (repeat if has_key else None)  # as of one that was deleted
+    joins = Joins(world.pool, cast("Any", None), cast("Any", None))
+    with pytest.raises(AnswerGone):
+        await joins.repeat(lease.message_id, Discard(), one_attempt=True)
 
 
 @pytest.mark.case(81)

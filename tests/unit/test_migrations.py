@@ -279,6 +279,25 @@ async def test_a_role_that_may_not_use_the_tables_is_named(fresh_database_url: s
 
 
 @pytest.mark.case(54)
+async def test_a_role_that_changes_conversations_may_do_what_later_migrations_bring(
+    empty_url: str,
+) -> None:
+    """Also in a database whose new functions are granted to no role by default."""
+    await migrate(empty_url, "0006")
+    async with connected(empty_url) as connection:
+        await connection.execute(
+            "DO $$ BEGIN CREATE ROLE tenant LOGIN; EXCEPTION WHEN duplicate_object THEN END $$"
+        )
+        await connection.execute(
+            "ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;"
+            "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO tenant"
+        )
+    await migrate(empty_url)
+    found = await found_in(empty_url.replace("postgres@", "tenant@"))
+    assert (found.schema, found.fault) == (Schema.CURRENT, None)
+
+
+@pytest.mark.case(54)
 @pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
 async def test_a_database_that_is_not_utf8_is_refused_by_name(
     databases: Databases, encoding: str

@@ -12,6 +12,7 @@ from typing import Any
 import aiohttp
 import jwt
 import pytest
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from structlog.testing import capture_logs
@@ -409,6 +410,23 @@ async def test_an_unusable_key_is_passed_over(
         await openid.verify(signed())
 
 
+@pytest.mark.case(84)
+async def test_a_key_that_this_system_s_cryptography_does_not_have_is_passed_over(
+    provider: Publisher, openid: OpenId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In FIPS mode, say; it must not end the task that keeps the keys fresh."""
+    make = jwt.PyJWK
+
+    def refuse(members: dict[str, Any], algorithm: str) -> jwt.PyJWK:
+        if algorithm == "EdDSA":
+            raise UnsupportedAlgorithm("not in this build")
+        return make(members, algorithm)
+
+    monkeypatch.setattr(jwt, "PyJWK", refuse)
+    provider.keys = [public_jwk("EdDSA", "one"), public_jwk("ES256", "two")]
+    assert (await openid.verify(signed(key_id="two"))).user.id == "alice"
+
+
 # --- a provider that fails ------------------------------------------------------------------------
 
 FAILURES: list[tuple[int, bytes]] = [
@@ -516,8 +534,24 @@ async def test_keys_are_discovered_at_the_issuer(
             with pytest.raises(AuthUnavailable if status == 500 else TokenRefused):
                 await openid.verify(signed(iss=issuer, headers={"kid": "unknown"}))
     keys = "/all/keys?of=mine"
-    # The address is kept until the keys are not there.
-    assert provider.asked == [WELL_KNOWN, keys, keys, keys, WELL_KNOWN, keys]
+    # For an unknown key the address is looked up again, too.
+    assert provider.asked == [WELL_KNOWN, keys] * 2 + [WELL_KNOWN] + [WELL_KNOWN, keys]
+
+
+@pytest.mark.case(84)
+async def test_keys_that_the_provider_publishes_elsewhere_are_found(
+    provider: Publisher, clock: Clock
+) -> None:
+    """The address before goes on answering, with the keys before."""
+    before = json.dumps({"keys": [public_jwk("ES256", "one")]}).encode()
+    provider.answers = discovery(provider.url, f"{provider.url}/old") | {"/old": before}
+    provider.keys = [public_jwk("ES256", "two")]
+    async with verifying(provider, clock, issuer=provider.url, discovered=True) as openid:
+        await openid.verify(signed(iss=provider.url))
+        provider.answers |= discovery(provider.url, f"{provider.url}/new")
+        clock.now += FETCH_AGAIN_SECONDS
+        token = signed(iss=provider.url, key_id="two", key=key_for("ES256", "two"))
+        assert (await openid.verify(token)).user.id == "alice"
 
 
 @pytest.mark.case(84)

@@ -5,8 +5,9 @@ from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 import orjson
-from fastapi import APIRouter, Depends, Path, Query
+from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import AfterValidator
+from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.responses import Response
 
 from chat_api.api import cursors
@@ -34,6 +35,15 @@ _MOST_CHARS = 255
 _CURSOR = re.compile(r"(\d{1,18})")
 
 
+class _AnyText(PathConvertor):
+    """Also line ends: `path` leaves out one at the end, and so names another user."""
+
+    regex = "(?s:.*)"
+
+
+register_url_convertor("any_text", _AnyText())
+
+
 async def _user_id(
     _administrator: Administrator,  # before the id is looked at
     user_id: Annotated[str, Path(description="as the auth service names the user")],
@@ -54,6 +64,16 @@ def _is_text(text: str) -> bool:
 
 # Ids of an auth service may have slashes.
 UserId = Annotated[str, Depends(_user_id)]
+
+
+async def _limited_user_id(request: Request, user_id: UserId) -> str:
+    """Return the id. Raise NotFound where what looks like the path's end belongs to an id."""
+    if not request.scope.get("raw_path", b"/limits").endswith(b"/limits"):
+        raise NotFound
+    return user_id
+
+
+LimitedUserId = Annotated[str, Depends(_limited_user_id)]
 AnyUser = Annotated[
     str | None,
     Query(min_length=1, max_length=_MOST_CHARS, description="only this user's"),
@@ -113,12 +133,12 @@ async def read_usage(
 
 
 @router.get(
-    "/users/{user_id:path}/limits",
+    "/users/{user_id:any_text}/limits",
     response_model=UserLimitsRead,
     responses=problems(403, 404),
 )
 async def read_limits(
-    services: ServicesOf, administrator: Administrator, user_id: UserId
+    services: ServicesOf, administrator: Administrator, user_id: LimitedUserId
 ) -> UserLimitsRead:
     """What is set for one user, and what holds for them today."""
     await _record(services, administrator, "read_limits", user_id)
@@ -126,7 +146,7 @@ async def read_limits(
 
 
 @router.put(
-    "/users/{user_id:path}/limits",
+    "/users/{user_id:any_text}/limits",
     response_model=UserLimitsRead,
     responses=problems(400, 403, 404, 413, 415, 422),
     openapi_extra=request_body(NewUserLimits, required=True),
@@ -134,7 +154,7 @@ async def read_limits(
 async def set_limits(
     services: ServicesOf,
     administrator: Administrator,
-    user_id: UserId,
+    user_id: LimitedUserId,
     body: Annotated[NewUserLimits, Depends(json_body(NewUserLimits))],
 ) -> UserLimitsRead:
     """Set limits of one user, as a whole; they hold at once, on all replicas.
@@ -151,9 +171,9 @@ async def set_limits(
     return await _limits(services, user_id, wanted)
 
 
-@router.delete("/users/{user_id:path}/limits", status_code=204, responses=problems(403, 404))
+@router.delete("/users/{user_id:any_text}/limits", status_code=204, responses=problems(403, 404))
 async def remove_limits(
-    services: ServicesOf, administrator: Administrator, user_id: UserId
+    services: ServicesOf, administrator: Administrator, user_id: LimitedUserId
 ) -> Response:
     """Let the limits of the settings hold for one user."""
     async with services.db.transaction() as connection:
@@ -172,7 +192,7 @@ async def _limits(services: Services, user_id: str, set_for_user: UserLimits) ->
     )
 
 
-@router.delete("/users/{user_id:path}", status_code=204, responses=problems(403, 404))
+@router.delete("/users/{user_id:any_text}", status_code=204, responses=problems(403, 404))
 async def delete_user(
     services: ServicesOf, administrator: Administrator, user_id: UserId
 ) -> Response:

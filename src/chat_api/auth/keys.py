@@ -9,6 +9,7 @@ from typing import Any
 import aiohttp
 import jwt
 import orjson
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from chat_api.auth.authenticator import TokenRefused
@@ -32,6 +33,12 @@ _ALGORITHMS: dict[tuple[str, str | None], tuple[str, ...]] = {
     ("OKP", "Ed25519"): ("EdDSA",),
 }
 ALGORITHMS = frozenset(name for names in _ALGORITHMS.values() for name in names)
+
+# What PyJWT and cryptography raise for a key; the last where their library was built without it.
+_UNUSABLE: tuple[type[Exception], ...] = (
+    *(jwt.PyJWTError, ValueError, TypeError, AttributeError, OverflowError),
+    UnsupportedAlgorithm,
+)
 
 PublicKey = Any  # one of cryptography's classes
 
@@ -115,6 +122,7 @@ class Keys:
         if self._clock() < self._next_forced:
             return False
         self._next_forced = self._clock() + FETCH_AGAIN_SECONDS
+        self._discovered = None  # the provider may publish its keys elsewhere by now
         return True
 
     def _known(self, key_id: str | None, algorithm: str) -> Key | None:
@@ -226,7 +234,7 @@ def _key(entry: object) -> Key | None:
     members = {name: entry[name] for name in _PUBLIC_MEMBERS if name in entry}
     try:
         public = jwt.PyJWK(members, algorithms[0]).key
-    except (jwt.PyJWTError, ValueError, TypeError, AttributeError, OverflowError):
+    except _UNUSABLE:
         return None
     if isinstance(public, RSAPublicKey) and public.key_size not in _RSA_BITS:
         return None

@@ -7,13 +7,20 @@ change feed lock the counters of their users.
 
 from datetime import datetime
 
-from chat_api.db.database import Connection, Database
+import asyncpg
+
+from chat_api.db.database import BUSY, Connection, Database, StatementRefused
 from chat_api.db.erasure import erase_conversations
+from chat_api.errors import DatabaseUnavailable
+from chat_api.telemetry import log
 
 # How many are found at once.
 BATCH = 100
 # How many are looked at, in the order of their ids, to find those that are older than is kept.
 LOOKED_AT = 2_000
+
+# What may stand in the way of a single conversation, while the database works.
+_OF_ONE: tuple[type[BaseException], ...] = (*BUSY, asyncpg.QueryCanceledError, TimeoutError)
 
 _EXPIRED = "expires_at <= now()"
 _OLD = "updated_at < $2"
@@ -71,6 +78,23 @@ async def delete_old(db: Database, conversation_id: str, cutoff: datetime) -> bo
 
 
 async def _delete(db: Database, condition: str, conversation_id: str, *others: object) -> bool:
+    """Delete a conversation; return whether it was.
+
+    One that cannot be deleted, or not now, must not keep those that come after it.
+    """
+    try:
+        return await _delete_unlocked(db, condition, conversation_id, *others)
+    except (DatabaseUnavailable, StatementRefused) as error:
+        # Its rows are locked, take too long, or cannot be read.
+        if isinstance(error, DatabaseUnavailable) and not isinstance(error.__cause__, _OF_ONE):
+            raise
+        log.warning("conversation_not_deleted", conversation_id=conversation_id)
+        return False
+
+
+async def _delete_unlocked(
+    db: Database, condition: str, conversation_id: str, *others: object
+) -> bool:
     async with db.transaction() as connection:
         locked = await connection.fetchval(
             f"SELECT 1 FROM conversations c {condition} AND {_NOT_FROZEN} "  # noqa: S608  # ours

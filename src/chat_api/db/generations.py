@@ -367,6 +367,15 @@ async def message_stands(db: Database, message_id: str) -> bool:
     return row is not None
 
 
+async def conversation_stands(db: Database, conversation_id: str) -> bool:
+    """Return whether there still is such a conversation: not deleted, nor expired."""
+    row = await db.fetchrow(
+        f"SELECT 1 FROM conversations WHERE id = $1 AND {VISIBLE}",  # noqa: S608  # ours
+        conversation_id,
+    )
+    return row is not None
+
+
 async def read_content(db: Database, message_id: str) -> tuple[str, str] | None:
     """Return a message's text and reasoning as saved; None where there is no such message."""
     row = await db.fetchrow(

@@ -173,11 +173,12 @@ async def number(db: Database, message_id: str, last_number: int) -> None:
 # Requests of a user that are the same take turns.
 _LOCK_REQUEST = "SELECT pg_advisory_xact_lock(hashtextextended($1 || encode($2, 'hex'), 0))"
 
-_FIND_REQUEST = """
-SELECT message_id::text FROM responses
-WHERE user_id = $1 AND fingerprint = $2 AND created_at > now() - interval '10 minutes'
-ORDER BY created_at DESC LIMIT 1
-"""
+_FIND_REQUEST = f"""
+SELECT r.message_id::text FROM responses r JOIN messages m ON m.id = r.message_id
+    JOIN conversations c ON c.id = m.conversation_id AND {VISIBLE}
+WHERE r.user_id = $1 AND r.fingerprint = $2 AND r.created_at > now() - interval '10 minutes'
+ORDER BY r.created_at DESC LIMIT 1
+"""  # noqa: S608  # the inserted text is ours
 
 _KEEP = """
 INSERT INTO responses (message_id, user_id, echo, is_background, fingerprint)

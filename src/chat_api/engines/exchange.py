@@ -12,7 +12,7 @@ from http import HTTPStatus
 import httptools
 
 from chat_api.engines.engine import Decoder, Deliver, Event
-from chat_api.engines.idle import IdleConnections
+from chat_api.engines.idle import IdleConnections, use_until
 from chat_api.errors import EngineFailed, EngineProtocol, EngineUnavailable
 
 # How much may arrive between two pieces of the body: the head, trailers, what surrounds chunks.
@@ -52,13 +52,23 @@ class Exchange(asyncio.Protocol):
         self._waiting: list[bytes] = []  # received, and left for later turns of the loop
         self._is_lost = False
         self._acknowledged: int | None = None
+        self._use_until = 0.0
         self._may_be_used_again = False  # the response is complete, and the engine keeps alive
         self._kept_by: IdleConnections | None = None
 
     # --- the connection's side ---
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._send(transport, use_until())
+
+    def use_again(self, transport: asyncio.Transport, until: float) -> None:
+        """Send the request over a connection that has been used and may be until then."""
+        transport.set_protocol(self)
+        self._send(transport, until)
+
+    def _send(self, transport: asyncio.Transport, until: float) -> None:
         self._transport = transport
+        self._use_until = until
         self._acknowledged = _acknowledged_bytes(transport)
         transport.write(self._request)
 
@@ -66,6 +76,15 @@ class Exchange(asyncio.Protocol):
     def undelivered(self) -> bytes:
         """The request, where the connection was lost and nothing of it reached the other side."""
         return self._request if self._is_lost else b""
+
+    def give_up_unheard(self) -> None:
+        """Fail, as connecting would, if the other side's system has acknowledged nothing."""
+        if not self._request or self._transport is None or self._acknowledged is None:
+            return
+        if _acknowledged_bytes(self._transport) == self._acknowledged:
+            failure = EngineUnavailable()
+            failure.was_slow = True
+            self._fail(failure)
 
     def data_received(self, data: bytes) -> None:
         self._request = b""
@@ -121,7 +140,7 @@ class Exchange(asyncio.Protocol):
         if self._waiting:
             self._transport.abort()
         elif self._may_be_used_again:
-            connections.put(self._transport)
+            connections.put(self._transport, self._use_until)
         else:
             self._kept_by = connections
             connections.expect(self._transport, _REST_SECONDS)
@@ -138,7 +157,7 @@ class Exchange(asyncio.Protocol):
             self._transport.abort()
             return
         if self._may_be_used_again and self._kept_by is not None:
-            self._kept_by.put(self._transport)
+            self._kept_by.put(self._transport, self._use_until)
 
     def connection_lost(self, error: Exception | None) -> None:
         self._is_lost = True

@@ -38,6 +38,8 @@ OVERLOADED_STATUS = 529  # Anthropic's, and others'; it has no name in HTTP
 _IDLE_EVENTS = 20
 # Worth another try before the first event.
 TRANSIENT_STATUSES = frozenset({429, 502, 503, OVERLOADED_STATUS})
+# Systems put acknowledgements off, by half a second at most (RFC 9293, section 3.8.6.3).
+_LEAST_UNHEARD_SECONDS = 1.0
 _SECONDS = re.compile(r"\d{1,9}(\.\d{1,9})?")
 
 # What aiohttp raises, and our name for it; the first that fits. A test walks aiohttp's own tree.
@@ -135,7 +137,7 @@ class EngineHttp:
         kept = self._idle.take()
         try:
             if kept is not None:
-                if await self._is_answered(exchange, kept):
+                if await self._is_answered(exchange, *kept):
                     return
                 exchange = exchange_of(exchange.undelivered)
             await self._answered(exchange, await self._connect(exchange))
@@ -143,20 +145,23 @@ class EngineHttp:
             log.warning("inference_failed", engine=self._name, code=failure.code)
             raise
 
-    async def _is_answered(self, exchange: Exchange, kept: asyncio.Transport) -> bool:
+    async def _is_answered(self, exchange: Exchange, kept: asyncio.Transport, until: float) -> bool:
         """Return whether the answer came over a connection that had been used before.
 
         False where the engine had just closed it: the request never reached it, and is to be sent
-        over a new connection.
+        over a new connection. A machine that is gone is noticed as soon as by connecting to it.
         """
-        kept.set_protocol(exchange)
-        exchange.connection_made(kept)
+        exchange.use_again(kept, until)
+        patience = max(self._connect_timeout, _LEAST_UNHEARD_SECONDS)
+        watch = asyncio.get_running_loop().call_later(patience, exchange.give_up_unheard)
         try:
             await self._answered(exchange, kept)
         except EngineUnavailable:
             if not exchange.undelivered:
                 raise
             return False
+        finally:
+            watch.cancel()
         return True
 
     async def _answered(self, exchange: Exchange, transport: asyncio.Transport) -> None:

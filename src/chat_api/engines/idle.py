@@ -6,23 +6,30 @@ import asyncio
 # such as llama.cpp, spend one of a few threads on each open connection.
 _IDLE_SECONDS = 1.0
 _MOST_IDLE = 32
+# Later answers go where the host's name leads by then: to new engines behind it, too.
+_MOST_AGE_SECONDS = 60.0
+
+
+def use_until() -> float:
+    """Return until when, in the loop's time, a connection that is made now may be used again."""
+    return asyncio.get_running_loop().time() + _MOST_AGE_SECONDS
 
 
 class IdleConnections:
     """Keeps connections for a moment; one that the engine closes is forgotten at once."""
 
     def __init__(self) -> None:
-        self._idle: dict[asyncio.Transport, asyncio.TimerHandle] = {}
+        self._idle: dict[asyncio.Transport, tuple[asyncio.TimerHandle, float]] = {}
         self._ending: dict[asyncio.Transport, asyncio.TimerHandle] = {}
         self._is_closed = False
 
-    def take(self) -> asyncio.Transport | None:
-        """Return the connection that was used last, if there is one."""
+    def take(self) -> tuple[asyncio.Transport, float] | None:
+        """Return the connection that was used last, and until when it may be used again."""
         while self._idle:
-            transport, timer = self._idle.popitem()
+            transport, (timer, until) = self._idle.popitem()
             timer.cancel()
             if not transport.is_closing():
-                return transport
+                return transport, until
         return None
 
     def expect(self, transport: asyncio.Transport, seconds: float) -> None:
@@ -33,23 +40,27 @@ class IdleConnections:
         loop = asyncio.get_running_loop()
         self._ending[transport] = loop.call_later(seconds, self.drop, transport)
 
-    def put(self, transport: asyncio.Transport) -> None:
-        """Keep a connection on which nothing is under way."""
-        if (timer := self._ending.pop(transport, None)) is not None:
-            timer.cancel()
-        if self._is_closed or transport.is_closing() or len(self._idle) >= _MOST_IDLE:
+    def put(self, transport: asyncio.Transport, until: float) -> None:
+        """Keep a connection on which nothing is under way, unless `until` has passed."""
+        self._forget(transport)
+        loop = asyncio.get_running_loop()
+        is_kept = loop.time() < until and len(self._idle) < _MOST_IDLE
+        if self._is_closed or transport.is_closing() or not is_kept:
             transport.abort()
             return
         transport.set_protocol(_Idle(self, transport))
-        loop = asyncio.get_running_loop()
-        self._idle[transport] = loop.call_later(_IDLE_SECONDS, self.drop, transport)
+        self._idle[transport] = loop.call_later(_IDLE_SECONDS, self.drop, transport), until
 
     def drop(self, transport: asyncio.Transport) -> None:
         """Close a connection, and forget it."""
-        for kept in (self._idle, self._ending):
-            if (timer := kept.pop(transport, None)) is not None:
-                timer.cancel()
+        self._forget(transport)
         transport.abort()
+
+    def _forget(self, transport: asyncio.Transport) -> None:
+        if (kept := self._idle.pop(transport, None)) is not None:
+            kept[0].cancel()
+        if (timer := self._ending.pop(transport, None)) is not None:
+            timer.cancel()
 
     def close(self) -> None:
         """Close them all, and keep no further one."""

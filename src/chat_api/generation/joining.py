@@ -129,8 +129,10 @@ class Joins:
     async def _is_gone(self, generation: Generation) -> bool:
         """Return whether a message was deleted or replaced after its generation's end.
 
-        An undone regeneration never had one to keep: its events are all that it was.
+        An undone regeneration never had one to keep: its events are all that it was. What runs in
+        a conversation that has expired is gone for its user, too.
         """
         if not generation.ended or generation.undone:
-            return False
+            there = await db_generations.conversation_stands(self._db, generation.conversation_id)
+            return not there
         return not await db_generations.message_stands(self._db, generation.message_id)

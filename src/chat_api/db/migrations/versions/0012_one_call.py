@@ -181,10 +181,32 @@ END $body$
 
 FUNCTIONS = ("samosachaat_begin_answer", "samosachaat_end_answer")
 
+# A role that may change conversations, but is not the one that migrates, calls the functions, also
+# where a database grants new functions to no role by default.
+_GRANTS = """
+DO $grants$
+DECLARE
+    held record;
+BEGIN
+    FOR held IN
+        SELECT DISTINCT function, grantee
+        FROM (VALUES ('samosachaat_begin_answer'::regproc), ('samosachaat_end_answer'))
+            AS v (function)
+        CROSS JOIN pg_class
+        CROSS JOIN LATERAL aclexplode(relacl)
+        WHERE pg_class.oid = 'conversations'::regclass AND grantee <> relowner
+            AND privilege_type = 'UPDATE'
+    LOOP
+        EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %s', held.function::regprocedure,
+            CASE held.grantee WHEN 0 THEN 'PUBLIC' ELSE held.grantee::regrole::text END);
+    END LOOP;
+END $grants$
+"""
+
 
 def upgrade() -> None:
-    for function in (_BEGIN, _END):
-        op.execute(function)
+    for statement in (_BEGIN, _END, _GRANTS):
+        op.execute(statement)
 
 
 def downgrade() -> None:
