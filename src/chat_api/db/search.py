@@ -1,4 +1,4 @@
-"""Search in the titles and messages of one user, without an index (docs/decisions/0010).
+"""Search in the titles and messages of one user, without an index (docs/decisions/0011).
 
 Letters are compared without case. What that means depends on the server: Unicode's simple case
 folding (PostgreSQL 18), its lower case (17, or any version with ICU), or the lower case of the
