@@ -87,7 +87,7 @@ def serve(host: str, port: int, workers: int) -> None:
 
     try:
         settings = load_settings()
-        read_engines(settings, DIALECTS)  # so that a bad file is told of here, once
+        read_engines(settings, DIALECTS)  # so that an invalid file is reported here, once
         tracing.check(settings)
     except SettingsError as error:
         click.echo(str(error), err=True)

@@ -1,4 +1,4 @@
-"""What can go wrong, as one tree, and the one place that turns it into a response.
+"""All expected errors as one tree, and the function that turns them into responses.
 
     ApiError
     ├── BadRequest                 400  cannot be read
@@ -291,7 +291,7 @@ class ModelRefused(ApiError):
 
 
 class InternalError(ApiError):
-    """A defect of ours; the log has it."""
+    """A defect of this service; the log has the exception."""
 
 
 class UnknownTransferCoding(ApiError):
@@ -326,7 +326,7 @@ class DatabaseBusy(DatabaseUnavailable):
 
 
 class DatabaseRefused(DatabaseUnavailable):
-    """The database, or its address, cannot be used as it is. `reason` tells an operator why."""
+    """The database, or its address, is unusable. `reason` says why, for an operator."""
 
     code = "database_refused"
     detail = "The database cannot be used; the log says why."
@@ -431,13 +431,13 @@ class EngineTimeout(EngineFailed):
 
 
 def inference_failure(code: str | None) -> type[EngineFailed]:
-    """The class of a stored failure's `code`; EngineFailed where the code is not known."""
+    """Return the class of a stored failure's `code`; EngineFailed for an unknown code."""
     kinds: list[type[EngineFailed]] = [EngineFailed, *EngineFailed.__subclasses__()]
     return next((kind for kind in kinds if kind.code == code), EngineFailed)
 
 
 def problem(error: ApiError, trace_id: str) -> Response:
-    """The response for an error: a problem document (RFC 9457)."""
+    """Return the response for an error: a problem document (RFC 9457)."""
     document = {
         "type": TYPE_PREFIX + error.code,
         "title": HTTPStatus(error.status).phrase,

@@ -31,7 +31,7 @@ LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 
 LEAST_KEY_CHARS = 16
 _LEAST_DIFFERENT_CHARS = 8
-# What documents and templates write in place of a key.
+# Placeholders for a key in documents and templates.
 _PLACEHOLDER = re.compile(
     r"change-?(me|this|it)|replace-?(me|this|with)|placeholder|example|password|letmein|"
     r"your-?(own|key|api|secret|internal)|<.*>|\$\{.*\}",

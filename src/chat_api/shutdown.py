@@ -1,4 +1,4 @@
-"""What signals do: the drain comes before the server closes anything; SIGHUP reloads."""
+"""Signal handling: the drain runs before the server closes anything; SIGHUP reloads."""
 
 import asyncio
 import multiprocessing

@@ -50,10 +50,10 @@ async def follow_changes(
         Query(description="the same, where no header can be set", json_schema_extra=_FORMAT),
     ] = None,
 ) -> Response:
-    """What changes in the user's conversations, on any replica and device, as it is committed.
+    """Stream the changes of the user's conversations, made on any replica and device.
 
-    Without a cursor it begins now. A cursor is good for a day: after that, the stream goes on with
-    `resync`, and the list is to be loaded again.
+    Without a cursor it starts with the next change. A cursor is valid for a day. After that, the
+    stream starts with `resync`: load the list again.
     """
     seen = last_event_id or after
     subscription = await services.changes.subscribe(

@@ -61,7 +61,7 @@ async def export_conversation(
 
 
 def _file_name(title: str) -> str:
-    """Return the title without what no file's name may hold."""
+    """Return the title without characters that are not allowed in file names."""
     kept = "".join(
         "-" if sign in '/\\:*?"<>|' or not sign.isprintable() else sign for sign in title
     )

@@ -1,4 +1,4 @@
-"""What goes in and out over HTTP, as the OpenAPI description shows it.
+"""The bodies of requests and responses, as the OpenAPI description shows them.
 
 Requests are validated by these models. Responses are written by PostgreSQL or by hand; a test holds
 them against the models.
@@ -29,7 +29,7 @@ def _says_something(text: str) -> str:
     return text
 
 
-# For the description only: the validators say better what is wrong.
+# For the description only: the validators give better error messages.
 TEXT_PATTERN = {"pattern": rf"^[^\u0000]*[^\u0000{BLANK_CLASS}][^\u0000]*$"}
 Text = Annotated[str, AfterValidator(is_storable), AfterValidator(_says_something)]
 Title = Annotated[
@@ -52,7 +52,7 @@ def whole_number(value: object) -> object:
 
 
 def _listed(value: object) -> object:
-    """One text is as good as a list of one."""
+    """Accept a single text as a list of one."""
     return [value] if isinstance(value, str) else value
 
 
@@ -664,13 +664,13 @@ EVENTS: tuple[type[_Event], ...] = (
 
 
 class CursorEvent(_Event):
-    """Where the changes begin."""
+    """The position at which the changes start."""
 
     cursor: Literal[True]
 
 
 class ConversationEvent(_Event):
-    """A conversation that is new or has changed, in its newest state."""
+    """The newest state of a conversation that was created or has changed."""
 
     conversation: Conversation
 
@@ -686,13 +686,13 @@ class ChangedAnswer(BaseModel):
 
 
 class AnswerEvent(_Event):
-    """An answer that has begun or ended."""
+    """An answer that began or ended."""
 
     answer: ChangedAnswer
 
 
 class ResyncEvent(_Event):
-    """The cursor is not known any more: load the list again."""
+    """The cursor is too old or unknown: load the list again."""
 
     resync: Literal[True]
 

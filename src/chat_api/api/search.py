@@ -43,9 +43,9 @@ async def search(
         ),
     ] = None,
 ) -> Response:
-    """The titles and messages that contain every word, newest first.
+    """Return the titles and messages that contain every word, newest first.
 
-    A part of a word counts, in any script; case does not. A title counts as new as the last
+    Parts of words match, in any script; case is ignored. A title counts as new as the last
     activity in its conversation.
     """
     found = await services.search.find(

@@ -1,4 +1,4 @@
-"""Who a bearer token stands for, asked of a verifier and remembered for a time."""
+"""Users of bearer tokens, as decided by a verifier and cached for a time."""
 
 import asyncio
 import hashlib
@@ -131,7 +131,7 @@ class Authenticator:
         return None
 
     async def validate(self, authorization: str | None) -> Validation:
-        """Ask the verifier, whatever is cached. Raise as `user` does."""
+        """Return the verifier's verdict, without the cache. Raise as `user` does."""
         token = _token(authorization)
         digest = _digest(token)
         task = self._under_way.get(digest)

@@ -1,4 +1,4 @@
-"""Which process runs a generation, and which have subscriptions to it.
+"""Leases (which process runs a generation) and the processes with subscriptions to it.
 
 Times are the database's own (`now()`), so that the replicas' clocks do not matter; leases are in
 seconds. An attempt fences: claiming a generation raises it by one, and the process that held it

@@ -25,7 +25,7 @@ _CANNOT_RUN = 127
 
 
 def _signalled(wakeup: int) -> set[int]:
-    """The signals that arrived since the last call."""
+    """Return the signals that arrived since the last call."""
     try:
         return set(os.read(wakeup, 4096))
     except BlockingIOError:
@@ -87,7 +87,7 @@ def main() -> int:
     try:
         return _keep(child, [(number, seconds) for number, seconds in spec["stop"]], wakeup)
     finally:
-        _kill_group(child.pid)  # whatever the program has left behind
+        _kill_group(child.pid)  # child processes that the program left running
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ _ASK_AGAIN_SECONDS = 5.0
 
 
 class Reading(Protocol):
-    """What an open stream sends: a subscription, to a generation or to the change feed."""
+    """What an open stream sends: a subscription to a generation or to the change feed."""
 
     async def run(self) -> None:
         """Write to the sink until the end."""
@@ -27,16 +27,16 @@ class Reading(Protocol):
         """End before the next event."""
 
     def close(self) -> None:
-        """Must be called when it has ended, however it did."""
+        """Release everything; must be called after every end of the subscription."""
 
 
 class OpenStream:
-    """A place among a user's open streams, and whether the stream's token is still valid.
+    """One of a user's open streams; it ends when the stream's token is no longer valid.
 
-    What the auth service said is trusted here for no longer than anywhere else: then it is asked
-    again, and the stream of a token that is refused closes without `done`; its client reconnects
-    and is told why. While the auth service cannot answer, the stream goes on until the token's own
-    end. Nothing of this happens per event: there is one timer per stream. The token is kept until
+    A validation is trusted for as long as in other requests. Then the auth service is asked again,
+    and the stream of a refused token closes without `done`; its client reconnects and gets 401.
+    While the auth service is unavailable, the stream continues until the token expires. There is
+    one timer per stream and no work per event. The token is kept until
     `close`, and no longer.
     """
 
@@ -124,7 +124,7 @@ class OpenStream:
             self._refuse()
             return
         self._expires = validation.expires
-        # A little late rather than early: it would find what it has seen already.
+        # A little late, because an early call would get the cached validation.
         left = self._authenticator.trusted_for(validation) + 0.05
         self._timer = asyncio.get_running_loop().call_later(left, self._look)
 

@@ -20,10 +20,10 @@ from chat_api.telemetry import OPEN_STREAMS, log
 
 
 class Finishing(Protocol):
-    """Ends a response: the connection, or what stands between it and the subscription."""
+    """Ends a response: the connection, or a translator in front of it."""
 
     async def finish(self) -> None:
-        """End the response, or cut the connection off."""
+        """End the response, or reset the connection."""
 
 
 class EventStream(Response):
@@ -65,7 +65,7 @@ class EventStream(Response):
         connection.stream = self
 
     async def send_events(self, connection: Connection) -> None:
-        """Send the body, and close."""
+        """Send the body, then close the subscription."""
         OPEN_STREAMS.inc()
         connection.open(self._subscription.leave)
         try:
@@ -84,7 +84,7 @@ class EventStream(Response):
             self.close()
 
     def close(self) -> None:
-        """End the subscription, and give the stream's place back."""
+        """End the subscription and the stream's count."""
         self._subscription.close()
         self._stream.close()
 

@@ -1,4 +1,4 @@
-"""What `useChat` sends, and the messages that it begins with."""
+"""The bodies that `useChat` sends, and the messages that it loads first."""
 
 from typing import Annotated, Any, Literal
 
@@ -31,7 +31,7 @@ class SentMessage(Request):
     parts: Annotated[list[SentPart], Field(min_length=1)]
 
     def content(self) -> str:
-        """Return the text of a message. Raise Invalid where it is none, or has a file."""
+        """Return the text of a message. Raise Invalid if it has none, or has a file."""
         if any(part.type == "file" for part in self.parts):
             raise Invalid([("parts", "hold a file; only text can be sent")])
         text = "".join(part.text or "" for part in self.parts if part.type == "text")
@@ -42,7 +42,7 @@ class SentMessage(Request):
 
 
 class Turn(AnswerOptions):
-    """A message to answer, or an answer to write again."""
+    """A message to answer, or an answer to regenerate."""
 
     id: Annotated[ClientId, Field(description="of the conversation, ours or the client's own")]
     trigger: Literal["submit-message", "regenerate-message"] = "submit-message"
