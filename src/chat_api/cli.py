@@ -96,7 +96,7 @@ def serve(host: str, port: int, workers: int) -> None:
 
 
 @main.command()
-@click.option("--check", is_flag=True, help="Only say what would be done.")
+@click.option("--check", is_flag=True, help="Print what would be done, and change nothing.")
 def migrate(check: bool) -> None:
     """Bring the schema of the database at DATABASE_URL up to date.
 

@@ -243,14 +243,14 @@ class TooManyAnswersToday(TooManyRequests):
     code = "too_many_answers_today"
     policy = "answers-per-day"
     window_seconds = 86_400
-    detail = "The day's answers are used up."
+    detail = "The daily limit of answers is reached."
 
 
 class TooManyTokensToday(TooManyRequests):
     code = "too_many_tokens_today"
     policy = "tokens-per-day"
     window_seconds = 86_400
-    detail = "The day's tokens are used up."
+    detail = "The daily limit of tokens is reached."
 
 
 class TooManyStreams(TooManyRequests):
@@ -329,7 +329,7 @@ class DatabaseRefused(DatabaseUnavailable):
     """The database, or its address, is unusable. `reason` says why, for an operator."""
 
     code = "database_refused"
-    detail = "The database cannot be used; the log says why."
+    detail = "The database cannot be used. The log has the reason."
 
     def __init__(self, reason: str = "it cannot be used") -> None:
         self.reason = reason
@@ -421,7 +421,7 @@ class EngineUnavailable(EngineFailed):
 class EngineOverloaded(EngineFailed):
     status = 503
     code = "inference_overloaded"
-    detail = "The inference service has too much to do. Try again in a moment."
+    detail = "The inference service is overloaded. Try again in a moment."
 
 
 class EngineTimeout(EngineFailed):

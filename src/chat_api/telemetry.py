@@ -251,12 +251,10 @@ DATABASE_ERRORS = Counter(
     "chat_api_database_errors_total", "Statements that failed because of the database"
 )
 LOST_LOG_LINES = Counter(
-    "chat_api_lost_log_lines_total", "Log lines that stdout did not take without waiting"
+    "chat_api_lost_log_lines_total", "Log lines lost because stdout was blocked"
 )
 EVENT_LOG_ROWS = Counter("chat_api_event_log_rows_total", "Rows written to the event log")
-CONTINUED = Counter(
-    "chat_api_continued_total", "Answers that went on where a dead replica had left them"
-)
+CONTINUED = Counter("chat_api_continued_total", "Answers continued after their process died")
 TRACE_EXPORTS = Counter(
     "chat_api_trace_exports_total",
     "Batches of spans sent to the collector, by outcome",

@@ -36,7 +36,7 @@ _CURSOR = re.compile(r"(\d{1,18})")
 
 async def _user_id(
     _administrator: Administrator,  # before the id is checked
-    user_id: Annotated[str, Path(description="as the auth service names the user")],
+    user_id: Annotated[str, Path(description="the user's id, as the auth service gives it")],
 ) -> str:
     """Return the id. Raise NotFound if it cannot be a user's id; unknown ids are not recognised."""
     if not 1 <= len(user_id) <= _MOST_CHARS or "\0" in user_id or not _is_text(user_id):
@@ -56,7 +56,7 @@ def _is_text(text: str) -> bool:
 UserId = Annotated[str, Depends(_user_id)]
 AnyUser = Annotated[
     str | None,
-    Query(min_length=1, max_length=_MOST_CHARS, description="only this user's"),
+    Query(min_length=1, max_length=_MOST_CHARS, description="only rows of this user"),
     AfterValidator(lambda value: None if value is None else is_storable(value)),
 ]
 
@@ -87,7 +87,7 @@ async def read_usage(
     last: LastDay = None,
     by: Literal["user", "day", "model"] = "user",
     user_id: AnyUser = None,
-    limit: Annotated[int, Query(ge=1, le=1000, description="most users of a page")] = 100,
+    limit: Annotated[int, Query(ge=1, le=1000, description="most users in a page")] = 100,
     offset: Annotated[int, Query(ge=0, le=1_000_000_000, description="users to skip")] = 0,
 ) -> AdminUsagePage:
     """Return the answers and tokens of all users, or of one, by user, by day or by model.
@@ -197,7 +197,7 @@ async def read_audit(
         str | None,
         Query(
             max_length=200,
-            description="`next_cursor` of the page before",
+            description="`next_cursor` of the previous page",
             json_schema_extra={"format": "audit-cursor"},
         ),
     ] = None,

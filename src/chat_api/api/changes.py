@@ -30,7 +30,7 @@ _EXAMPLE = (
     response_class=Response,
     responses={
         200: {
-            "description": "The changes as they are committed; the stream has no end of its own",
+            "description": "The changes as they are committed; the stream does not end by itself",
             "content": {"text/event-stream": change_stream(_EXAMPLE)},
         },
         **problems(400),
@@ -43,11 +43,13 @@ async def follow_changes(
     stream: UserStream,
     last_event_id: Annotated[
         str | None,
-        Header(description="the id of the last event that was seen", json_schema_extra=_FORMAT),
+        Header(description="the id of the last received event", json_schema_extra=_FORMAT),
     ] = None,
     after: Annotated[
         str | None,
-        Query(description="the same, where no header can be set", json_schema_extra=_FORMAT),
+        Query(
+            description="the same, for clients that cannot set headers", json_schema_extra=_FORMAT
+        ),
     ] = None,
 ) -> Response:
     """Stream the changes of the user's conversations, made on any replica and device.

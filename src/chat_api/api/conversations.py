@@ -59,7 +59,7 @@ async def list_conversations(
         str | None,
         Query(
             max_length=200,
-            description="`next_cursor` of the page before",
+            description="`next_cursor` of the previous page",
             json_schema_extra={"format": "list-cursor"},
         ),
     ] = None,
@@ -70,17 +70,17 @@ async def list_conversations(
         str,
         Query(
             max_length=100,
-            description="an IANA time zone",
+            description="the IANA time zone of the grouping by day",
             json_schema_extra={"format": "iana-time-zone"},
         ),
     ] = "UTC",
     favorited: Annotated[
         Literal["true", "false"] | None,
-        Query(description="only favourites, or only the others", examples=["true"]),
+        Query(description="true: only favourites; false: only the others", examples=["true"]),
     ] = None,
     tag: Annotated[
         str | None,
-        Query(min_length=1, max_length=50, description="only those with this tag"),
+        Query(min_length=1, max_length=50, description="only conversations with this tag"),
         AfterValidator(is_storable),
     ] = None,
 ) -> Response:
@@ -208,14 +208,14 @@ async def open_conversation(
         Query(
             ge=1,
             le=MOST_LISTED,
-            description="most messages of the page, the newest ones; it has at most 4 MB of JSON",
+            description="most messages in the page, the newest ones, with at most 4 MB of JSON",
         ),
     ] = MOST_LISTED,
     before: Annotated[
         str | None,
         Query(
             max_length=100,
-            description="those before the message of this id",
+            description="messages before the one with this id",
             json_schema_extra={"format": "uuid"},
         ),
     ] = None,

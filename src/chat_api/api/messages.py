@@ -56,7 +56,7 @@ IdempotencyHeader = Annotated[
     str | None,
     Header(
         alias="Idempotency-Key",
-        description="The same key and body again joins the first one's answer",
+        description="A repeat with the same key and body joins the answer of the first request",
         json_schema_extra={"pattern": f"^({KEY.pattern})$"},
     ),
 ]
@@ -336,7 +336,7 @@ async def _result(
             "description": "The rest of the answer",
             "content": {"text/event-stream": event_stream(_EXAMPLE)},
         },
-        204: {"description": "No answer is running, and no events are left to send"},
+        204: {"description": "No answer is running, and no events remain to be sent"},
         **problems(400, 404),
     },
 )
@@ -349,14 +349,14 @@ async def join_stream(
     last_event_id: Annotated[
         str | None,
         Header(
-            description="the id of the last event that was seen",
+            description="the id of the last received event",
             json_schema_extra={"format": "event-id"},
         ),
     ] = None,
     after: Annotated[
         str | None,
         Query(
-            description="the same, where no header can be set",
+            description="the same, for clients that cannot set headers",
             json_schema_extra={"format": "event-id"},
         ),
     ] = None,
@@ -394,14 +394,16 @@ async def list_versions(
     limit: Annotated[
         int,
         Query(
-            ge=1, le=MOST_LISTED, description="at most so many, the newest ones, and 4 MB of JSON"
+            ge=1,
+            le=MOST_LISTED,
+            description="most versions, the newest ones, with at most 4 MB of JSON",
         ),
     ] = MOST_LISTED,
     before: Annotated[
         str | None,
         Query(
             max_length=100,
-            description="those before the version of this id",
+            description="versions before the one with this id",
             json_schema_extra={"format": "uuid"},
         ),
     ] = None,

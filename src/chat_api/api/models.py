@@ -32,7 +32,7 @@ _SWAPPED = {"status": "ok", "current_model": "small"}
 
 def _described(example: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
     content = {"application/json": {"schema": {"type": "object"}, "example": example}}
-    return {200: {"description": "What the inference service answered", "content": content}}
+    return {200: {"description": "The response of the inference service", "content": content}}
 
 
 @router.get("", response_class=Response, responses=_described(_MODELS) | problems(502, 504))

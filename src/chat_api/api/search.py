@@ -38,7 +38,7 @@ async def search(
         str | None,
         Query(
             max_length=200,
-            description="`next_cursor` of the page before",
+            description="`next_cursor` of the previous page",
             json_schema_extra={"format": "search-cursor"},
         ),
     ] = None,

@@ -29,9 +29,9 @@ def _written_as_a_day(value: object) -> object:
 
 Day = Annotated[date, BeforeValidator(_written_as_a_day)]
 FirstDay = Annotated[
-    Day | None, Query(alias="from", description="the first day (UTC); 29 days before `to`")
+    Day | None, Query(alias="from", description="the first day (UTC); default: 29 days before `to`")
 ]
-LastDay = Annotated[Day | None, Query(alias="to", description="the last day (UTC); today")]
+LastDay = Annotated[Day | None, Query(alias="to", description="the last day (UTC); default: today")]
 
 
 @router.get(

@@ -88,7 +88,7 @@ def read(document: Mapping[str, Any]) -> Source:
                         f"A message is longer than {MOST_MESSAGE_CHARS:,} characters."
                     )
             return source
-    raise NotReadable("This is not a conversation in a format that is known here.")
+    raise NotReadable("This is not a conversation in a known format.")
 
 
 # --- ours -----------------------------------------------------------------------------------------

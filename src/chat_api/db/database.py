@@ -89,7 +89,7 @@ _REASONS: tuple[tuple[type[BaseException], str], ...] = (
     (asyncpg.InvalidSQLStatementNameError, _POOLED),
     (asyncpg.DuplicatePreparedStatementError, _POOLED),
     (asyncpg.CannotConnectNowError, "is starting or stopping"),
-    (asyncpg.LockNotAvailableError, "its tables are locked by somebody"),
+    (asyncpg.LockNotAvailableError, "its tables are locked by another session"),
     (asyncpg.DiskFullError, "its disk is full"),
     (asyncpg.ReadOnlySQLTransactionError, "read-only"),
     (ssl.SSLCertVerificationError, "its certificate is not trusted"),

@@ -52,7 +52,7 @@ class Stops:
             await self.halt(found.running.message_id)
         message = await queries.read_last_answer(self._db, user_id, conversation_id)
         if message is None:
-            raise NotFound("No answer was ever written in this conversation.")
+            raise NotFound("This conversation has no answer.")
         return message
 
     async def halt(self, message_id: str) -> None:

@@ -317,7 +317,7 @@ def create_inference_app(inference: Inference, internal_key: str) -> Starlette:
         try:
             await inference.swap(model)
         except EngineFailed as error:
-            raise web.Refused(500, f"{error} The model before it goes on answering.") from None
+            raise web.Refused(500, f"{error} The previous model stays loaded.") from None
         return JSONResponse({"status": "ok", "current_model": tag})
 
     async def health(_: Request) -> JSONResponse:

@@ -69,7 +69,7 @@ def up(settings: LocalSettings) -> int:
             stack.start()
             stack.watch()
         except _Stopped:
-            _say("\nStopping. Ctrl-C again to hurry.")
+            _say("\nStopping. Press Ctrl-C again to skip the waiting.")
         finally:
             stack.stop()
     return 0
@@ -340,7 +340,7 @@ sed 's/.*"id" *: *"\\([^"]*\\)".*/\\1/')
 curl -sSN -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' \
 -d {question} {address}/api/conversations/$ID/messages
 
-Ctrl-C ends everything; the data stay."""
+Press Ctrl-C to stop everything; the data is kept."""
 
 
 def _say(text: str) -> None:

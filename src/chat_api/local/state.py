@@ -21,7 +21,7 @@ def usable(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise LocalError(
             f"{error.filename or folder} cannot be used: {error.strerror}. "
-            "Put that right, or set LOCAL_DATA_DIR to a folder of your own."
+            "Correct that, or set LOCAL_DATA_DIR to a folder of your own."
         ) from error
 
 
@@ -56,7 +56,7 @@ class State:
             free = shutil.disk_usage(self.root).free
         if free < _LEAST_FREE_BYTES:
             raise LocalError(
-                f"Only {free // 1_000_000} MB are free on the disk of {self.root}; the stack wants "
+                f"Only {free // 1_000_000} MB are free on the disk of {self.root}; the stack needs "
                 f"{_LEAST_FREE_BYTES // 1_000_000} MB. Free some, or set LOCAL_DATA_DIR to a "
                 "folder on another disk."
             )

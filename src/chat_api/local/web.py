@@ -77,7 +77,7 @@ def require_origin(request: Request, origins: Sequence[str]) -> None:
     this machine (DNS rebinding) is refused.
     """
     if request.headers.get("origin") not in origins:
-        raise Refused(403, "only the chat page may ask for this")
+        raise Refused(403, "only the chat page may send this request")
 
 
 async def json_object(request: Request) -> dict[str, Any]:

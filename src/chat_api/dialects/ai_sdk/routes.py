@@ -52,7 +52,7 @@ _STREAM: dict[str, Any] = {
     "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EXAMPLE}},
 }
 # Chat ids of the client's own may have slashes, which some of its releases do not encode.
-ChatId = Annotated[str, Path(description="one of our ids, or the client's own")]
+ChatId = Annotated[str, Path(description="a conversation's id, or the client's own id")]
 
 
 @router.post(
@@ -100,7 +100,7 @@ async def resume_stream(
             alias="startIndex",
             ge=-(2**31),
             le=2**31,
-            description="leave out so many chunks; none if negative",
+            description="the number of chunks to skip; negative: none",
         ),
     ] = 0,
 ) -> Response:

@@ -44,21 +44,21 @@ class SentMessage(Request):
 class Turn(AnswerOptions):
     """A message to answer, or an answer to regenerate."""
 
-    id: Annotated[ClientId, Field(description="of the conversation, ours or the client's own")]
+    id: Annotated[ClientId, Field(description="a conversation's id, or the client's own id")]
     trigger: Literal["submit-message", "regenerate-message"] = "submit-message"
     message_id: Annotated[
         ClientId | None,
         Field(
             alias="messageId",
-            description="the message to edit, or the answer to write again, or its question",
+            description="the message to edit, or the answer to regenerate, or its question",
         ),
     ] = None
     messages: Annotated[
         list[dict[str, Any]] | None,
-        Field(description="only the last one is read: the history is the service's"),
+        Field(description="only the last one is read: the service keeps the history"),
     ] = None
     message: Annotated[
-        dict[str, Any] | None, Field(description="the last one alone, instead of `messages`")
+        dict[str, Any] | None, Field(description="only the last message, instead of `messages`")
     ] = None
 
     def last(self) -> SentMessage | None:
