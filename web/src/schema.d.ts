@@ -3301,7 +3301,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description The answer as it is written; with `Accept: application/json`, when it has been written */
+            /** @description The answer as a stream; with `Accept: application/json`, the finished message */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -3585,7 +3585,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description The answer as it is written; with `Accept: application/json`, when it has been written */
+            /** @description The answer as a stream; with `Accept: application/json`, the finished message */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -4039,7 +4039,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description The answer as it is written; with `Accept: application/json`, when it has been written */
+            /** @description The answer as a stream; with `Accept: application/json`, the finished message */
             200: {
                 headers: {
                     [name: string]: unknown;

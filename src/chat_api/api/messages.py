@@ -71,8 +71,8 @@ _EXAMPLE = (
 )
 _ANSWER: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "The answer as it is written; with `Accept: application/json`, when it has "
-        "been written",
+        "description": "The answer as a stream; with `Accept: application/json`, the "
+        "finished message",
         "content": {
             "text/event-stream": event_stream(_EXAMPLE),
             "application/json": {"schema": {"$ref": "#/components/schemas/Message"}},
