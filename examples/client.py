@@ -3,7 +3,7 @@
     python examples/client.py http://127.0.0.1:8002 "$TOKEN" "Tell me about samosas."
 
 It sends a message and shows the answer as it grows. When the connection breaks, it reconnects with
-the id of the last event. Copy `answer`; the rest only calls it. It needs httpx2 (`pip install httpx2`).
+the id of the last event. Copy `answer`; the rest only calls it. It needs the package httpx2.
 """
 
 import asyncio

@@ -28,7 +28,7 @@ class LogRow:
     last_event: int
     events: str
     is_snapshot: bool | None = None
-    """None where a replica of the version before wrote the row: a snapshot has fewer lines than
+    """None where a replica of the previous version wrote the row: a snapshot has fewer lines than
     events then."""
 
 

@@ -294,10 +294,10 @@ class Generation:
     error: str | None = None
     done: str | None = None
     before_done: str | None = None
-    """None also where a replica of the version before ended it (migration 0003)."""
+    """None also where a replica of the previous version ended it (migration 0003)."""
 
 
-# `undone` is null where a replica of the version before ended the generation (migration 0003).
+# `undone` is null where a replica of the previous version ended the generation (migration 0003).
 _GENERATION_COLUMNS = """
     g.message_id::text AS message_id, g.conversation_id::text AS conversation_id,
     g.question_id::text AS question_id, g.attempt, g.ended_at IS NOT NULL AS ended,

@@ -511,9 +511,9 @@ def _place(last: Mapping[str, Any], draft: Draft, conversation_id: str, version:
     """Return the place after the last message, or, for a regeneration, at the answer.
 
     A regeneration of the last answer has that one's id in `replaces` while it is under way; a
-    replica of the version before that takes it over deletes the old answer, as it always did. Of an
-    earlier answer it has the conversation's id: such a replica cannot end it then, and nothing that
-    follows the old answer loses its parent.
+    replica of the previous version that takes it over deletes the old answer, as it always did.
+    For an earlier answer it has the conversation's id: such a replica cannot end it then, and no
+    message after the old answer loses its parent.
 
     Raise NothingToAnswer for a regeneration without a question.
     """

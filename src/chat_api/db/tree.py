@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from chat_api.db.database import Connection, Record
 from chat_api.db.visibility import VISIBLE
 
-# Of a message `m`: its parent, also where a replica of the version before inserted it
+# Of a message `m`: its parent, also where a replica of the previous version inserted it
 # (migration 0007). The conversation's id stands for none.
 PARENT = """coalesce(m.parent_id, (
     SELECT p.id FROM messages p WHERE p.conversation_id = m.conversation_id
@@ -107,7 +107,7 @@ async def find_running(connection: Connection, conversation_id: str) -> Node | N
 
 # --- the shown path -------------------------------------------------------------------------------
 
-# Give the shown messages that replicas of the version before inserted, or completed, their parent
+# Give the shown messages that replicas of the previous version inserted, or completed, their parent
 # and their version.
 _FILL = """
 UPDATE messages m SET parent_id = s.parent, version = 1 + coalesce((
@@ -144,7 +144,7 @@ _SHOW = "UPDATE messages SET replaces = NULL WHERE id = ANY ($1::uuid[]) AND rep
 
 
 async def fill(connection: Connection, conversation_id: str) -> None:
-    """Complete what replicas of the version before inserted, before the tree changes."""
+    """Complete what replicas of the previous version inserted, before the tree changes."""
     await connection.execute(_FILL, conversation_id)
 
 
