@@ -12,7 +12,7 @@ POSTGRES_15 ?= /usr/lib/postgresql/15/bin
 PAGE := src/chat_api/page/index.html
 PAGE_SOURCES := $(shell find web -name node_modules -prune -o -type f ! -name '*.test.ts*' -print)
 
-.PHONY: help setup run page test test-oldest test-lowest unit test-matrix chaos fuzz soak audit check check-deploy dist format lock pictures bench bench-quick bench-growth bench-log bench-migrations clean
+.PHONY: help setup run page test test-oldest test-lowest unit test-matrix chaos fuzz soak audit check check-deploy dist format lock pictures bench bench-quick bench-growth bench-log bench-migrations ha cells clean
 
 help: ## Show what can be done here
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -147,6 +147,12 @@ bench-log: $(VENV)/ready ## Measure what the log of running answers costs (docs/
 
 bench-migrations: $(VENV)/ready ## Measure how long migrations take with a million messages, and whom they hold up
 	@$(PY) -m bench.migrations
+
+ha: $(VENV)/ready ## Switch over and kill the primary of three PostgreSQL nodes under load (docs/high-availability.md)
+	@$(PY) -m bench.high_availability
+
+cells: $(VENV)/ready ## Run two cells behind HAProxy, and move users between them under load (docs/scaling.md)
+	@$(PY) -m bench.cells
 
 clean: ## Remove .venv and caches; the local stack's data stays
 	rm -rf .venv .venv-* .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

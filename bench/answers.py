@@ -20,7 +20,6 @@ from bench.load import Tree, percentiles, post
 
 # Conversations of one kept-alive client, so that none grows long inside a window.
 _CONVERSATIONS = 40
-_NOBODY = "00000000"
 
 
 @dataclass
@@ -111,7 +110,7 @@ class Clients:
 
     async def _client(self, conversations: int) -> Client:
         self._names += 1
-        client = Client(self, f"user-{_NOBODY}-{self._names}")
+        client = Client(self, f"answers-{time.monotonic_ns()}-{self._names}")
         await client.connect(conversations)
         return client
 

@@ -47,6 +47,24 @@ GOALS = (
          "first_token_p50_ms/service", "first_token_p50_ms/nginx", "≤ +8 ms", "ms", True),
     Goal("the same, p99", "first_token_p99_ms/service", "first_token_p99_ms/nginx", "≤ +40 ms",
          "ms", True),
+    *(
+        Goal(f"fixed CPU of an answer, {title}, {whose}", f"answer_fixed_ms/{process}/{kind}", None,
+             must, "ms")
+        for process, whose, kind, title, must in (
+            ("service", "ours", "kept", "kept-alive clients", "≤ 1.4 ms"),
+            ("service", "ours", "new", "everything new", "≤ 2.4 ms"),
+            ("postgres", "PostgreSQL's", "kept", "kept-alive clients", "≤ 0.8 ms"),
+            ("postgres", "PostgreSQL's", "new", "everything new", "≤ 1 ms"),
+        )
+    ),
+    Goal("sends a second of one process on one core, answers of one token",
+         "most_sends_a_second/service", None, "≥ 250"),
+    Goal("time to the first token at 100 sends a second, p50, against nginx",
+         "first_token_p50_ms/service/100 sends", "first_token_p50_ms/nginx/100 sends", "≤ +3 ms",
+         "ms", True),
+    Goal("the same, p99", "first_token_p99_ms/service/100 sends",
+         "first_token_p99_ms/nginx/100 sends", "≤ +15 ms", "ms", True),
+    Goal("CPU of a request that does nothing", "health_us/service", None, "≤ 80 µs", "µs"),
     Goal("memory per running answer with a reader, at its 500th token", "memory_kib/answer", None,
          "≤ 40 KiB", "KiB"),
     Goal("CPU of a page of 50 conversations, against the textbook's", "page_ms/service/list",
@@ -110,6 +128,7 @@ def write(figures: Mapping[str, float]) -> None:
     """Into the page on performance, and the pictures."""
     replace_section("table", f"{table(figures)}\n\n{conditions()}.")
     draw_tokens(figures)
+    draw_answers(figures)
 
 
 def replace_section(name: str, text: str) -> None:
@@ -136,6 +155,27 @@ def draw_tokens(figures: Mapping[str, float]) -> None:
         "CPU per token, 25 tokens/s a stream", lines, x="open streams", y="µs", log_x=True
     )
     draw(PICTURES / "tokens.svg", [chart], title="What a streamed token costs")
+
+
+def draw_answers(figures: Mapping[str, float]) -> None:
+    """The whole price of an answer against its length."""
+    names = {
+        "service/new": "samosaChaat, everything new",
+        "service/kept": "samosaChaat, kept-alive clients",
+        "nginx/kept": "nginx, passing through",
+    }
+    lines = []
+    for name, title in names.items():
+        points = [
+            (float(tokens), figures[f"answer_ms/{name}/{tokens}"])
+            for tokens in (10, 100, 500)
+            if f"answer_ms/{name}/{tokens}" in figures
+        ]
+        if points:
+            lines.append(Line(title, points, dots=True))
+    if lines:
+        chart = Chart("CPU per answer", lines, x="tokens", y="ms")
+        draw(PICTURES / "answers.svg", [chart], title="What an answer costs")
 
 
 def growth_table(found: Mapping[int, Mapping[str, float]]) -> str:

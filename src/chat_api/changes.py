@@ -19,6 +19,7 @@ from chat_api.telemetry import log
 # How long a change may wait for the poll that finds it.
 POLL_SECONDS = 0.25
 _TICK_SECONDS = 0.25
+_MOVED_SECONDS = 1.0
 _CURSOR = re.compile("0|[1-9][0-9]{0,17}")
 
 
@@ -146,16 +147,17 @@ class ChangeFeed(Rounds[Place, Page, FramedPage]):
         self._is_closed = False
 
     def tasks(self) -> tuple[Background, ...]:
-        """Return the tasks that read, and that look at the clocks of subscriptions."""
+        """Return the tasks that read, and that look at clocks and for users who have moved."""
         return (
             Background("follow-changes", self.step),
             Background("look-at-changes", self._look_at_clocks, every_seconds=_TICK_SECONDS),
+            Background("send-moved-away", self._send_moved_away, every_seconds=_MOVED_SECONDS),
         )
 
     async def subscribe(self, user_id: str, cursor: int | None, sink: Sink) -> ChangeSubscription:
         """Return a subscription to the changes after the cursor or, without one, after now.
 
-        Raise Draining or DatabaseUnavailable.
+        Raise Draining, UserMoving or DatabaseUnavailable.
         """
         last = await db_changes.last_number(self._db, user_id)
         if self._is_closed:
@@ -192,3 +194,12 @@ class ChangeFeed(Rounds[Place, Page, FramedPage]):
                 heartbeat_seconds=self._heartbeat_seconds,
                 slow_reader_seconds=self._slow_reader_seconds,
             )
+
+    async def _send_moved_away(self) -> None:
+        """End the subscriptions of users whose changes are in another cell by now."""
+        if not self._open:
+            return
+        moved = await db_changes.moved_lately(self._upkeep)
+        for subscription in list(self._open):
+            if subscription.place[0] in moved:
+                subscription.send_away()

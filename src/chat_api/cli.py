@@ -134,6 +134,82 @@ def migrate(check: bool) -> None:
         sys.exit(1)
 
 
+@main.command("move-user")
+@click.argument("user_id")
+@click.option(
+    "--source", required=True, envvar="SOURCE_DATABASE_URL", help="The old cell's database."
+)
+@click.option(
+    "--target", required=True, envvar="TARGET_DATABASE_URL", help="The new cell's database."
+)
+@click.option("--cell", required=True, help="The new cell's name in the edge's map.")
+@click.option("--map", "map_file", help="The map file, as HAProxy's configuration names it.")
+@click.option("--haproxy", multiple=True, help="A running HAProxy: its admin socket, or host:port.")
+@click.option(
+    "--drain",
+    default="60s",
+    show_default=True,
+    type=_Duration(),
+    help="How long running answers may take to end before they are stopped.",
+)
+@click.option(
+    "--grace",
+    default="60s",
+    show_default=True,
+    type=_Duration(),
+    help="How long the old rows stay after the edge has been told.",
+)
+@click.option("--abort", is_flag=True, help="Give up a move that has not got to the new cell yet.")
+def move_user(
+    user_id: str,
+    source: str,
+    target: str,
+    cell: str,
+    map_file: str | None,
+    haproxy: tuple[str, ...],
+    drain: int,
+    grace: int,
+    abort: bool,
+) -> None:
+    """Move all data of a user from one cell to another, while both serve (docs/scaling.md).
+
+    Changes of the user's get 503 meanwhile. A move that was cut off is taken up again by the same
+    command; moving twice changes nothing. The addresses must not lead through a pooler.
+
+    \b
+    Examples:
+      samosachaat move-user 6f0b… --source postgresql://a/chat --target postgresql://b/chat \\
+        --cell cell_two --map /etc/haproxy/cells.map --haproxy /run/haproxy/admin.sock
+    """
+    import asyncio
+    from pathlib import Path
+
+    import asyncpg
+
+    from chat_api.database_url import AddressError
+    from chat_api.db.moves import CopyDiffers
+    from chat_api.edge_map import EdgeMap, EdgeRefused
+    from chat_api.moving import Move, MoveRefused, Plan
+
+    if haproxy and map_file is None:
+        raise click.UsageError("--haproxy needs --map.")
+    plan = Plan(user_id, source, target, cell, drain_seconds=drain, grace_seconds=grace)
+    edge = None if map_file is None else EdgeMap(Path(map_file), haproxy)
+    move = Move(plan, edge, say=click.echo)
+    try:
+        asyncio.run(move.abort() if abort else move.run())
+    except AddressError as error:
+        click.echo(f"An address of a database: {error}", err=True)
+        sys.exit(2)
+    except (MoveRefused, CopyDiffers, EdgeRefused) as error:
+        click.echo(str(error), err=True)
+        sys.exit(1)
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        reason = type(error).__name__
+        click.echo(f"Cut off ({reason}); the same command goes on from here.", err=True)
+        sys.exit(1)
+
+
 @main.command()
 def up() -> None:
     """Run everything on this machine: PostgreSQL, auth, a small real model, the API and its page.

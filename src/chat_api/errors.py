@@ -31,7 +31,8 @@
     ├── Unavailable                503  try again later
     │   ├── DatabaseUnavailable
     │   │   ├── DatabaseBusy            another transaction changes the same rows
-    │   │   └── DatabaseRefused         no later try can succeed, either
+    │   │   ├── DatabaseRefused         no later try can succeed, either
+    │   │   └── UserMoving              to another cell
     │   ├── AuthUnavailable
     │   ├── NotReady
     │   ├── Draining
@@ -334,6 +335,13 @@ class DatabaseRefused(DatabaseUnavailable):
     def __init__(self, reason: str = "it cannot be used") -> None:
         self.reason = reason
         super().__init__()
+
+
+class UserMoving(DatabaseUnavailable):
+    """The user's data is being moved to another cell, or is there already."""
+
+    code = "user_moving"
+    detail = "Your conversations are being moved. Nothing can be changed for a moment; try again."
 
 
 class AuthUnavailable(Unavailable):

@@ -20,6 +20,18 @@ REQUESTS: dict[str, tuple[str, str, Mapping[str, Any]]] = {
     "list": ("GET", "/api/conversations", {}),
     "list, no token": ("GET", "/api/conversations", {"headers": {"authorization": ""}}),
     "list, bad token": ("GET", "/api/conversations", {"headers": {"authorization": "Bearer no"}}),
+    "create, bad token": (
+        "POST",
+        "/api/conversations",
+        {"json": {"title": "Tea"}, "headers": {"authorization": "Bearer no"}},
+    ),
+    "create, no JSON": ("POST", "/api/conversations", {"content": "{", "headers": JSON}),
+    "create, no title": ("POST", "/api/conversations", {"json": {"title": 1}}),
+    "create, nothing to fork": (
+        "POST",
+        "/api/conversations",
+        {"json": {"fork": {"conversation_id": str(UNSEEN), "message_id": str(UNSEEN)}}},
+    ),
     "open": ("GET", "/api/conversations/{id}", {}),
     "open, upper case": ("GET", "/api/conversations/{ID}", {}),
     "open, unknown": ("GET", f"/api/conversations/{UNSEEN}", {}),
@@ -90,6 +102,19 @@ async def test_both_ways_answer_alike(name: str, alice: Client) -> None:
 
 
 @pytest.mark.case(86)
+@pytest.mark.parametrize("body", [None, {}, {"title": "Tea", "tags": ["a"]}])
+async def test_a_conversation_is_made_alike_both_ways(body: object, alice: Client) -> None:
+    made = []
+    for path in ("/api/conversations", "/api/conversations?unknown=1"):
+        response = await alice.post(path, **({} if body is None else {"json": body}))
+        assert response.status_code == 201
+        document = response.json()
+        assert response.headers["location"] == f"/api/conversations/{document.pop('id')}"
+        made.append({name: document[name] for name in document if not name.endswith("_at")})
+    assert made[0] == made[1]
+
+
+@pytest.mark.case(86)
 async def test_a_message_is_answered_alike_both_ways(alice: Client) -> None:
     conversation = (await alice.create())["id"]
     path = f"/api/conversations/{conversation}/messages"
@@ -120,7 +145,7 @@ async def test_a_message_is_answered_alike_both_ways(alice: Client) -> None:
     ],
 )
 def test_what_the_framework_checks_goes_there(query: bytes, is_usual: bool) -> None:
-    [listing] = [route for route in ROUTES if route.path == "/api/conversations"]
+    [listing] = [r for r in ROUTES if (r.path, r.method) == ("/api/conversations", "GET")]
     assert bool(listing.is_usual(query)) is is_usual
 
 

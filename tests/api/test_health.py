@@ -68,6 +68,7 @@ async def test_every_get_route_answers_head_as_it_answers_get(
                 conversation_id=conversation["id"],
                 message_id=answer["id"],
                 chat_id=conversation["id"],
+                user_id="someone",
             )
             got = await caller.get(target, headers={"last-event-id": "x", "connection": "close"})
             asked = await caller.request(

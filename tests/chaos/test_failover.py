@@ -117,3 +117,54 @@ async def test_behind_one_address_that_moves_the_connections_to_the_old_primary_
             await eventually(functools.partial(ready, client), 5)
             assert (await client.ask(conversation, "After"))["status"] == "complete"
         assert len(await pair.here.messages(conversation)) == 6
+
+
+@pytest.mark.case(90)
+async def test_a_repeat_is_not_acknowledged_before_a_standby_has_the_first_try(
+    start_pair: StartPair, tmp_path: Path, internal_api_key: str
+) -> None:
+    """The first try is in the primary's own tables, and would be gone with the primary."""
+    primary = EmbeddedPostgres(tmp_path / "alone")
+    try:
+        await asyncio.to_thread(primary.start)
+        await asyncio.to_thread(primary.create_database, "chat")
+        await asyncio.to_thread(migrate, primary.url("chat"), internal_api_key)
+        pair = await start_pair(database_url=primary.url("chat"), DATABASE_TIMEOUT_SECONDS="1")
+        sends: dict[str, dict[str, object]] = {
+            f"/api/conversations/{(await pair.here.create())['id']}/messages": {"content": "Hello"},
+            "/v1/responses": {"model": "default", "input": "Hello", "background": True},
+        }
+
+        async def send(client: Client, path: str) -> int:
+            key = {"accept": "application/json", "idempotency-key": "key-" + path[:4]}
+            return (await client.post(path, json=sends[path], headers=key)).status_code
+
+        await _follow(primary, "ALTER SYSTEM SET synchronous_standby_names = 'nowhere'")
+        for path in sends:
+            assert await send(pair.here, path) == 503
+            assert await send(pair.there, path) == 503
+        assert await pair.db.value("SELECT count(*) FROM idempotency_keys") == len(sends)
+        await _follow(primary, "ALTER SYSTEM RESET synchronous_standby_names")
+        for path in sends:
+
+            async def accepted(path: str = path) -> bool:
+                return await send(pair.there, path) == 200
+
+            await eventually(accepted, 20)
+        assert await pair.db.value("SELECT count(*) FROM generations") == len(sends)
+    finally:
+        await asyncio.to_thread(primary.stop)
+
+
+async def _follow(server: EmbeddedPostgres, change: str) -> None:
+    """Make a change of the server's configuration, and wait until sessions have it."""
+    database = Database(server.url("postgres"))
+    read = "SELECT pg_conf_load_time()"
+    before = await database.value(read)
+    await database.execute(change)
+    await database.execute("SELECT pg_reload_conf()")
+
+    async def is_read() -> bool:
+        return bool(await database.value(read) != before)
+
+    await eventually(is_read)

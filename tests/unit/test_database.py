@@ -11,7 +11,7 @@ import pytest
 from tests.support.waiting import eventually
 from tests.unit.world import World, connected, opened
 
-from chat_api.db import housekeeping
+from chat_api.db import generations, housekeeping, sends
 from chat_api.db.database import (
     UNAVAILABLE,
     Database,
@@ -171,6 +171,9 @@ async def test_a_write_on_a_connection_that_has_just_died_is_not_tried_again(
         ("WITH gone AS (DELETE FROM messages RETURNING 1) SELECT * FROM gone", False),
         ("SELECT set_config('x', 'y', true)", False),
         ("SELECT pg_advisory_lock(1)", False),
+        (sends._BEGIN_IN_ONE_CALL, False),
+        (generations._END_IN_ONE_CALL, False),
+        ("SELECT version_num FROM samosachaat_schema_version", True),
         ("INSERT INTO listeners SELECT 1", False),
         ("UPDATE conversations SET title = ''", False),
     ],

@@ -224,6 +224,9 @@ def test_every_function_that_takes_a_user_is_asked() -> None:
         *("check_day", "read_day", "erase_some", "erase_rest"),
         # Of administrators, about any user.
         *("read_users", "write", "remove", "record"),
+        # Of the operator, who moves any user.
+        *("as_mover", "copy", "count_running", "digests", "erase", "erase_moved", "freeze"),
+        *("has_rows", "lock_move", "read_frozen", "stop_running", "thaw"),
         # Under ids that the user chooses or that the caller has just made.
         *("insert", "keep"),
         # Under the lock of the user's conversation, which their callers take.

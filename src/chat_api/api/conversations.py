@@ -164,6 +164,9 @@ def _by_day(page: Iterable[ListedConversation], zone: tzinfo) -> dict[str, list[
     return days
 
 
+read_new = json_body(NewConversation, empty=True)
+
+
 @router.post(
     "",
     status_code=201,
@@ -174,7 +177,7 @@ def _by_day(page: Iterable[ListedConversation], zone: tzinfo) -> dict[str, list[
 async def create_conversation(
     services: ServicesOf,
     user: CurrentUser,
-    body: Annotated[NewConversation, Depends(json_body(NewConversation, empty=True))],
+    body: Annotated[NewConversation, Depends(read_new)],
 ) -> Response:
     """Create a conversation; without a title, its first message gives it one.
 
@@ -183,15 +186,22 @@ async def create_conversation(
     instructions, options, tags and `expires_at` unless they are given. After `expires_at` a
     conversation is not found any more; it is deleted when no answer runs in it.
     """
+    return await created(services, user, body)
+
+
+async def created(services: Services, user: User, body: NewConversation) -> Response:
+    """Make the conversation, and return it. Raise NotFound for nothing to fork."""
     settings = _settings(body)
     if body.fork is not None:
         fork = Fork(checked_id(body.fork.conversation_id), checked_id(body.fork.message_id))
-        created = await services.trees.fork(user.id, fork, settings)
-        conversation_id = orjson.loads(created)["id"]
+        document = await services.trees.fork(user.id, fork, settings)
+        conversation_id = orjson.loads(document)["id"]
     else:
         conversation_id = str(uuid7())
-        created = await queries.create_conversation(services.db, user.id, conversation_id, settings)
-    return written_json(created, 201, location=f"/api/conversations/{conversation_id}")
+        document = await queries.create_conversation(
+            services.db, user.id, conversation_id, settings
+        )
+    return written_json(document, 201, location=f"/api/conversations/{conversation_id}")
 
 
 @router.get(

@@ -50,6 +50,12 @@ async def _list(request: Request) -> Response:
     )
 
 
+async def _create(request: Request) -> Response:
+    user = await current_user(request)
+    body = await conversations.read_new(request)
+    return await conversations.created(services_of(request), user, body)
+
+
 async def _open(request: Request) -> Response:
     user = await current_user(request)
     conversation_id = entered_conversation(request.path_params["conversation_id"])
@@ -96,6 +102,13 @@ ROUTES: Final = (
         re.compile("/api/conversations").fullmatch,
         _LISTING.fullmatch,
         _list,
+    ),
+    Route(
+        "/api/conversations",
+        "POST",
+        re.compile("/api/conversations").fullmatch,
+        _NO_QUERY,
+        _create,
     ),
     Route(
         "/api/conversations/{conversation_id}",

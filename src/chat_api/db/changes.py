@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from chat_api.db.database import Database
 from chat_api.db.queries import CONVERSATION
 from chat_api.db.visibility import VISIBLE
+from chat_api.errors import UserMoving
 
 Place = tuple[str, int]
 """A user's id, and the number of the last change that was seen."""
@@ -31,8 +32,12 @@ class Page:
     """Whether more changes may be available already."""
 
 
-# Read the number of a user's last change.
-_LAST = "SELECT last FROM change_counters WHERE user_id = $1"
+# Read the number of a user's last change, and whether the user is in another cell by now.
+_LAST = """
+SELECT k.last, EXISTS (
+    SELECT FROM frozen_users WHERE user_id = $1 AND state = 'moved') AS has_moved
+FROM (SELECT 1) AS always LEFT JOIN change_counters k ON k.user_id = $1
+"""
 
 # Begin the numbers of a user who has none, with a row that tells nothing, so that a cursor at the
 # first number is known for as long as any other.
@@ -46,12 +51,24 @@ INSERT INTO changes (user_id, number) SELECT $1, last FROM counter
 
 
 async def last_number(db: Database, user_id: str) -> int:
-    """Return the number of the user's last change."""
+    """Return the number of the user's last change. Raise UserMoving."""
     while True:
         row = await db.fetchrow(_LAST, user_id)
-        if row is not None:
+        assert row is not None  # noqa: S101  # the statement always gives one row
+        if row["has_moved"]:
+            raise UserMoving
+        if row["last"] is not None:
             return int(row["last"])
         await db.fetch(_BEGIN, user_id)
+
+
+async def moved_lately(db: Database) -> set[str]:
+    """Return the users who were moved to another cell within the last ten minutes."""
+    rows = await db.fetch(
+        "SELECT user_id FROM frozen_users "
+        "WHERE state = 'moved' AND changed_at > now() - interval '10 minutes'"
+    )
+    return {row["user_id"] for row in rows}
 
 
 # Read what follows each place, in one snapshot. A place whose own change is not there any more, or

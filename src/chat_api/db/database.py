@@ -20,7 +20,7 @@ from chat_api.db.connecting import Connection as Connection
 from chat_api.db.connecting import Connector
 from chat_api.db.connecting import Record as Record
 from chat_api.db.shares import Shares, StillLocked, conversation_id_var
-from chat_api.errors import DatabaseBusy, DatabaseRefused, DatabaseUnavailable
+from chat_api.errors import DatabaseBusy, DatabaseRefused, DatabaseUnavailable, UserMoving
 from chat_api.telemetry import DATABASE_ERRORS, log, user_id_var
 
 _T = TypeVar("_T")
@@ -102,6 +102,9 @@ REFUSED: tuple[type[BaseException], ...] = (
     asyncpg.DataCorruptedError,
     asyncpg.IndexCorruptedError,
 )
+
+# What the trigger of migration 0013 names, under the code of a locked row.
+_NOT_FROZEN = "user_is_not_frozen"
 
 
 class StatementRefused(Exception):
@@ -243,8 +246,9 @@ class Database:
         """A connection; each statement is a transaction of its own.
 
         Raises DatabaseUnavailable if the database failed, not the statement: DatabaseBusy if
-        another transaction changes the same rows, DatabaseRefused if no later try can succeed.
-        Raises StatementRefused if the statement's values failed.
+        another transaction changes the same rows, UserMoving if the user is frozen,
+        DatabaseRefused if no later try can succeed. Raises StatementRefused if the statement's
+        values failed.
         """
         lent = False
         is_defect = False
@@ -262,6 +266,9 @@ class Database:
                     await self._pool.expire_connections()
                     raise
         except _OF_THE_DRIVER as error:
+            if getattr(error, "constraint_name", None) == _NOT_FROZEN:
+                log.info("user_moving")
+                raise UserMoving from error
             if lent and isinstance(error, REFUSED):
                 log.error("statement_refused", error=type(error).__name__)
                 raise StatementRefused(type(error).__name__) from error

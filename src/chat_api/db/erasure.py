@@ -66,11 +66,12 @@ async def erase_some(connection: Connection, user_id: str) -> tuple[Generations,
 # A process that ran one of the generations may have logged events while its rows were deleted.
 _ERASE_LATE_LOG = "DELETE FROM event_log WHERE message_id = ANY ($1::uuid[])"
 _ERASE_LATE_SUBSCRIPTIONS = "DELETE FROM subscriptions WHERE message_id = ANY ($1::uuid[])"
-# The counter first, as every change takes it.
-_ERASE_REST = (
+_ERASE_ROWS = (
     "DELETE FROM idempotency_keys WHERE user_id = $1",
     "DELETE FROM message_quotas WHERE user_id = $1",
     "DELETE FROM user_limits WHERE user_id = $1",
+)
+_ERASE_NAME = (
     # The acts of administrators stay, without the id of the user concerned.
     "UPDATE audit_log SET user_id = NULL WHERE user_id = $1",
     # The usage stays, without the user.
@@ -85,9 +86,18 @@ _ERASE_REST = (
         output_tokens = u.output_tokens + excluded.output_tokens,
         estimated = u.estimated + excluded.estimated
     """,
+    "DELETE FROM frozen_users WHERE user_id = $1 AND state = 'moved'",
+)
+# The counter first, as every change takes it.
+_ERASE_FEED = (
     "DELETE FROM change_counters WHERE user_id = $1",
     "DELETE FROM changes WHERE user_id = $1",
 )
+# A user who has moved is erased also where the move left something of them: in the audit log.
+_REFUSE_MOVING = """
+SELECT samosachaat_refuse_frozen($1)
+WHERE NOT EXISTS (SELECT FROM frozen_users WHERE user_id = $1 AND state = 'moved')
+"""
 
 
 async def erase_late(connection: Connection, message_ids: Sequence[str]) -> None:
@@ -101,6 +111,19 @@ async def erase_late(connection: Connection, message_ids: Sequence[str]) -> None
 
 async def erase_rest(connection: Connection, user_id: str, message_ids: Sequence[str]) -> None:
     """Erase what is left of a user without conversations, in the caller's transaction."""
+    await connection.execute(_REFUSE_MOVING, user_id)
     await erase_late(connection, message_ids)
-    for statement in _ERASE_REST:
+    for statement in (*_ERASE_ROWS, *_ERASE_NAME, *_ERASE_FEED):
+        await connection.execute(statement, user_id)
+
+
+async def erase_moved(connection: Connection, user_id: str, message_ids: Sequence[str]) -> None:
+    """Erase what is left of a user whose rows are in another cell, in the caller's transaction.
+
+    The audit log stays as it is: it tells what administrators did here.
+    """
+    await erase_late(connection, message_ids)
+    # The copy counts.
+    await connection.execute("DELETE FROM usage_ledger WHERE user_id = $1", user_id)
+    for statement in (*_ERASE_ROWS, *_ERASE_FEED):
         await connection.execute(statement, user_id)

@@ -18,9 +18,12 @@ LOOKED_AT = 2_000
 _EXPIRED = "expires_at <= now()"
 _OLD = "updated_at < $2"
 
+# Of a user who is being moved, the new cell deletes them.
+_NOT_FROZEN = "NOT EXISTS (SELECT FROM frozen_users f WHERE f.user_id = c.user_id)"
+
 # Find conversations that have expired, by their own index.
 _FIND_EXPIRED = f"""
-SELECT id::text AS id FROM conversations c WHERE {_EXPIRED}
+SELECT id::text AS id FROM conversations c WHERE {_EXPIRED} AND {_NOT_FROZEN}
     AND NOT EXISTS (SELECT FROM generations g WHERE g.conversation_id = c.id AND g.ended_at IS NULL)
 ORDER BY expires_at LIMIT {BATCH}
 """  # noqa: S608  # the inserted text is ours
@@ -70,7 +73,8 @@ async def delete_old(db: Database, conversation_id: str, cutoff: datetime) -> bo
 async def _delete(db: Database, condition: str, conversation_id: str, *others: object) -> bool:
     async with db.transaction() as connection:
         locked = await connection.fetchval(
-            f"SELECT 1 FROM conversations {condition} FOR UPDATE SKIP LOCKED",  # noqa: S608  # ours
+            f"SELECT 1 FROM conversations c {condition} AND {_NOT_FROZEN} "  # noqa: S608  # ours
+            "FOR UPDATE SKIP LOCKED",
             conversation_id,
             *others,
         )

@@ -30,12 +30,17 @@ ON CONFLICT (user_id) DO UPDATE SET answers_per_day = excluded.answers_per_day,
     tokens_per_day = excluded.tokens_per_day, set_at = now()
 """
 
+# While the user moves, a change would be lost with the old rows.
+_REFUSE_FROZEN = "SELECT samosachaat_refuse_frozen($1)"
+
 
 async def write(connection: Connection, user_id: str, limits: UserLimits) -> None:
     """Set the user's limits, as a whole."""
+    await connection.execute(_REFUSE_FROZEN, user_id)
     await connection.execute(_SET, user_id, limits.answers_per_day, limits.tokens_per_day)
 
 
 async def remove(connection: Connection, user_id: str) -> None:
     """Remove the user's limits, so that the settings apply."""
+    await connection.execute(_REFUSE_FROZEN, user_id)
     await connection.execute("DELETE FROM user_limits WHERE user_id = $1", user_id)

@@ -33,12 +33,17 @@ _FIELDS = """'{"id" : "', m.id, '", "conversation_id" : "', m.conversation_id,
     ', "inference_time_ms" : ', m.inference_time_ms, ', "created_at" : ', to_json(m.created_at),
     ', "parent_id" : ', CASE WHEN m.parent = m.conversation_id THEN 'null'
         ELSE concat('"', m.parent, '"') END,
-    ', "version" : ', earlier + 1, ', "versions" : ', others + 1,
-    ', "reasoning" : ', coalesce(to_json(m.reasoning), 'null'),
-    ', "finish_reason" : ', coalesce(to_json(m.finish_reason), 'null'),
-    ', "usage" : ', CASE WHEN m.input_tokens IS NULL THEN 'null' ELSE concat(
-        '{"input_tokens" : ', m.input_tokens, ', "output_tokens" : ', m.output_tokens, '}') END,
-    ', "error" : ', coalesce(to_json(m.error), 'null')"""
+    CASE WHEN others = 0 THEN ', "version" : 1, "versions" : 1'
+        ELSE concat(', "version" : ', earlier + 1, ', "versions" : ', others + 1) END,
+    CASE WHEN m.input_tokens IS NULL AND num_nonnulls(m.reasoning, m.finish_reason, m.error) = 0
+        THEN ', "reasoning" : null, "finish_reason" : null, "usage" : null, "error" : null'
+        ELSE concat(
+            ', "reasoning" : ', coalesce(to_json(m.reasoning), 'null'),
+            ', "finish_reason" : ', coalesce(to_json(m.finish_reason), 'null'),
+            ', "usage" : ', CASE WHEN m.input_tokens IS NULL THEN 'null' ELSE concat(
+                '{"input_tokens" : ', m.input_tokens,
+                ', "output_tokens" : ', m.output_tokens, '}') END,
+            ', "error" : ', coalesce(to_json(m.error), 'null')) END"""
 MESSAGE = f"concat({_FIELDS}, '}}')"
 VERSION = (
     f"concat({_FIELDS}, ', \"shown\" : ', "
@@ -301,21 +306,22 @@ async def _open_conversation(
                 WHERE conversation_id = $2 AND replaces IS NULL
                     AND position < (SELECT position FROM place)
                 ORDER BY position DESC LIMIT $3) AS newest
-            WHERE bytes_so_far <= $5 OR bytes_so_far = bytes),
-        written AS MATERIALIZED (
-            SELECT string_agg({MESSAGE}, ',' ORDER BY m.position)
-                FILTER (WHERE m.status <> 'generating') AS messages, count(*) AS count
-            FROM {_PAGE} m)
+            WHERE bytes_so_far <= $5 OR bytes_so_far = bytes
+            ORDER BY position)
         SELECT {CONVERSATION} AS json,
             (SELECT position IS NOT NULL FROM place) AS is_placed,
             octet_length(w.messages) AS bytes, l.is_too_large,
             CASE WHEN NOT l.is_too_large THEN w.messages END AS messages,
             (SELECT ARRAY[{MESSAGE}, m.id::text] FROM {_PAGE} m
                 WHERE m.status = 'generating') AS running,
-            (SELECT o.id::text FROM (SELECT * FROM page ORDER BY position LIMIT 1) o
+            (SELECT o.id::text FROM (SELECT * FROM page LIMIT 1) o
                 WHERE EXISTS (SELECT 1 FROM messages older WHERE older.conversation_id = $2
                     AND older.replaces IS NULL AND older.position < o.position)) AS next_before
-        FROM conversations c, written w, LATERAL (
+        FROM conversations c, (
+            -- The page is in order: sorting here, or a CTE, would copy all of the text once more.
+            SELECT string_agg({MESSAGE}, ',') FILTER (WHERE m.status <> 'generating') AS messages,
+                count(*) AS count
+            FROM {_PAGE} m) w, LATERAL (
             SELECT w.count > 1 AND octet_length(w.messages) > {MOST_LISTED_BYTES}
         ) AS l (is_too_large)
         WHERE c.user_id = $1 AND c.id = $2 AND {VISIBLE}

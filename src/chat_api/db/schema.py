@@ -13,7 +13,7 @@ from chat_api.db.connecting import Connection, Record
 from chat_api.db.predecessor import is_predecessor
 
 # Every revision of this code, oldest first; a test compares it with the migrations' folder.
-REVISIONS = ("0001", "0002", "0003", "0006", "0007", "0008", "0009", "0010", "0011", "0012")
+REVISIONS = ("0001", "0002", "0003", "0006", "0007", "0008", "0009", "0010", "0011", "0012", "0013")
 
 VERSION_TABLE = "samosachaat_schema_version"
 # Stands there while the database of the service before is being taken over.
@@ -55,6 +55,7 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     ),
     "user_limits": ("user_id", "answers_per_day", "tokens_per_day", "set_at"),
     "audit_log": ("id", "at", "administrator_id", "act", "user_id", "details", "trace_id"),
+    "frozen_users": ("user_id", "state", "cell", "changed_at"),
     "changes": ("user_id", "number", "conversation_id", "message_id", "status", "deleted"),
     "responses": (
         *("message_id", "user_id", "echo", "is_background", "fingerprint", "last_number"),
@@ -63,7 +64,7 @@ TABLES: Mapping[str, tuple[str, ...]] = {
 }
 # Without these the database would not hold what the service promises.
 INDEXES = ("messages_in_order", "messages_one_generating")
-FUNCTIONS = ("samosachaat_begin_answer", "samosachaat_end_answer")
+FUNCTIONS = (*("samosachaat_begin_answer", "samosachaat_end_answer", "samosachaat_refuse_frozen"),)
 _OLDEST_SERVER = 15
 _PREDECESSOR = (
     "The database is that of the service before, or half taken over. Run `samosachaat migrate`."

@@ -7,7 +7,6 @@ handed on in the same call, without a task to wake. Everything else talks throug
 import asyncio
 import socket
 import struct
-from collections import deque
 from http import HTTPStatus
 
 import httptools
@@ -50,7 +49,7 @@ class Exchange(asyncio.Protocol):
         self._has_begun = False
         self._rest: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport | None = None
-        self._waiting: deque[bytes] = deque()  # received, and left for later turns of the loop
+        self._waiting: list[bytes] = []  # received, and left for later turns of the loop
         self._is_lost = False
         self._acknowledged: int | None = None
         self._may_be_used_again = False  # the response is complete, and the engine keeps alive
@@ -92,7 +91,7 @@ class Exchange(asyncio.Protocol):
         if self.ended.done():
             self._waiting.clear()
             return
-        self._feed(self._waiting.popleft())
+        self._feed(self._waiting.pop(0))
         if self._waiting:
             asyncio.get_running_loop().call_soon(self._feed_waiting)
         elif self._is_lost:

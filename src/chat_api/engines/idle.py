@@ -2,14 +2,14 @@
 
 import asyncio
 
-# Servers close what is idle for longer, uvicorn after 5 seconds: a request that is sent at that
-# moment has to be sent again.
-_IDLE_SECONDS = 4.0
-_MOST_IDLE = 100
+# Under load that is enough. Servers close what is idle for longer, uvicorn after 5 seconds; others,
+# such as llama.cpp, spend one of a few threads on each open connection.
+_IDLE_SECONDS = 1.0
+_MOST_IDLE = 32
 
 
 class IdleConnections:
-    """Keeps connections for a few seconds; one that the engine closes is forgotten at once."""
+    """Keeps connections for a moment; one that the engine closes is forgotten at once."""
 
     def __init__(self) -> None:
         self._idle: dict[asyncio.Transport, asyncio.TimerHandle] = {}

@@ -84,6 +84,44 @@ class RunningGeneration:
     kept, older ones are in the log. Showing events never waits for a slow subscription.
     """
 
+    # More attributes than an instance's dictionary shares the keys of.
+    __slots__ = (
+        "_batches",
+        "_chunks",
+        "_clock",
+        "_closing",
+        "_id_prefix",
+        "_joined",
+        "_pieces",
+        "_shown",
+        "_thoughts",
+        "_unconfirmed",
+        "attempt",
+        "began",
+        "beginning",
+        "bytes",
+        "chars",
+        "closed",
+        "ending",
+        "finish_reason",
+        "heard",
+        "last_event",
+        "lease",
+        "logged",
+        "message_id",
+        "model_tag",
+        "pump",
+        "reasoning_chars",
+        "refused",
+        "rewritten",
+        "saved",
+        "span",
+        "stop_reason",
+        "subscribers",
+        "token_count",
+        "usage",
+    )
+
     def __init__(
         self,
         lease: Lease,
