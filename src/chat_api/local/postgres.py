@@ -324,7 +324,7 @@ def _make_private(folder: Path, owner: tuple[int, int] | None) -> None:
         found = folder.lstat()
         if folder.is_symlink() or found.st_uid not in {uid, os.geteuid()} or found.st_mode & 0o077:
             raise LocalError(
-                f"{folder} is needed for PostgreSQL's socket but belongs to somebody else. "
+                f"{folder} is needed for PostgreSQL's socket but belongs to another user. "
                 "Remove it, or set TMPDIR to a folder of your own."
             ) from None
     os.chown(folder, uid, gid)
