@@ -131,7 +131,7 @@ def build_context(
     There are at most `most_messages` of them and `most_chars` characters in all. Roles alternate
     and the first is the user's: neighbours of one role are joined by a blank line, an answer
     without its question is left out. `prompt` goes in front of the first user message. A message
-    that exceeds what the engine takes keeps its end, where the newest text is.
+    above the engine's limit keeps its end, where the newest text is.
     """
     if request_chars is not None:
         most_chars = min(most_chars, request_chars)

@@ -83,7 +83,7 @@ class Authenticator:
     that bring one new token at once share one call, which none of them can cancel.
 
     Durations are measured by `clock`; only `exp` is compared with `wall_clock`, at each request,
-    so that neither a change of the system's time nor a suspended machine prolongs a token.
+    so that neither a change of the system's time nor a suspended machine extends a token.
     """
 
     def __init__(

@@ -10,7 +10,7 @@ The same model in OpenAI's dialect, as llama.cpp itself speaks it: `POST /v1/cha
 `Authorization: Bearer` there (401).
 
 A swap loads the new model beside the old one, and only then lets it take over: until then, and if
-that fails, the old one answers; what it is in the middle of it finishes.
+that fails, the old one answers. It finishes its running answers.
 """
 
 import argparse

@@ -47,10 +47,10 @@ class OpenStream:
         authorization: str | None,
         user: User,
     ) -> None:
-        """Take the place. Raise TooManyStreams."""
+        """Count the stream. Raise TooManyStreams."""
         open_streams.enter(user.id)
         self.refused = False
-        """Whether the token is why the subscription ended."""
+        """Whether the subscription ended because of the token."""
         self._open_streams = open_streams
         self._is_open = True
         self._authenticator = authenticator
@@ -63,7 +63,7 @@ class OpenStream:
 
     @classmethod
     def of(cls, request: Request, services: Services, user: User) -> "OpenStream":
-        """Return a place for a request's stream. Raise TooManyStreams."""
+        """Return the counted stream of a request. Raise TooManyStreams."""
         return cls(
             services.open_streams,
             services.authenticator,
@@ -72,17 +72,17 @@ class OpenStream:
         )
 
     def follow(self, subscription: Reading) -> None:
-        """Keep the place for a subscription, and end it when the token is refused."""
+        """Count until a subscription ends, and end it when the token is refused."""
         self._subscription = subscription
         self._look()
 
     @property
     def follows(self) -> bool:
-        """Whether a subscription needs the place."""
+        """Whether a subscription keeps the count."""
         return self._subscription is not None
 
     def close(self) -> None:
-        """Give the place back."""
+        """End the count."""
         if not self._is_open:
             return
         self._is_open = False

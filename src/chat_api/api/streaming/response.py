@@ -29,8 +29,8 @@ class Finishing(Protocol):
 class EventStream(Response):
     """Sends a subscription's events until it ends or the client goes away.
 
-    The response begins where it was made, and goes on in `LongResponses`: the frames and objects of
-    the application, which are most of what an open stream would hold in memory, are gone by then.
+    The response begins in the application and continues in `LongResponses`, after the application's
+    frames and objects, which would be most of an open stream's memory, have been released.
     `headers` are added to those of every event stream; `sink` ends it in place of the connection.
     """
 
@@ -101,7 +101,7 @@ async def run_to_end(subscription: Reading, stream: OpenStream, receive: Receive
 
 
 class LongResponses:
-    """Lets an event stream go on when the application has returned.
+    """Continues an event stream after the application has returned.
 
     The outermost middleware. Our server has one around the application for each request, which
     leaves nothing to this one. What goes on is given the server's own `receive` and `send`.
