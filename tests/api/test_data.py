@@ -76,7 +76,7 @@ async def test_an_export_imported_elsewhere_is_the_same_and_imported_again_chang
     alice: Client, bob: Client, db: Database
 ) -> None:
     conversation_id = await with_a_tree(alice)
-    await alice.create()
+    await alice.create(title=" Two  spaces,\u2028\ttwo lines ")
     response = await alice.get("/api/export")
     original = {line["title"]: line for line in await exported(alice)}
     assert len(original["Samosas"]["messages"]) == 6
@@ -502,6 +502,16 @@ async def test_what_is_no_file_of_conversations_is_refused(alice: Client, conten
     check_problem(await alice.post("/api/import", content=b"--x--", headers=form), 415)
     packed = {"content-encoding": "gzip"}
     check_problem(await alice.post("/api/import", content=content, headers=packed), 415)
+
+
+async def test_the_export_of_nothing_is_imported(alice: Client, bob: Client) -> None:
+    nothing = await alice.get("/api/export")
+    assert nothing.content == b""
+    headers = {"content-type": nothing.headers["content-type"]}
+    response = await bob.post("/api/import", content=nothing.content, headers=headers)
+    assert response.json() == {"imported": 0, "unchanged": 0, "failed": []}
+    for content in (b"hello", b"PK\x03\x04", b"\x00["):
+        check_problem(await bob.post("/api/import", content=content, headers=headers), 400)
 
 
 async def test_an_upload_may_take_longer_than_other_requests(

@@ -567,6 +567,34 @@ async def test_continuing_twice_with_one_key_is_continuing_once(
     assert len(engine.calls) == 2
 
 
+@pytest.mark.case(93)
+@pytest.mark.parametrize("if_busy", [None, "reject", "stop"])
+async def test_continuing_stops_a_running_answer_only_where_it_is_told_to(
+    alice: Client, engine: OpenAIEngineServer, if_busy: str | None
+) -> None:
+    engine.lists("small", owned_by="vllm")
+    gate = Gate()
+    engine.once(ChatScript().tokens("Half").wait(gate).tokens(" more").finish().done())
+    conversation = await alice.create()
+    async with alice.send(conversation["id"], "Hi") as stream:
+        await stream.until_text("Half")
+    # It has no reader any more.
+    if if_busy == "stop":
+        engine.once(ChatScript().tokens(" again").finish().done())
+        async with going_on(alice, conversation["id"], if_busy=if_busy) as stream:
+            await stream.rest()
+        expected = "Half again"
+    else:
+        path = f"/api/conversations/{conversation['id']}/continue"
+        response = await alice.post(path, json={} if if_busy is None else {"if_busy": if_busy})
+        assert check_problem(response, 409, "message_id")["type"].endswith(":conversation_busy")
+        async with alice.join(conversation["id"]) as joined:
+            gate.open()
+            await joined.rest()
+        expected = "Half more"
+    assert (await alice.messages(conversation["id"]))[1]["content"] == expected
+
+
 async def test_what_cannot_be_continued_is_said(alice: Client, engine: OpenAIEngineServer) -> None:
     empty = await alice.create()
     path = "/api/conversations/{}/continue"

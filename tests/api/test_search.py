@@ -149,7 +149,8 @@ async def test_nothing_of_others_is_found(alice: Client, bob: Client) -> None:
     assert mine["items"] == []
 
 
-async def test_a_running_regeneration_and_what_it_replaced_are_not_found(
+@pytest.mark.case(94)
+async def test_versions_that_are_not_shown_are_found_a_running_one_is_not(
     alice: Client, inference: Inference
 ) -> None:
     conversation_id = await say(alice)
@@ -164,9 +165,16 @@ async def test_a_running_regeneration_and_what_it_replaced_are_not_found(
         ]
         gate.open()
         await stream.rest()
-    assert [item["snippet"] for item in (await search(alice, "samosa"))["items"]] == [
-        "The new samosa"
-    ]
+    found = [item["snippet"] for item in (await search(alice, "samosa"))["items"]]
+    assert found == ["The new samosa", "The old samosa"]
+    await alice.ask(conversation_id, "Edited", parent_id=None)
+    hits = await pages(alice, "tell", 1) + await pages(alice, "samosa", 1)
+    assert [hit["snippet"] for hit in hits] == ["Tell me", *found]
+    # Each can be shown.
+    old = hits[-1]["message"]["id"]
+    path = f"/api/conversations/{conversation_id}/path"
+    response = await alice.put(path, json={"message_id": old})
+    assert old in [message["id"] for message in response.json()["messages"]]
 
 
 async def fill(db: Database, client: Client, conversations: int, messages: int) -> None:

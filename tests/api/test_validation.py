@@ -463,3 +463,27 @@ def test_any_text_comes_back_as_it_was(
     assert answer.status_code == 200
     saved = plain_http.get(path).json()
     assert [message["content"] for message in saved["messages"]] == [text, text]
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "reason"),
+    [
+        ({"title": "x" * 501}, "title", "String should have at most 500 characters"),
+        ({"tags": ["x" * 51]}, "tags.0", "String should have at most 50 characters"),
+        ({"metadata": {"": "x"}}, "metadata..[key]", "String should have at least 1 character"),
+        (
+            {"tags": ["x"] * 21},
+            "tags",
+            "List should have at most 20 items after validation, not 21",
+        ),
+        ({"options": []}, "options", "Input should be an object"),
+        ([], "body", "Input should be an object"),
+    ],
+)
+async def test_a_reason_speaks_of_json_and_counts_characters(
+    alice: Client, body: Any, field: str, reason: str
+) -> None:
+    response = await alice.post("/api/conversations", json=body)
+    assert response.json()["errors"] == [{"field": field, "reason": reason}]
+    too_long = await alice.get("/api/search", params={"q": "x" * 201})
+    assert too_long.json()["errors"][0]["reason"] == "String should have at most 200 characters"

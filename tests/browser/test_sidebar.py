@@ -302,6 +302,26 @@ async def test_a_message_is_found_by_its_words(visit: Visit, auth: AuthServer, p
     await expect(tab.answer).to_contain_text("Try tamarind")
 
 
+@pytest.mark.case(94)
+async def test_a_found_version_that_is_not_shown_is_shown(
+    visit: Visit, auth: AuthServer, service: Service
+) -> None:
+    alice = auth.user("alice")
+    async with Client(service.url, alice) as client:
+        conversation_id = (await client.create(title="Dinner"))["id"]
+        await client.ask(conversation_id, "What goes with tamarind?")
+        await client.ask(conversation_id, "What goes with chutney?", parent_id=None)
+    tab = await visit(alice)
+    await conversation(tab, "Dinner").click()
+    await expect(tab.text("What goes with chutney?")).to_be_visible()
+    await tab.page.keyboard.press("Control+k")
+    await tab.page.keyboard.type("tamarind")
+    await expect(tab.page.get_by_role("option", name="Dinner")).to_contain_text("tamarind")
+    await tab.page.keyboard.press("Enter")
+    await expect(tab.text("What goes with tamarind?")).to_be_visible()
+    await expect(tab.text("What goes with chutney?")).to_have_count(0)
+
+
 @pytest.mark.case(61)
 async def test_a_search_that_fails_says_so(visit: Visit, auth: AuthServer, past: Past) -> None:
     alice = auth.user("alice")

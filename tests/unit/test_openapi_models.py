@@ -11,6 +11,8 @@ from tests.unit.world import World
 from chat_api.api import schemas
 from chat_api.db import queries
 from chat_api.db.queries import ConversationSettings
+from chat_api.engines.engine import Usage
+from chat_api.generation import events
 
 
 def strict(model: type[BaseModel]) -> type[BaseModel]:
@@ -176,3 +178,30 @@ async def test_text_comes_back_exactly(text: str, world: World) -> None:
     # The API puts these documents together as text: each must be one line's worth of JSON object.
     assert found.json.startswith("{")
     assert found.json.endswith("}")
+
+
+@pytest.mark.parametrize(
+    ("model", "data"),
+    [
+        (schemas.StartEvent, events.start("c", "m", "q", 1)),
+        (schemas.TokenEvent, events.token("Hel")),
+        (schemas.ReasoningEvent, events.reasoning("Hm.")),
+        (schemas.ResetEvent, events.reset(2)),
+        (schemas.SnapshotEvent, events.snapshot("Hello")),
+        (schemas.SnapshotEvent, events.snapshot("Hello", "Hm.")),
+        (schemas.ErrorEvent, events.error("inference_refused", "It refused.")),
+    ],
+)
+def test_events_are_as_described(model: type[BaseModel], data: bytes) -> None:
+    check(model, data.decode())
+    assert model in schemas.EVENTS
+
+
+@pytest.mark.parametrize("kept", [None, "m0"])
+@pytest.mark.parametrize("usage", [None, Usage(7, 3)])
+def test_the_last_event_is_as_described(kept: str | None, usage: Usage | None) -> None:
+    data = events.done(
+        "m", "complete", 3, 7, kept, model_tag="small", finish_reason="stop", usage=usage
+    )
+    document = check(schemas.DoneEvent, data.decode())
+    assert document["usage"] == (usage and {"input_tokens": 7, "output_tokens": 3})

@@ -109,7 +109,7 @@ export class Api {
     id: string,
     message: string,
     before?: string,
-  ): Promise<{ items: Message[]; next_before: string | null }> {
+  ): Promise<{ items: (Message & { shown: boolean })[]; next_before: string | null }> {
     return this.json(
       "GET",
       `/api/conversations/${id}/messages/${message}/versions?${search({ before })}`,

@@ -288,7 +288,8 @@ export interface paths {
          * Continue Answer
          * @description Continue the last answer after it was stopped, interrupted or cut by its length.
          *
-         *     The message stays the same; the stream contains only the new text.
+         *     The message stays the same; the stream contains only the new text. 409 while an answer runs,
+         *     read by a client or not; with `if_busy: "stop"`, that answer is stopped and continued.
          */
         post: operations["continue_answer_api_conversations__conversation_id__continue_post"];
         delete?: never;
@@ -1062,6 +1063,8 @@ export interface components {
              * @constant
              */
             done: true;
+            /** Finish Reason */
+            finish_reason: ("stop" | "length" | "content_filter") | null;
             /** Inference Time Ms */
             inference_time_ms: number;
             /**
@@ -1072,6 +1075,8 @@ export interface components {
             kept_message_id: string | null;
             /** Message Id */
             message_id: string;
+            /** Model Tag */
+            model_tag: string;
             /**
              * Status
              * @enum {string}
@@ -1079,6 +1084,7 @@ export interface components {
             status: "generating" | "complete" | "stopped" | "interrupted" | "failed";
             /** Token Count */
             token_count: number;
+            usage: components["schemas"]["Usage"] | null;
         };
         /** ErrorEvent */
         ErrorEvent: {
@@ -1363,6 +1369,14 @@ export interface components {
              */
             status: "ok";
         };
+        /** ReasoningEvent */
+        ReasoningEvent: {
+            /**
+             * Reasoning
+             * @description a piece of the model's thinking, which is no part of the text
+             */
+            reasoning: string;
+        };
         /** ResetEvent */
         ResetEvent: {
             reset: components["schemas"]["Attempt"];
@@ -1401,6 +1415,11 @@ export interface components {
         TextSoFar: {
             /** Content */
             content: string;
+            /**
+             * Reasoning
+             * @description the thinking so far, where there is any
+             */
+            reasoning?: string | null;
         };
         /** TokenEvent */
         TokenEvent: {

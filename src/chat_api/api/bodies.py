@@ -1,6 +1,7 @@
 """Reading a request's body: bounded, JSON only, each refusal with its own status."""
 
 import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import NoReturn, TypeVar
 
@@ -42,8 +43,15 @@ def errors_of(error: ValidationError) -> list[tuple[str, str]]:
     ]
 
 
+# What Pydantic says of an object, and of a text whose length it checks after another validator.
+_OBJECT = re.compile(r"a valid dictionary( or instance of \w+)?")
+_LENGTH = re.compile(r"Value should have at (most|least) (\d+) item(s?) after validation, not \d+")
+
+
 def reason_of(message: str) -> str:
-    return message.removeprefix("Value error, ")
+    """Return what Pydantic says of a value, as a client can use it."""
+    message = _OBJECT.sub("an object", message.removeprefix("Value error, "))
+    return _LENGTH.sub(r"String should have at \1 \2 character\3", message)
 
 
 async def json_document(request: HttpRequest, limit: int) -> object:

@@ -121,7 +121,7 @@ async def import_conversations(
     if media_type.startswith("multipart/"):
         raise UnsupportedMediaType("Send the file itself as the body, not a form.")
     pieces = pieces_of(request, services.settings.max_import_bytes)
-    report = await services.imports.run(user.id, pieces)
+    report = await services.imports.run(user.id, pieces, is_ndjson=media_type == _NDJSON)
     return Imported(
         imported=report.imported,
         unchanged=report.unchanged,

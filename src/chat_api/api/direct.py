@@ -84,7 +84,7 @@ async def _send(request: Request) -> Response:
 
 
 _CONVERSATION = r"/api/conversations/(?P<conversation_id>[^/]+)"
-_LIMIT_OR_CURSOR = rb"(?:limit=(?:[1-9]\d?|1\d\d|200)|cursor=[0-9a-f_-]{1,100})"
+_LIMIT_OR_CURSOR = rb"(?:limit=(?:[1-9]\d?|1\d\d|200)|cursor=[0-9A-Za-z_-]{1,200})"
 _LISTING = re.compile(rb"(?:%b(?:&%b)?)?" % (_LIMIT_OR_CURSOR, _LIMIT_OR_CURSOR))
 _NO_QUERY = re.compile(rb"").fullmatch
 

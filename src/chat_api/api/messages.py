@@ -201,7 +201,8 @@ async def continue_answer(
 ) -> Response:
     """Continue the last answer after it was stopped, interrupted or cut by its length.
 
-    The message stays the same; the stream contains only the new text.
+    The message stays the same; the stream contains only the new text. 409 while an answer runs,
+    read by a client or not; with `if_busy: "stop"`, that answer is stopped and continued.
     """
     await check_model(services, body.model_tag)
     only_result = _wants_json(request.headers.get("accept", ""))
@@ -213,6 +214,7 @@ async def continue_answer(
         idempotency=_idempotency(request, idempotency_key, body),
         sink=Discard() if only_result else connection_of(request),
         one_attempt=not only_result,
+        if_busy=body.if_busy,
     )
     return await _streamed(
         request, services, user, conversation_id, stream, subscription, only_result=only_result

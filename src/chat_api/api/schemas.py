@@ -307,6 +307,7 @@ _MESSAGE = {
 }
 
 
+FinishReason = Literal["stop", "length", "content_filter"]
 Status = Literal["generating", "complete", "stopped", "interrupted", "failed"]
 
 
@@ -360,7 +361,7 @@ class Message(BaseModel):
     inference_time_ms: int
     created_at: datetime
     reasoning: str | None = Field(description="the model's reasoning, if the engine reports it")
-    finish_reason: Literal["stop", "length", "content_filter"] | None
+    finish_reason: FinishReason | None
     usage: Usage | None = Field(description="the engine's count; null if it reports none")
     error: str | None = Field(description="the code of the failure")
     parent_id: str | None = Field(description="the message before it; null for a first one")
@@ -617,6 +618,12 @@ class TokenEvent(_Event):
     token: str
 
 
+class ReasoningEvent(_Event):
+    reasoning: str = Field(
+        description="a piece of the model's thinking, which is no part of the text"
+    )
+
+
 class Attempt(BaseModel):
     attempt: int
 
@@ -627,6 +634,11 @@ class ResetEvent(_Event):
 
 class TextSoFar(BaseModel):
     content: str
+    reasoning: str | None = Field(
+        default=None,
+        description="the thinking so far, where there is any",
+        json_schema_extra=_without_default,
+    )
 
 
 class SnapshotEvent(_Event):
@@ -644,6 +656,9 @@ class DoneEvent(_Event):
     status: Status
     token_count: int
     inference_time_ms: int
+    model_tag: str
+    finish_reason: FinishReason | None
+    usage: Usage | None
     kept_message_id: str | None = Field(
         default=None, description="the old answer that an undone regeneration leaves in place"
     )
@@ -652,6 +667,7 @@ class DoneEvent(_Event):
 EVENTS: tuple[type[_Event], ...] = (
     StartEvent,
     TokenEvent,
+    ReasoningEvent,
     ResetEvent,
     SnapshotEvent,
     ErrorEvent,

@@ -80,6 +80,11 @@ class Documents:
             data, self._start = bytes(self._start), bytearray()
         yield from self._reader.feed(data)
 
+    @property
+    def is_blank(self) -> bool:
+        """Whether there was nothing but white space so far."""
+        return self._reader is None and not self._start.strip(_SPACE)
+
     def end(self) -> Iterator[Document]:
         """Yield the objects that the end of the file completes. Raise NotJson for an empty file."""
         yield from self._feed(self._decoded(b"", is_end=True))

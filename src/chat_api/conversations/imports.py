@@ -55,9 +55,12 @@ class Imports:
         self._kept = timedelta(days=retention_days)
         self._places = asyncio.Semaphore(_AT_ONCE)
 
-    async def run(self, user_id: str, pieces: AsyncIterator[bytes]) -> Report:
+    async def run(
+        self, user_id: str, pieces: AsyncIterator[bytes], *, is_ndjson: bool = False
+    ) -> Report:
         """Import a file, and return the report. Raise BadRequest for an unreadable file.
 
+        With `is_ndjson`, an empty file is valid: the export of a user without conversations.
         Raise DatabaseUnavailable. Conversations imported before an error stay; a repeat skips them.
         """
         report = Report()
@@ -71,9 +74,11 @@ class Imports:
                         await asyncio.sleep(0)
                 await self._import_all(user_id, documents.end(), report)
             except NotJson as error:
-                raise BadRequest(
-                    str(error) or "The body is neither NDJSON nor a JSON array of conversations."
-                ) from None
+                if not (is_ndjson and documents.is_blank and not str(error)):
+                    raise BadRequest(
+                        str(error)
+                        or "The body is neither NDJSON nor a JSON array of conversations."
+                    ) from None
         return report
 
     async def _import_all(
@@ -112,11 +117,13 @@ class Imports:
         updated = max([updated, *(row.created_at for row in rows)])
         if self._kept and updated < datetime.now(UTC) - self._kept:
             raise NotReadable(f"Its last message is older than {self._kept.days} days.")
-        title = cut(" ".join((source.title or "").split()), most_clusters=500, most_chars=500)
+        is_ours = source.program == "samosachaat" and source.id is not None
+        # Ours are given back as their users wrote them; others' may have many lines.
+        title = source.title or "" if is_ours else " ".join((source.title or "").split())
+        title = cut(title, most_clusters=500, most_chars=500)
         if given_title(title) is None or is_blank(title):
             first = next((row.content for row in rows if row.role == "user"), "")
             title = title_of(first)
-        is_ours = source.program == "samosachaat" and source.id is not None
         async with self._db.transaction() as connection:
             return await imports.insert(
                 connection,

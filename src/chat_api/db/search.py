@@ -174,8 +174,9 @@ def _statement(fold: str, forms: int) -> str:
                 SELECT m.created_at, m.position, m.id, m.role,
                     {_folded(fold, "m.content")} AS folded
                 FROM messages m
-                WHERE m.conversation_id = c.id AND m.replaces IS NULL AND ($5::timestamptz IS NULL
-                    OR (m.created_at, m.position, m.id) < ($5, $6::integer, $7::uuid))
+                WHERE m.conversation_id = c.id AND (m.replaces IS NULL OR m.replaces = m.id)
+                    AND ($5::timestamptz IS NULL
+                        OR (m.created_at, m.position, m.id) < ($5, $6::integer, $7::uuid))
                 OFFSET 0) AS m
             WHERE {contains}),
         newest AS (

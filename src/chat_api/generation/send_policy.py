@@ -158,9 +158,11 @@ class SendPolicy:
         idempotency: IdempotencyKey | None,
         sink: Sink,
         one_attempt: bool,
+        if_busy: Literal["reject", "stop"] | None = None,
     ) -> Subscription:
         """Continue the last answer where it ended, and subscribe to its new text.
 
+        A generation that runs is stopped only with `if_busy`: it may be one that could not go on.
         Raise NothingToContinue or EngineCannotContinue, and what `send` raises.
         """
         draft = Draft(
@@ -174,7 +176,15 @@ class SendPolicy:
             model_tag=model_tag,
         )
         return await self._begun(
-            _Send(user_id, conversation_id, draft, sink, one_attempt, resumes=True)
+            _Send(
+                user_id,
+                conversation_id,
+                draft,
+                sink,
+                one_attempt,
+                if_busy=if_busy or "reject",
+                resumes=True,
+            )
         )
 
     async def _begun(self, send: _Send) -> Subscription:

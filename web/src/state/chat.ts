@@ -293,6 +293,20 @@ export class Chat {
     }
   }
 
+  /** Shows the path through a message that a search has found, unless it is shown. */
+  async showFound(message: string): Promise<void> {
+    try {
+      await this.refreshing;
+      const { items } = await api.versions(this.id, message);
+      if (!items.some((one) => one.id === message && !one.shown)) return;
+      this.take(await api.show(this.id, message));
+      tell({ type: "conversation", id: this.id });
+    } catch (error) {
+      refused(error);
+      toast(texts.peek().messages.notShown(explain(error)));
+    }
+  }
+
   /** Deletes a message and what follows it; whether it was deleted. */
   async delete(message: Message): Promise<boolean> {
     if (this.isBusy()) return false;

@@ -1,5 +1,6 @@
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { Found } from "../api";
+import { chat } from "../state/chats";
 import * as conversations from "../state/conversations";
 import { theme } from "../state/preferences";
 import { go } from "../state/router";
@@ -164,7 +165,12 @@ function entriesOf(query: string, known: conversations.Listed[], found: Found[])
       const { conversation, message } = hit;
       const when = new Date(message?.created_at ?? conversation.updated_at);
       const plain = entry(conversation, today(when));
-      return message ? { ...plain, id: `${plain.id}-${message.id}`, found: hit } : plain;
+      if (!message) return plain;
+      const run = () => {
+        plain.run();
+        void chat.peek()?.showFound(message.id);
+      };
+      return { ...plain, id: `${plain.id}-${message.id}`, found: hit, run };
     });
   return [...titles, ...hits, ...commands().filter(fits)];
 }
