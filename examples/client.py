@@ -1,9 +1,9 @@
-"""A client that never shows a token twice and never misses one.
+"""A client that shows every token exactly once.
 
     python examples/client.py http://127.0.0.1:8002 "$TOKEN" "Tell me about samosas."
 
-It sends a message, shows the answer as it grows, and when the connection breaks it comes back with
-the id of the last event it saw. Copy `answer`; the rest only calls it.
+It sends a message and shows the answer as it grows. When the connection breaks, it reconnects with
+the id of the last event. Copy `answer`; the rest only calls it. It needs the package httpx2.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ MOST_WAITING_SECONDS = 10.0
 
 
 async def events(response: httpx2.Response) -> AsyncIterator[tuple[str, dict[str, Any]]]:
-    """The id and the JSON of each event of a response. Lines end at LF here, as we send them."""
+    """Yield the id and the JSON of each event of a response. The service ends lines with LF."""
     event_id = ""
     rest = ""
     async for text in response.aiter_text():
@@ -34,9 +34,9 @@ async def events(response: httpx2.Response) -> AsyncIterator[tuple[str, dict[str
 async def answer(
     http: httpx2.AsyncClient, conversation_id: str, content: str
 ) -> AsyncIterator[str]:
-    """Send a message; the whole text so far, each time it has changed, until it is saved.
+    """Send a message; yield the whole text so far after each change, until it is saved.
 
-    Raises httpx2.HTTPStatusError where the message is refused (4xx).
+    Raise httpx2.HTTPStatusError if the message is refused (4xx).
     """
     path = f"/api/conversations/{conversation_id}"
     key = str(uuid4())  # makes sending again harmless: the same key joins the same answer
@@ -54,7 +54,7 @@ async def answer(
                 )
             async with request as response:
                 if response.status_code == 204:
-                    return  # nothing more to come: the answer had been read to its end
+                    return  # the answer has been read to its end
                 if response.status_code < 500:
                     response.raise_for_status()
                 if response.status_code == 200:
@@ -73,7 +73,7 @@ async def answer(
                         yield text
         except httpx2.TransportError:
             pass  # the connection broke, or could not be made
-        # Closed without `done`, or not there: come back with the last id that was seen.
+        # Closed without `done`, or unreachable: reconnect with the last received id.
         await asyncio.sleep(wait)
         wait = min(wait * 2, MOST_WAITING_SECONDS)
 

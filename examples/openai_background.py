@@ -2,8 +2,9 @@
 
     python examples/openai_background.py http://127.0.0.1:8002 "$TOKEN" "Tell me about samosas."
 
-The answer is written in the background. When the connection breaks, the script comes back with the
-number of the last event that it saw, to whichever replica answers. Copy `answer`.
+The answer is written in the background. When the connection breaks, the script reconnects with the
+number of the last event that it received, to any replica. Copy `answer`. It needs the package
+openai.
 """
 
 import asyncio

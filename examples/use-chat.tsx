@@ -12,7 +12,7 @@ export default function Page(props: Props) {
   useEffect(() => {
     const headers = { authorization: `Bearer ${props.token}` };
     fetch(`${props.url}/api/chat/${encodeURIComponent(props.id)}/messages`, { headers })
-      .then((response) => (response.ok ? response.json() : [])) // 404: nothing was said yet
+      .then((response) => (response.ok ? response.json() : [])) // 404: no message yet
       .then(setMessages);
   }, [props.id, props.url, props.token]);
   return messages ? <Chat {...props} messages={messages} /> : <p>Loading…</p>;

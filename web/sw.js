@@ -40,7 +40,7 @@ self.addEventListener("notificationclick", (event) => {
   event.waitUntil(show(event.notification.data));
 });
 
-/** Takes all files of this version. Behind a proxy, the page may still come from another one. */
+/** Caches all files of this version. Behind a proxy, the page may come from another one. */
 async function fill() {
   const cache = await caches.open(CACHE);
   const response = await fetch(PAGE, { cache: "no-cache" });
@@ -58,7 +58,7 @@ async function forgetOldVersions() {
   await Promise.all(old.map((name) => caches.delete(name)));
 }
 
-/** The page as the server has it now; the one that is kept where there is no server. */
+/** The page from the server; the cached one if there is no response. */
 async function page(request) {
   const response = await fetch(request).catch(() => undefined);
   if (response && response.status < 500) return response;
@@ -71,7 +71,7 @@ async function asset(request) {
   return (await caches.match(request.url, { ignoreVary: true })) ?? fetch(request);
 }
 
-/** A file whose name stays: from the server, or the one that is kept. */
+/** A file whose name stays the same: from the server, or the cached one. */
 async function newest(request) {
   const cache = await caches.open(CACHE);
   const response = await fetch(request).catch(() => undefined);

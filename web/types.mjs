@@ -1,4 +1,4 @@
-// Writes src/schema.d.ts, the types of the service's OpenAPI description; with --check, only says
+// Writes src/schema.d.ts, the types of the service's OpenAPI description; with --check, only checks
 // whether it is current (exit code 1 if not). PYTHON names the interpreter that has the service.
 import { execFileSync } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";

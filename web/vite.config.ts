@@ -40,7 +40,7 @@ const serviceWorker: Plugin = {
 
 export default defineConfig({
   plugins: [onlyWoff2, serviceWorker],
-  // What a test proves is not how fast the machine is.
+  // Tests must not fail on a slow machine.
   test: { testTimeout: 120_000 },
   build: {
     outDir: "../src/chat_api/page",

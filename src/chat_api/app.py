@@ -138,7 +138,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 
 def _serve_page(app: FastAPI, settings: Settings) -> None:
-    """Add the page's routes. Call it last, so that they take precedence over none."""
+    """Add the page's routes. Must be called last: one of them matches every path."""
     page = Frontend(sign_in=settings.web_sign_in_url or None, missing=NotFound)
     for path, endpoint in page.endpoints().items():
         app.add_api_route(path, endpoint, methods=["GET", "HEAD"], include_in_schema=False)
@@ -245,7 +245,7 @@ class _Process:
         self.registry = Registry()
 
     def reload(self) -> None:
-        """Read ENGINES_FILE again. A file that is wrong changes nothing; settings do not change."""
+        """Read ENGINES_FILE again. An invalid file changes nothing; other settings are not read."""
         try:
             self.engines.reload(read_engines(self._settings, DIALECTS))
         except SettingsError as error:

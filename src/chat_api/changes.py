@@ -1,4 +1,4 @@
-"""The change feed: each client's reading of what changed in the user's conversations."""
+"""The change feed: subscriptions of clients to the changes of a user's conversations."""
 
 import asyncio
 import re
@@ -55,7 +55,7 @@ class ChangeSubscription:
         self._last_sent = clock_now
 
     async def run(self) -> None:
-        """Write to the sink until the client is to go or has gone."""
+        """Write to the sink until the subscription is ended or the client disconnects."""
         await self._write(sse.RETRY)
         if self._begins:
             await self._write(_frame(self.place[1], b'{"cursor":true}'))
@@ -85,14 +85,14 @@ class ChangeSubscription:
             self._alarm.set_result(None)
 
     def take(self, page: FramedPage, /) -> None:
-        """Send what follows its place."""
+        """Send a page of changes."""
         self._page = page
         self._wake()
 
     def look_at_clock(
         self, now: float, *, heartbeat_seconds: float, slow_reader_seconds: float
     ) -> None:
-        """Send a heartbeat after a silence; drop a client that takes nothing."""
+        """Send a heartbeat after a silence; disconnect a client that reads nothing."""
         blocked_since = self._sink.blocked_since
         if blocked_since is not None:
             if now - blocked_since > slow_reader_seconds:
@@ -103,19 +103,19 @@ class ChangeSubscription:
             self._wake()
 
     def leave(self) -> None:
-        """End before the next change: the client has gone, or is to reconnect."""
+        """End before the next change: the client has disconnected or must reconnect."""
         self._leaving = True
         self._wake()
 
     def send_away(self) -> None:
-        """End now, also where the client takes nothing."""
+        """End now, even if the client reads nothing."""
         if self._sink.blocked_since is None:
             self.leave()
         else:
             self._sink.abort()
 
     def close(self) -> None:
-        """Must be called when the subscription has ended, however it did."""
+        """Release everything; must be called after every end of the subscription."""
         self._feed.close(self)
 
 
@@ -155,7 +155,7 @@ class ChangeFeed(Rounds[Place, Page, FramedPage]):
         )
 
     async def subscribe(self, user_id: str, cursor: int | None, sink: Sink) -> ChangeSubscription:
-        """Return a subscription to what follows the cursor, or to what is new from now on.
+        """Return a subscription to the changes after the cursor or, without one, after now.
 
         Raise Draining, UserMoving or DatabaseUnavailable.
         """
@@ -170,12 +170,12 @@ class ChangeFeed(Rounds[Place, Page, FramedPage]):
         return subscription
 
     def close(self, subscription: ChangeSubscription) -> None:
-        """It has ended."""
+        """Remove a subscription that has ended."""
         self.forget(subscription)
         self._open.discard(subscription)
 
     def send_away(self) -> None:
-        """End every subscription, and begin none: clients reconnect elsewhere."""
+        """End every subscription and refuse new ones: clients reconnect to other processes."""
         self._is_closed = True
         for subscription in list(self._open):
             subscription.send_away()

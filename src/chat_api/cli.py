@@ -69,8 +69,8 @@ def _open_closed_streams() -> None:
 def serve(host: str, port: int, workers: int) -> None:
     """Run the chat API, configured by environment variables (docs/reference.md).
 
-    SIGTERM and SIGINT end it in order: running answers get DRAIN_SECONDS, or go on in another
-    process. SIGHUP never ends it: with several workers it replaces them one by one.
+    After SIGTERM or SIGINT, running answers get DRAIN_SECONDS; other processes continue the rest.
+    SIGHUP never ends it: with several workers it replaces them one by one.
 
     \b
     Examples:
@@ -87,7 +87,7 @@ def serve(host: str, port: int, workers: int) -> None:
 
     try:
         settings = load_settings()
-        read_engines(settings, DIALECTS)  # so that a bad file is told of here, once
+        read_engines(settings, DIALECTS)  # so that an invalid file is reported here, once
         tracing.check(settings)
     except SettingsError as error:
         click.echo(str(error), err=True)
@@ -96,7 +96,7 @@ def serve(host: str, port: int, workers: int) -> None:
 
 
 @main.command()
-@click.option("--check", is_flag=True, help="Only say what would be done.")
+@click.option("--check", is_flag=True, help="Print what would be done, and change nothing.")
 def migrate(check: bool) -> None:
     """Bring the schema of the database at DATABASE_URL up to date.
 
@@ -157,9 +157,9 @@ def migrate(check: bool) -> None:
     default="60s",
     show_default=True,
     type=_Duration(),
-    help="How long the old rows stay after the edge has been told.",
+    help="How long the old rows stay after the switch.",
 )
-@click.option("--abort", is_flag=True, help="Give up a move that has not got to the new cell yet.")
+@click.option("--abort", is_flag=True, help="Cancel a move before its switch to the new cell.")
 def move_user(
     user_id: str,
     source: str,
@@ -173,8 +173,8 @@ def move_user(
 ) -> None:
     """Move all data of a user from one cell to another, while both serve (docs/scaling.md).
 
-    Changes of the user's get 503 meanwhile. A move that was cut off is taken up again by the same
-    command; moving twice changes nothing. The addresses must not lead through a pooler.
+    Until the end, changes by the user get 503. After an interruption, run the same command again:
+    it continues the move. The addresses must not be those of a pooler.
 
     \b
     Examples:
@@ -206,7 +206,7 @@ def move_user(
         sys.exit(1)
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         reason = type(error).__name__
-        click.echo(f"Cut off ({reason}); the same command goes on from here.", err=True)
+        click.echo(f"Cut off ({reason}); run the same command again to continue.", err=True)
         sys.exit(1)
 
 
@@ -214,9 +214,9 @@ def move_user(
 def up() -> None:
     """Run everything on this machine: PostgreSQL, auth, a small real model, the API and its page.
 
-    Needs no account and no network. All of it is kept in the folder .samosachaat below the current
-    one (LOCAL_DATA_DIR). Prints where to chat, a token, and a conversation to paste. Ctrl-C ends
-    everything.
+    Needs no account and no network. All data is kept in the folder .samosachaat in the current one
+    (LOCAL_DATA_DIR). Prints the address of the page, a token, and commands to paste. Press Ctrl-C
+    to stop everything.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""What the model sees: the history, cut to the budgets. Pure functions."""
+"""The messages of a request to an engine: the history, cut to the budgets. Pure functions."""
 
 from collections.abc import Sequence
 
@@ -38,11 +38,11 @@ class Context:
         self._max_tokens = max_tokens
 
     def messages_for(self, limits: Limits, context_tokens: int | None) -> list[dict[str, str]]:
-        """The messages of a request to an engine with these limits.
+        """Return the messages of a request to an engine with these limits.
 
-        The newest message always goes; older ones as long as they fit the budgets: the number of
-        messages, and tokens where the engine has counted what earlier messages cost and the size of
-        the model's context is known, else characters.
+        The newest message is always sent, older ones if they fit the budgets: the number of
+        messages, and tokens if the engine has counted those of earlier messages and the size of the
+        model's context is known, otherwise characters.
         """
         if limits.takes_system:
             return self._as_they_are(context_tokens)
@@ -75,7 +75,7 @@ class Context:
         return chosen
 
     def _budget(self, context_tokens: int | None) -> tuple[list[float], float]:
-        """The size of each message, and how much room there is for all of them."""
+        """Return the size of each message, and the limit of their sum."""
         if context_tokens is None or not any(turn.output_tokens for turn in self._history):
             return [float(len(turn.content)) for turn in self._history], float(
                 self._most_chars - len(self._prompt)
@@ -131,7 +131,7 @@ def build_context(
     There are at most `most_messages` of them and `most_chars` characters in all. Roles alternate
     and the first is the user's: neighbours of one role are joined by a blank line, an answer
     without its question is left out. `prompt` goes in front of the first user message. A message
-    that exceeds what the engine takes keeps its end, where the newest text is.
+    above the engine's limit keeps its end, where the newest text is.
     """
     if request_chars is not None:
         most_chars = min(most_chars, request_chars)

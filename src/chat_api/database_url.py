@@ -1,7 +1,7 @@
-"""`DATABASE_URL`: what libpq takes in an address, and what of it the service supports.
+"""`DATABASE_URL`: libpq's parameters, and those of them that the service supports.
 
 The driver hands parameters that it does not know to the server, which refuses the connection, and
-reads wrong values only when it connects. So every parameter is looked at here, before the start.
+reads wrong values only when it connects. So every parameter is checked here, before the start.
 """
 
 import os
@@ -68,19 +68,19 @@ _HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.%]+\]|[^\s:\[\],]*)(?::(?P<port>[^:]
 
 
 class AddressError(ValueError):
-    """The address cannot work. The text is a sentence without the address's values."""
+    """The address is not usable. The text is a sentence without the address's values."""
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where the database is, and how a session with it begins."""
+    """The hosts of the database, and the options of its sessions."""
 
     dsn: str
     """The address as asyncpg reads it."""
     hosts: tuple[tuple[str, int], ...] = ()
-    """Where several are named: each host (or socket folder) and its port."""
+    """Each host (or socket folder) and its port, if there are several."""
     target: str | None = None
-    """What a host must be: `target_session_attrs`."""
+    """Which hosts are acceptable: `target_session_attrs`."""
     connect_seconds: float | None = None
     server_settings: Mapping[str, str] = field(default_factory=dict)
     system_certificates: bool = False
@@ -175,7 +175,7 @@ def _parameters(query: str) -> dict[str, str]:
 
 
 def _shown(name: str) -> str:
-    """A parameter's name for a sentence; something that is no name is not repeated."""
+    """Return a parameter's name for a sentence, or other words for an unusual one."""
     return name if re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,40}", name) else "with an unusual name"
 
 
@@ -188,7 +188,7 @@ def _check_value(name: str, value: str, allowed: frozenset[str] | None) -> None:
 
 
 def is_host(name: str) -> bool:
-    """Whether a name can be looked up: no part of it is empty, or too long (RFC 1035, 2.3.4)."""
+    """Return whether a name can be looked up: no part is empty or too long (RFC 1035, 2.3.4)."""
     try:
         name.encode("idna")
     except UnicodeError:
@@ -239,7 +239,7 @@ def _port(text: str) -> int:
 
 
 def _check_tls(given: Mapping[str, str]) -> bool:
-    """Read the certificate files. Return whether the system's certificates are asked for."""
+    """Read the certificate files. Return whether the system's certificates are to be used."""
     mode = given.get("sslmode", "prefer")
     system = given.get("sslrootcert") == "system"
     if given.get("sslnegotiation") == "direct" and mode in {"disable", "allow", "prefer"}:
@@ -270,7 +270,7 @@ def _check_tls(given: Mapping[str, str]) -> bool:
 
 
 def _has_root_certificate() -> bool:
-    """Whether there is one where the driver looks for it by itself."""
+    """Return whether there is a root certificate at the driver's default path."""
     named = os.environ.get("PGSSLROOTCERT")
     return bool(named) or Path("~/.postgresql/root.crt").expanduser().exists()
 

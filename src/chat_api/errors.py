@@ -1,4 +1,4 @@
-"""What can go wrong, as one tree, and the one place that turns it into a response.
+"""All expected errors as one tree, and the function that turns them into responses.
 
     ApiError
     ├── BadRequest                 400  cannot be read
@@ -244,14 +244,14 @@ class TooManyAnswersToday(TooManyRequests):
     code = "too_many_answers_today"
     policy = "answers-per-day"
     window_seconds = 86_400
-    detail = "The day's answers are used up."
+    detail = "The daily limit of answers is reached."
 
 
 class TooManyTokensToday(TooManyRequests):
     code = "too_many_tokens_today"
     policy = "tokens-per-day"
     window_seconds = 86_400
-    detail = "The day's tokens are used up."
+    detail = "The daily limit of tokens is reached."
 
 
 class TooManyStreams(TooManyRequests):
@@ -292,7 +292,7 @@ class ModelRefused(ApiError):
 
 
 class InternalError(ApiError):
-    """A defect of ours; the log has it."""
+    """A defect of this service; the log has the exception."""
 
 
 class UnknownTransferCoding(ApiError):
@@ -327,10 +327,10 @@ class DatabaseBusy(DatabaseUnavailable):
 
 
 class DatabaseRefused(DatabaseUnavailable):
-    """The database, or its address, cannot be used as it is. `reason` tells an operator why."""
+    """The database, or its address, is unusable. `reason` says why, for an operator."""
 
     code = "database_refused"
-    detail = "The database cannot be used; the log says why."
+    detail = "The database cannot be used. The log has the reason."
 
     def __init__(self, reason: str = "it cannot be used") -> None:
         self.reason = reason
@@ -429,7 +429,7 @@ class EngineUnavailable(EngineFailed):
 class EngineOverloaded(EngineFailed):
     status = 503
     code = "inference_overloaded"
-    detail = "The inference service has too much to do. Try again in a moment."
+    detail = "The inference service is overloaded. Try again in a moment."
 
 
 class EngineTimeout(EngineFailed):
@@ -439,13 +439,13 @@ class EngineTimeout(EngineFailed):
 
 
 def inference_failure(code: str | None) -> type[EngineFailed]:
-    """The class of a stored failure's `code`; EngineFailed where the code is not known."""
+    """Return the class of a stored failure's `code`; EngineFailed for an unknown code."""
     kinds: list[type[EngineFailed]] = [EngineFailed, *EngineFailed.__subclasses__()]
     return next((kind for kind in kinds if kind.code == code), EngineFailed)
 
 
 def problem(error: ApiError, trace_id: str) -> Response:
-    """The response for an error: a problem document (RFC 9457)."""
+    """Return the response for an error: a problem document (RFC 9457)."""
     document = {
         "type": TYPE_PREFIX + error.code,
         "title": HTTPStatus(error.status).phrase,

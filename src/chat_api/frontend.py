@@ -32,7 +32,7 @@ _ASK_FIRST = "no-cache"
 # RFC 9110, section 12.4.2.
 _WEIGHT = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
 _TEXT = ("text/", "application/json", "application/manifest+json", "image/svg+xml")
-# Not left to the machine's own table, which may know none of them.
+# The machine's own table may lack these.
 _TYPES = {
     ".css": "text/css",
     ".html": "text/html",
@@ -49,12 +49,12 @@ _TYPES = {
 
 
 def is_built(folder: Path = BUILT) -> bool:
-    """Whether there is a page to serve."""
+    """Return whether there is a page to serve."""
     return (folder / "index.html").is_file()
 
 
 class _File:
-    """One file, ready to be sent, compressed too where that makes it smaller."""
+    """One file, ready to be sent, also compressed if that makes it smaller."""
 
     def __init__(self, body: bytes, media_type: str, headers: dict[str, str]) -> None:
         self._plain = (body, f'"{hashlib.sha256(body).hexdigest()[:32]}"')
@@ -74,7 +74,7 @@ class _File:
         }
 
     def respond(self, request: Request, *, status: int = 200) -> Response:
-        """The file with this status; 304 where the browser has it and the status is 200."""
+        """Return the file with this status; 304 if the browser has it and the status is 200."""
         headers = dict(self._headers)
         body, tag = self._plain
         if self._packed is not None and _takes_gzip(
@@ -90,7 +90,7 @@ class _File:
 
 
 class _PagePath(Convertor[str]):
-    """Any path but those of the API and of the page's hashed files, whose answers are for programs.
+    """Any path except those of the API and of the page's hashed files, which programs request.
 
     Routes without the page answer these with 404 whatever the method is.
     """
@@ -108,12 +108,12 @@ register_url_convertor("page_path", _PagePath())
 
 
 class Frontend:
-    """The page in `folder`, read once: what a request names is only looked up, never opened.
+    """The page in `folder`, read once: the path of a request is looked up, never opened.
 
     `api` is the address of the chat API as the browser sees it, "" for the page's own origin;
-    `sign_in` is where the page signs people in, None for nowhere. Both reach the page through
-    `/config.json`, and are the only foreign addresses that it may connect to. `missing` makes the
-    error of the app that serves it, for a file that is not there.
+    `sign_in` is the address of the sign-in, None for none. The page gets both from `/config.json`;
+    they are the only foreign addresses to which it may connect. `missing` makes the app's error for
+    a file that does not exist.
     """
 
     def __init__(
@@ -150,9 +150,9 @@ class Frontend:
             )
 
     def endpoints(self) -> dict[str, Endpoint]:
-        """What answers to GET and HEAD, by its path (in the form of Starlette's routes).
+        """Return the endpoints for GET and HEAD, by path (in the form of Starlette's routes).
 
-        The last one takes all paths that are left, so it has to come after all other routes.
+        The last one matches all other paths, so it must come after all other routes.
         """
 
         async def asset(request: Request) -> Response:
@@ -162,7 +162,7 @@ class Frontend:
             return file.respond(request)
 
         async def missing(request: Request) -> Response:
-            """For a person, the page, which says so; for a program, the error."""
+            """Return the page for a browser, which shows a message; for a program, the error."""
             if not _wants_html(request.headers.get("accept", "")):
                 raise self._missing()
             return self._index.respond(request, status=404)
@@ -185,7 +185,7 @@ def _sender(file: _File) -> Endpoint:
 
 
 def _policy(origins: list[str]) -> str:
-    """The page runs its own code only, and talks to its own neighbours only (CSP Level 3)."""
+    """Return the policy: only the page's own code and its own services (CSP Level 3)."""
     return "; ".join(
         [
             "default-src 'none'",
@@ -198,7 +198,7 @@ def _policy(origins: list[str]) -> str:
             "base-uri 'none'",
             "form-action 'none'",
             "frame-ancestors 'none'",
-            # No text can become HTML or code, not even by a mistake of the page's own.
+            # No text can become HTML or code, not even through a defect of the page.
             "require-trusted-types-for 'script'",
             # That of web/src/offline.ts, which names the service worker.
             "trusted-types worker",
@@ -207,7 +207,7 @@ def _policy(origins: list[str]) -> str:
 
 
 def _origin(address: str) -> str:
-    """Scheme, host and port; "" of an address on the page's own origin."""
+    """Return scheme, host and port; "" for an address on the page's own origin."""
     parts = urlsplit(address)
     return f"{parts.scheme}://{parts.netloc}" if parts.netloc else ""
 

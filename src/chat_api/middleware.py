@@ -1,4 +1,4 @@
-"""What every request passes through, as plain ASGI: nothing here buffers a stream."""
+"""Middlewares of all requests, as plain ASGI: none of them buffers a stream."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -47,7 +47,7 @@ def cors_headers(origins: Sequence[str], origin: str | None) -> dict[str, str]:
 
 
 class Cors(CORSMiddleware):
-    """CORS for the origins of FRONTEND_URL, without credentials: no cookie has a meaning here.
+    """CORS for the origins of FRONTEND_URL, without credentials: there are no cookies.
 
     Any request header is allowed, since tracing tools add headers of their own and none of them
     has an effect. A refused preflight is a problem document like every other error.
@@ -173,7 +173,7 @@ class Trace:
 
 
 def _end(span: Span, scope: Scope, status: int) -> None:
-    """Say what became of a request; status 0: it was not answered. Never its path or query."""
+    """Log and count the end of a request, without path or query. Status 0: not answered."""
     route = _route(scope)
     if route != _NO_ROUTE:  # else the method may be anything, too
         span.rename(f"{scope['method']} {route}")
@@ -200,7 +200,7 @@ def _route(scope: Scope) -> str:
 
 
 class CatchAll:
-    """Turns an unexpected exception into a problem document without details; the log has them."""
+    """Turns an unexpected exception into a problem document; only the log has its details."""
 
     def __init__(self, app: ASGIApp, *, refusal: Callable[[str, ApiError], Response]) -> None:
         """`refusal` makes the response for an error at a path."""

@@ -41,7 +41,7 @@ from chat_api.middleware import cors_headers
 from chat_api.settings import Settings
 from chat_api.telemetry import OPEN_CONNECTIONS, REFUSALS, configure_logging, log, trace_id_of
 
-# The kernel gives up a client that has acknowledged nothing for this long.
+# The kernel closes a connection whose client has acknowledged nothing for this long.
 _USER_TIMEOUT_MS = 45_000
 # RFC 3986, section 3.2.2, with a port; empty where the target has no authority (RFC 9112, 3.2).
 _HOST = re.compile(rb"[A-Za-z0-9\-._~%!$&'()*+,;=:\[\]]*")
@@ -62,7 +62,7 @@ _MOST_WAITING_BYTES = 16_384
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What one connection, and all connections of a process, may take. Times are in seconds."""
+    """Limits of one connection, and of all connections of a process. Times are in seconds."""
 
     connections: int
     header_bytes: int
@@ -161,7 +161,7 @@ class Protocol(HttpToolsProtocol):
             self._parse()
 
     def _parse(self) -> None:
-        """Parse what waits until a request waits for its turn; then hold the rest back."""
+        """Parse waiting bytes until a request waits for its turn; then keep the rest unparsed."""
         while self._waiting and not self.pipeline and not self._refused:
             piece = bytes(self._waiting[:_PIECE_BYTES])
             del self._waiting[:_PIECE_BYTES]
@@ -326,7 +326,7 @@ class Protocol(HttpToolsProtocol):
         return is_long and (has_progressed or self.flow.read_paused)
 
     def _refuse(self, error: ApiError) -> None:
-        """Answer the arriving request with a problem, if it has its turn, and close."""
+        """Answer the arriving request with a problem document if it is its turn, and close."""
         if self._refused or self.transport.is_closing():
             return
         self._refused = True
@@ -347,7 +347,7 @@ class Protocol(HttpToolsProtocol):
         self.transport.close()
 
     def _written(self, error: ApiError, trace_id: str) -> bytes:
-        """Return an error as an HTTP response, for where no application answers."""
+        """Return an error as an HTTP response, for errors outside of the application."""
         request = self.scope["headers"] if self._arriving else []
         origin = next((value for name, value in request if name == b"origin"), None)
         if origin is None and self._in_headers:
@@ -450,7 +450,7 @@ def _bounds(settings: Settings) -> Bounds:
 
 
 def run(host: str, port: int, workers: int, settings: Settings) -> int:
-    """Serve until SIGTERM or SIGINT, shut down in order, and return the process's exit code.
+    """Serve until SIGTERM or SIGINT, drain and shut down, and return the process's exit code.
 
     The application reads its settings from the environment, in each worker again.
     """
@@ -479,7 +479,7 @@ def run(host: str, port: int, workers: int, settings: Settings) -> int:
                 timeout_keep_alive=settings.keep_alive_seconds,
                 # The drain has ended every stream before this begins.
                 timeout_graceful_shutdown=1,
-                # Of a busy machine: a worker that is slow to start or to answer is not dead.
+                # On a busy machine, a worker that is slow to start or to respond is not dead.
                 timeout_worker_healthcheck=30,
             )
         except SystemExit as leaving:

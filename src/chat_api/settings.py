@@ -31,7 +31,7 @@ LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 
 LEAST_KEY_CHARS = 16
 _LEAST_DIFFERENT_CHARS = 8
-# What documents and templates write in place of a key.
+# Placeholders for a key in documents and templates.
 _PLACEHOLDER = re.compile(
     r"change-?(me|this|it)|replace-?(me|this|with)|placeholder|example|password|letmein|"
     r"your-?(own|key|api|secret|internal)|<.*>|\$\{.*\}",
@@ -175,20 +175,21 @@ class Settings(BaseSettings):
     auth_service_url: Annotated[str, Field(description="the auth service")] = "http://auth:8001"
     inference_service_url: Annotated[
         str,
-        Field(description="the inference service; of the OpenAI kind, with its `/v1`"),
+        Field(description="address of the engine; with its `/v1` for `openai`"),
     ] = "http://inference:8000"
     inference_api: Annotated[
         str,  # engines.configuration knows which there are
         Field(
             pattern=r"^[a-z][a-z0-9_]*$",
-            description="what it speaks: `samosachaat`, or `openai` (Chat Completions)",
+            description="its dialect: `samosachaat`, or `openai` (Chat Completions)",
         ),
     ] = "samosachaat"
     inference_api_key: Annotated[
-        SecretStr | None, Field(description="its key, for the OpenAI kind: sent as a bearer token")
+        SecretStr | None, Field(description="its key, for `openai`: sent as a bearer token")
     ] = None
     engines_file: Annotated[
-        str, Field(description="a TOML file of several engines (docs/engines.md), instead of these")
+        str,
+        Field(description="a TOML file of several engines (docs/engines.md), instead of the above"),
     ] = ""
     default_model: Annotated[
         str,
@@ -202,27 +203,28 @@ class Settings(BaseSettings):
         Field(
             min_length=1,
             description="the key shared between the services, at least 16 random characters; of "
-            "several, separated by commas, the first is sent; no default",
+            "several, separated by commas, the first is sent",
         ),
     ]
 
     max_conversation_history: Annotated[
-        int, Field(ge=1, le=1000, description="most messages in one inference call")
+        int, Field(ge=1, le=1000, description="most messages in one engine call")
     ] = 50
     max_token_budget: Annotated[
         int,
         Field(
             ge=1,
             le=10_000_000,
-            description="most characters in one inference call; the newest message is always sent",
+            description="most characters in one engine call if the size of the context is "
+            "unknown; the newest message is always sent",
         ),
     ] = 6000
     system_prompt: Annotated[
-        str, Field(max_length=4000, description="text put before the first user message")
+        str, Field(max_length=4000, description="instructions that the model gets first")
     ] = ""
     thinking_prompt: Annotated[
         str,
-        Field(max_length=3900, description="the same, for a message sent with `thinking_mode`"),
+        Field(max_length=3900, description="further ones, for a message sent with `thinking_mode`"),
     ] = "Think step by step before you answer."
 
     title_model: Annotated[
@@ -238,18 +240,18 @@ class Settings(BaseSettings):
     frontend_url: Annotated[
         str,
         Field(
-            description="the origins that CORS allows, separated by commas; `*`: any, since no "
-            "request needs cookies"
+            description="the origins that CORS allows, separated by commas; `*`: any, which is "
+            "safe because no request uses cookies"
         ),
     ] = "http://localhost:3000"
     serve_web: Annotated[bool, Field(description="serve the chat page under `/`")] = False
     web_sign_in_url: Annotated[
-        str, Field(description="where that page signs people in; without it, they paste a token")
+        str, Field(description="where the page signs users in; without it, they paste a token")
     ] = ""
     log_level: Annotated[LogLevel, Field(description="log level")] = "INFO"
     otel_traces_exporter: Annotated[
         Literal["none", "otlp"],
-        Field(description="where traces go: nowhere, or by OTLP to a collector (`otlp`)"),
+        Field(description="`otlp` sends traces to a collector, `none` sends none"),
     ] = "none"
 
     database_pool_size: Annotated[
@@ -271,11 +273,14 @@ class Settings(BaseSettings):
     ] = "service"
     auth_issuer: Annotated[
         str,
-        Field(max_length=1000, description="for `jwks`: the provider, exactly as tokens name it"),
+        Field(
+            max_length=1000,
+            description="for `jwks`: the provider, exactly as in the `iss` of tokens",
+        ),
     ] = ""
     auth_audience: Annotated[
         str,
-        Field(max_length=1000, description="for `jwks`: what tokens must name as their audience"),
+        Field(max_length=1000, description="for `jwks`: what the `aud` of tokens must contain"),
     ] = ""
     auth_jwks_url: Annotated[
         str,
@@ -298,14 +303,12 @@ class Settings(BaseSettings):
             ge=0,
             le=600,
             allow_inf_nan=False,
-            description="for `jwks`: by how much the provider's clock may differ",
+            description="for `jwks`: how much the provider's clock may differ",
         ),
     ] = 60
     auth_keys_seconds: Annotated[
         Seconds,
-        Field(
-            description="for `jwks`: how long keys stay good while the provider cannot be reached"
-        ),
+        Field(description="for `jwks`: how long keys stay valid while the provider is unreachable"),
     ] = 3600
     auth_timeout_seconds: Annotated[
         Seconds, Field(description="how long the auth service, or the provider, may take")
@@ -315,11 +318,11 @@ class Settings(BaseSettings):
     ] = 10_000
     auth_cache_seconds: Annotated[
         Seconds,
-        Field(description="how long a validated token is trusted, and a stream opened with it"),
+        Field(description="how long a validated token, and a stream opened with it, is trusted"),
     ] = 300
 
     connect_timeout_seconds: Annotated[
-        Seconds, Field(description="how long connecting to the inference service may take")
+        Seconds, Field(description="how long connecting to an engine may take")
     ] = 5
     first_token_timeout_seconds: Annotated[
         Seconds, Field(description="how long an answer's first token may take")
@@ -341,7 +344,7 @@ class Settings(BaseSettings):
     ] = 20_000_000
     max_event_bytes: Annotated[
         int,
-        Field(ge=1024, le=100_000_000, description="most bytes of one event of the inference"),
+        Field(ge=1024, le=100_000_000, description="most bytes of one event of an engine"),
     ] = 1_000_000
     swap_timeout_seconds: Annotated[
         Seconds, Field(description="how long swapping the model may take")
@@ -423,7 +426,9 @@ class Settings(BaseSettings):
 
     log_flush_seconds: Annotated[
         float,
-        Field(ge=0.01, le=5, description="how often running answers are written to the log"),
+        Field(
+            ge=0.01, le=5, description="how long a batch of events collects before it is written"
+        ),
     ] = 0.15
     retention_days: Annotated[
         int,
@@ -431,11 +436,11 @@ class Settings(BaseSettings):
             ge=0,
             le=36_500,
             description="days after its last message at which a conversation is deleted, "
-            "favourites too; 0: it is kept",
+            "favourites too; 0: never",
         ),
     ] = 0
     log_retention_seconds: Annotated[
-        Seconds, Field(description="how long an ended answer's log is kept for late readers")
+        Seconds, Field(description="how long the events of an ended answer can be replayed")
     ] = 300
     lease_seconds: Annotated[
         float,
@@ -447,7 +452,10 @@ class Settings(BaseSettings):
     ] = 8
     on_crash: Annotated[
         Literal["rerun", "interrupt"],
-        Field(description="what happens to a dead replica's answers: `rerun` or `interrupt`"),
+        Field(
+            description="what happens to a dead replica's answers: `rerun` (continued or "
+            "written again) or `interrupt`"
+        ),
     ] = "rerun"
     drain_seconds: Annotated[
         float,

@@ -1,4 +1,4 @@
-"""What signals do: the drain comes before the server closes anything; SIGHUP reloads."""
+"""Signal handling: the drain runs before the server closes anything; SIGHUP reloads."""
 
 import asyncio
 import multiprocessing
@@ -85,7 +85,7 @@ def reloaded_on_hangup(reload: Callable[[], None]) -> Iterator[None]:
 def ended_with_its_supervisor() -> Iterator[None]:
     """While inside, a worker whose supervisor has died shuts down in order, as on SIGTERM.
 
-    Otherwise it would never end, and keep the port.
+    Otherwise it would never end and would keep the port.
     """
     supervisor = multiprocessing.parent_process()
     if supervisor is None:

@@ -1,4 +1,4 @@
-"""Signals before the application handles them, and after.
+"""Signals before and after the application handles them.
 
 Imports nothing of the service, so that the handlers are there before the imports that take time.
 """
@@ -18,7 +18,7 @@ def handle_early() -> None:
 
 
 def ignore() -> None:
-    """A further signal must not turn an orderly end into a death by that signal."""
+    """Ignore the signal: a further one must not change the exit code of a drained process."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
 

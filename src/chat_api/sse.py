@@ -17,17 +17,17 @@ HEADERS = {
 
 
 def encode(event_id: str, data: bytes) -> bytes:
-    """One event's bytes. `data` is JSON on one line."""
+    """Return one event's bytes. `data` is JSON on one line."""
     return b"id: %b\ndata: %b\n\n" % (event_id.encode(), data)
 
 
 def id_prefix(begin: str) -> bytes:
-    """For `numbered`: the beginning that the ids of many events share."""
+    """Return the common beginning of many events' ids, for `numbered`."""
     return b"id: " + begin.encode()
 
 
 def numbered(prefix: bytes, number: int, data: bytes) -> bytes:
-    """One event's bytes, its id being that beginning and the number."""
+    """Return one event's bytes; its id is that beginning and the number."""
     return b"%b%d\ndata: %b\n\n" % (prefix, number, data)
 
 
@@ -55,7 +55,7 @@ class Parser:
         self._is_between = False  # nothing of an event, or of a line's end, has begun
 
     def feed(self, chunk: bytes) -> Iterable[bytes]:
-        """The data of every event that `chunk` completes.
+        """Return the data of every event that `chunk` completes.
 
         The iteration raises TooLong when an event outgrows the limit, finished or not.
         """
@@ -119,7 +119,7 @@ class Parser:
                 self._data.append(b"")
 
     def rest(self) -> bytes:
-        """The data of an event that the stream's end has cut off, as far as it came."""
+        """Return the received data of an event that the stream's end has cut off."""
         list(self._events([bytes(self._rest)] if self._rest else []))
         return b"\n".join(self._data)
 

@@ -1,4 +1,4 @@
-"""Starting: the work on generations begins once the schema is complete."""
+"""The start: the background tasks begin once the schema is complete."""
 
 import asyncio
 import multiprocessing
@@ -18,7 +18,7 @@ _LOOK_AGAIN_SECONDS = 1.0
 
 
 class Startup:
-    """Waits for the database, migrates it where that is wanted, and calls `begin` once."""
+    """Waits for the database, migrates it if configured, and calls `begin` once."""
 
     def __init__(
         self, settings: Settings, pools: Sequence[Database], begin: Callable[[], None]
@@ -29,7 +29,7 @@ class Startup:
         self._said: str | None = None
 
     async def step(self) -> None:
-        """Look at the database once; does not return after `begin`."""
+        """Inspect the database once; after `begin`, never return."""
         db = self._pools[0]
         try:
             async with db.connection() as connection:
@@ -62,14 +62,14 @@ class Startup:
             log.info("migrated")
 
     async def _wait(self, reason: str) -> None:
-        """Log once why the service does not start, and wait until somebody puts it right."""
+        """Log once why the service does not start, and wait until an operator corrects it."""
         if reason != self._said:
             self._said = reason
             log.error("not_ready", reason=reason)
         await asyncio.sleep(_LOOK_AGAIN_SECONDS)
 
     async def _give_up(self, reason: str) -> None:
-        """End the process: nothing that can be done while it waits would help.
+        """End the process, because waiting cannot help.
 
         A worker's supervisor would only start another one, so a worker stays, and is not ready.
         """

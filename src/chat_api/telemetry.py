@@ -99,8 +99,8 @@ def _render(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
 class LineHandler(logging.Handler):
     """Writes each line to a file at once, and never waits.
 
-    A reader of stdout that stops reading blocks a write without end, and with it the
-    event loop. What cannot be written is lost and counted; a line says so when it works again.
+    A reader of stdout that stops reading blocks a write forever, and with it the event loop. A line
+    that cannot be written is lost and counted; a later line reports it.
     """
 
     # A pipe that can be written at all takes so many bytes without waiting (POSIX).
@@ -137,7 +137,7 @@ class LineHandler(logging.Handler):
         try:
             while at < len(data) and self._poll.poll(0):
                 at += os.write(self._fd, data[at : at + self._piece_bytes])
-        except OSError:  # the reader has gone, or the disk is full
+        except OSError:  # the reader has ended, or the disk is full
             pass
         if at:
             self._is_torn = at < len(data)
@@ -251,12 +251,10 @@ DATABASE_ERRORS = Counter(
     "chat_api_database_errors_total", "Statements that failed because of the database"
 )
 LOST_LOG_LINES = Counter(
-    "chat_api_lost_log_lines_total", "Log lines that stdout did not take without waiting"
+    "chat_api_lost_log_lines_total", "Log lines lost because stdout was blocked"
 )
 EVENT_LOG_ROWS = Counter("chat_api_event_log_rows_total", "Rows written to the event log")
-CONTINUED = Counter(
-    "chat_api_continued_total", "Answers that went on where a dead replica had left them"
-)
+CONTINUED = Counter("chat_api_continued_total", "Answers continued after their process died")
 TRACE_EXPORTS = Counter(
     "chat_api_trace_exports_total",
     "Batches of spans sent to the collector, by outcome",

@@ -1,4 +1,4 @@
-"""Text as a reader sees it: what shows nothing, and where it may be cut."""
+"""Visible text: blank texts, grapheme clusters, and where a text may be cut."""
 
 import re
 from collections.abc import Iterator
@@ -41,7 +41,7 @@ BLANK_RANGES = (
 
 
 def _escaped(point: int) -> str:
-    """A code point in a regular expression of Python, PostgreSQL and JSON Schema alike.
+    """Return a code point for a regular expression of Python, PostgreSQL and JSON Schema.
 
     They have no common escape beyond U+FFFF, so those stand for themselves.
     """
@@ -58,17 +58,17 @@ _CLUSTER = regex.compile(r"\X")
 
 
 def is_blank(text: str) -> bool:
-    """Whether the text shows nothing: empty, white space, or invisible characters only."""
+    """Return whether the text is empty, or has only white space and invisible characters."""
     return _SHOWN.search(text) is None
 
 
 def clusters(text: str) -> Iterator[str]:
-    """The extended grapheme clusters of the text: what a reader takes for characters (UAX #29)."""
+    """Return the extended grapheme clusters (UAX #29) of the text: its visible characters."""
     return (found.group() for found in _CLUSTER.finditer(text))
 
 
 def trimmed(text: str) -> str:
-    """The text without what shows nothing at its ends.
+    """Return the text without invisible characters at its ends.
 
     Whole clusters go: a variation selector or a joiner that belongs to a character stays with it.
     """
@@ -78,7 +78,7 @@ def trimmed(text: str) -> str:
 
 
 def cut(text: str, *, most_clusters: int, most_chars: int) -> str:
-    """The beginning of the text: at most so many grapheme clusters, and so many code points.
+    """Return the beginning of the text: at most so many grapheme clusters and code points.
 
     A first cluster that is longer than `most_chars` is cut inside.
     """

@@ -1,7 +1,7 @@
 """Titles by a model: after the first complete answer, in the background.
 
-A title is a convenience: nothing waits for it, none is tried twice, and a failure leaves the first
-line of the first message.
+Nothing waits for a title, a failed one is not retried, and the first line of the first message then
+stays.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from chat_api.errors import DatabaseUnavailable, EngineFailed
 from chat_api.generation.background import Background
 from chat_api.telemetry import log
 
-# Titles that wait for their turn; further ones are given up.
+# Titles that wait for their turn; further ones are skipped.
 _MOST_WAITING = 100
 # Titles that one process has written at the same time.
 _AT_ONCE = 2
@@ -56,7 +56,7 @@ class Titling:
         return tuple(Background(f"title-{number}", self._step) for number in range(_AT_ONCE))
 
     def completed(self, lease: Lease) -> None:
-        """Take note of a complete answer: its conversation may want a title."""
+        """Note a complete answer, whose conversation may need a title."""
         if self._model_tag and not self._waiting.full():
             self._waiting.put_nowait(lease)
 
@@ -82,7 +82,7 @@ class Titling:
             )
 
     async def _ask(self, opening: Opening, trace_id: str) -> str:
-        """Return what the model writes, up to its second line. Raise EngineFailed."""
+        """Return the model's text up to its second line. Raise EngineFailed."""
         prompt = _PROMPT.format(
             question=opening.question[:EXCERPT_CHARS], answer=opening.answer[:EXCERPT_CHARS]
         )
@@ -117,7 +117,7 @@ class _Asked:
 
 
 class _Title:
-    """Collects what a model writes until that is enough for a title."""
+    """Collects a model's text until it is enough for a title."""
 
     def __init__(self) -> None:
         self.text = ""
@@ -133,7 +133,7 @@ class _Title:
 
 
 def as_title(text: str) -> str:
-    """Return a model's words as a title of one line; empty where they are none."""
+    """Return a model's text as a title of one line; empty if it has none."""
     line = title_of(_THOUGHTS.sub("", text)).strip(_WRAPPING)
     found = _LABEL.match(line)
     return title_of((line if found is None else line[found.end() :]).strip(_WRAPPING))

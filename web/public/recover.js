@@ -1,13 +1,14 @@
-// Loads the page again where one of its files is missing. While a new version is deployed behind a
-// proxy, the page may come from one version and its files be asked of the other, which lacks them.
-// A file that was loaded once stays in the browser, so each try gets further.
+// Reloads the page if one of its files is missing. While a new version is deployed behind a
+// proxy, the page may come from one version, and requests for its files may reach the other, which
+// lacks them.
+// A file that was loaded once stays in the browser, so each try needs fewer files.
 (function () {
   var KEPT = "samosachaat.recovering";
   var MOST_RELOADS = 3;
   var RELOADS_WITHIN_MS = 60000;
   var MOST_TRIES = 5;
   var TRY_AGAIN_MS = 250;
-  // The texts of the page may be among what is missing.
+  // The texts of the page may be missing, too.
   var TEXTS = {
     en: {
       failed: "The page could not be loaded. Its server may be changing to a new version.",
@@ -60,7 +61,7 @@
     });
   }
 
-  /** Asks for the file until some server behind the proxy has it, which is then kept. */
+  /** Requests the file until a server behind the proxy has it; the browser then keeps it. */
   function load(address, tries) {
     return fetch(address, { cache: "reload" })
       .then(
@@ -82,7 +83,7 @@
       });
   }
 
-  /** Whether it has not been loaded again too often just now. */
+  /** Whether the page has not been reloaded too often in a short time. */
   function mayReload() {
     try {
       var recent = JSON.parse(sessionStorage.getItem(KEPT) || "[]").filter(function (at) {
@@ -95,7 +96,7 @@
     }
   }
 
-  /** In the language that was chosen, or the browser's. */
+  /** In the chosen language, or the browser's. */
   function texts() {
     var chosen;
     try {

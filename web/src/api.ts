@@ -12,7 +12,7 @@ export type Change = Partial<
   Pick<Conversation, "title" | "model_tag" | "is_favorited" | "instructions" | "options" | "tags">
 >;
 
-/** A conversation that a search found, and where. `message` is null where its title was found. */
+/** A hit of a search. `message` is null if the title matches. */
 export interface Found {
   conversation: Conversation;
   message: { id: string; role: string; created_at: string } | null;
@@ -42,7 +42,7 @@ export class Api {
     readonly url: string,
     /** The current token; "" when signed out. */
     private readonly token: () => string,
-    /** Told of every outcome, so that one place knows whether the service can be reached. */
+    /** Called with every outcome, so that one module knows whether the service is reachable. */
     private readonly outcome: (error?: Unreachable | Refused) => void = () => undefined,
   ) {}
 
@@ -60,7 +60,7 @@ export class Api {
     return this.json("GET", `/api/search?${search(query)}`);
   }
 
-  /** Whether the service accepts this token. Throws what else it says. */
+  /** Whether the service accepts this token. Throws any other error. */
   async accepts(token: string): Promise<boolean> {
     try {
       await this.request("GET", "/api/conversations?limit=1", { token });
@@ -83,12 +83,12 @@ export class Api {
     return this.json("PATCH", `/api/conversations/${id}`, change);
   }
 
-  /** `keepalive`: goes out even where the page is being closed. */
+  /** `keepalive`: the request is sent even while the page is being closed. */
   async delete(id: string, keepalive = false): Promise<void> {
     await this.request("DELETE", `/api/conversations/${id}`, { keepalive });
   }
 
-  /** What is shown of a conversation as a Markdown file, and the name for it. */
+  /** The shown path of a conversation as a Markdown file, and the file's name. */
   async export(id: string): Promise<{ file: Blob; name: string }> {
     const path = `/api/conversations/${id}/export?format=markdown`;
     const response = await this.request("GET", path, { deadline: 0 });
@@ -135,7 +135,7 @@ export class Api {
     await this.request("POST", "/api/models/swap", { body: { model_tag: tag }, deadline: 0 });
   }
 
-  /** Whether the service answers at all. */
+  /** Whether the service responds. */
   async reachable(): Promise<boolean> {
     const signal = AbortSignal.timeout(5_000);
     return fetch(`${this.url}/api/health`, { signal, cache: "no-store" }).then(

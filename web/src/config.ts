@@ -1,10 +1,10 @@
 const DEADLINE_MS = 15_000;
 
-/** What the server tells the page about its surroundings, in /config.json. */
+/** The page's configuration, from /config.json. */
 export interface Config {
   /** The API's address; "" on the page's own origin. */
   api: string;
-  /** Where a name is exchanged for a token; null where people bring a token of their own. */
+  /** The address that exchanges a name for a token; null if users paste a token. */
   signIn: string | null;
 }
 

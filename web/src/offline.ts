@@ -1,4 +1,4 @@
-// The service worker, which keeps the page's own files for when there is no network.
+// Registers the service worker, which caches the page's own files for use without a network.
 
 const WORKER = "/sw.js";
 
@@ -9,11 +9,11 @@ interface Policies {
   ): { createScriptURL(address: string): unknown };
 }
 
-/** Has the page's files kept from now on, once there is nothing more urgent to load. */
+/** Starts caching the page's files, once more urgent requests are done. */
 export function keepPage(): void {
   if (!import.meta.env.PROD || !("serviceWorker" in navigator)) return;
   const register = () => {
-    // The page works without it, too: for example, under a policy of another server's.
+    // The page works without it, too, for example under another server's policy.
     void (async () => navigator.serviceWorker.register(address()))().catch(() => undefined);
   };
   if (document.readyState === "complete") register();

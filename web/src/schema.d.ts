@@ -10,7 +10,7 @@ export interface paths {
         };
         /**
          * Read Audit
-         * @description What administrators did, the newest first. Reading this is not among it.
+         * @description Return the acts of administrators, newest first. Reading this log is not recorded in it.
          */
         get: operations["read_audit_api_admin_audit_get"];
         put?: never;
@@ -30,7 +30,7 @@ export interface paths {
         };
         /**
          * Read Usage
-         * @description What all users' answers cost, or one user's: by user, by day or by model.
+         * @description Return the answers and tokens of all users, or of one, by user, by day or by model.
          *
          *     By user, those with the most tokens come first, in pages. Those who have been erased are one
          *     user without an id.
@@ -58,8 +58,8 @@ export interface paths {
          * Delete User
          * @description Erase everything of a user, as `DELETE /api/me` does; running answers are stopped.
          *
-         *     Users are not known here: one who has nothing is erased, too. A request that fails may have
-         *     erased a part: repeat it. The act stays in the audit log, and loses the user's id at the end.
+         *     The service has no list of users: the call also succeeds for one without data. A request that
+         *     fails may have erased a part: repeat it. The act stays in the audit log, without the user's id.
          */
         delete: operations["delete_user_api_admin_users__user_id__delete"];
         options?: never;
@@ -76,20 +76,20 @@ export interface paths {
         };
         /**
          * Read Limits
-         * @description What is set for one user, and what holds for them today.
+         * @description Return the limits set for one user, and what is left of them today.
          */
         get: operations["read_limits_api_admin_users__user_id__limits_get"];
         /**
          * Set Limits
-         * @description Set limits of one user, as a whole; they hold at once, on all replicas.
+         * @description Replace the limits of one user; they apply at once, on all replicas.
          *
-         *     Users are not known here: limits can be set for one who has sent nothing yet.
+         *     The service has no list of users: limits can be set before a user's first message.
          */
         put: operations["set_limits_api_admin_users__user_id__limits_put"];
         post?: never;
         /**
          * Remove Limits
-         * @description Let the limits of the settings hold for one user.
+         * @description Remove the limits of one user, so that the settings apply.
          */
         delete: operations["remove_limits_api_admin_users__user_id__limits_delete"];
         options?: never;
@@ -106,10 +106,10 @@ export interface paths {
         };
         /**
          * Follow Changes
-         * @description What changes in the user's conversations, on any replica and device, as it is committed.
+         * @description Stream the changes of the user's conversations, made on any replica and device.
          *
-         *     Without a cursor it begins now. A cursor is good for a day: after that, the stream goes on with
-         *     `resync`, and the list is to be loaded again.
+         *     Without a cursor it starts with the next change. A cursor is valid for a day. After that, the
+         *     stream starts with `resync`: load the list again.
          */
         get: operations["follow_changes_api_changes_get"];
         put?: never;
@@ -131,7 +131,7 @@ export interface paths {
         put?: never;
         /**
          * Send Turn
-         * @description Keep the last message and stream its answer, or write an answer again.
+         * @description Save the last message and stream its answer, or regenerate an answer.
          *
          *     An unknown `id` begins a conversation. The same message again streams the same answer.
          */
@@ -151,9 +151,9 @@ export interface paths {
         };
         /**
          * List Messages
-         * @description The conversation as UI messages, to begin a page with.
+         * @description Return the conversation as UI messages, for the first load of a page.
          *
-         *     While an answer is written, they end with its question: resume the stream for the answer. Of a
+         *     While an answer runs, they end with its question: resume the stream for the answer. Of a
          *     very long conversation, the newest messages: 2,000, and 4 MB of JSON.
          */
         get: operations["list_messages_api_chat__chat_id__messages_get"];
@@ -176,7 +176,7 @@ export interface paths {
         put?: never;
         /**
          * Stop
-         * @description Stop the running answer, on whichever replica it runs; what was written is kept.
+         * @description Stop the running answer, on whichever replica it runs; the text so far is kept.
          */
         post: operations["stop_api_chat__chat_id__stop_post"];
         delete?: never;
@@ -216,18 +216,18 @@ export interface paths {
         };
         /**
          * List Conversations
-         * @description The user's conversations, newest activity first, and again grouped by day.
+         * @description Return the user's conversations, newest activity first, also grouped by day.
          */
         get: operations["list_conversations_api_conversations_get"];
         put?: never;
         /**
          * Create Conversation
-         * @description A new conversation; without a title, its first message gives it one.
+         * @description Create a conversation; without a title, its first message gives it one.
          *
          *     A placeholder ("New chat", "New conversation", "Untitled", in any case) counts as no title. With
          *     `fork`, it begins with a copy of the path to a message, and has the other's title, model,
-         *     instructions, options, tags and `expires_at` unless they are given. From `expires_at` on a
-         *     conversation is not found any more, and it is deleted when no answer is written in it.
+         *     instructions, options, tags and `expires_at` unless they are given. After `expires_at` a
+         *     conversation is not found any more; it is deleted when no answer runs in it.
          */
         post: operations["create_conversation_api_conversations_post"];
         delete?: never;
@@ -245,10 +245,11 @@ export interface paths {
         };
         /**
          * Open Conversation
-         * @description The conversation with its messages, oldest first; a running answer with its text so far.
+         * @description Return the conversation with its messages, oldest first; a running answer has its text so
+         *     far.
          *
-         *     A page ends after `limit` messages or 4 MB of JSON, but has at least one message. Where
-         *     `next_before` is not null, there are older ones: pass it as `before`.
+         *     A page ends after `limit` messages or 4 MB of JSON, but has at least one message. If
+         *     `next_before` is not null, there are older messages: pass it as `before`.
          */
         get: operations["open_conversation_api_conversations__conversation_id__get"];
         /**
@@ -268,8 +269,8 @@ export interface paths {
          * Change Conversation
          * @description Change the fields that are given, each as a whole.
          *
-         *     A placeholder such as "New chat" is no title. Null takes `instructions`, `options` and
-         *     `expires_at` away.
+         *     A placeholder such as "New chat" is no title. Null removes `instructions`, `options` and
+         *     `expires_at`.
          */
         patch: operations["change_conversation_api_conversations__conversation_id__patch"];
         trace?: never;
@@ -285,10 +286,10 @@ export interface paths {
         put?: never;
         /**
          * Continue Answer
-         * @description Let the last answer go on where it was stopped, interrupted or cut by its length.
+         * @description Continue the last answer after it was stopped, interrupted or cut by its length.
          *
-         *     The message stays the same; the stream has only what is new of it. 409 while an answer runs,
-         *     read by a client or not; with `if_busy: "stop"`, that answer is stopped and goes on.
+         *     The message stays the same; the stream contains only the new text. 409 while an answer runs,
+         *     read by a client or not; with `if_busy: "stop"`, that answer is stopped and continued.
          */
         post: operations["continue_answer_api_conversations__conversation_id__continue_post"];
         delete?: never;
@@ -328,13 +329,13 @@ export interface paths {
         put?: never;
         /**
          * Send Message
-         * @description Keep the message, and stream its answer.
+         * @description Save the message, and stream its answer.
          *
          *     It is added after the last message shown, or after `parent_id`: the path to it is shown then. To
          *     edit a message, send its new text with the `parent_id` of the old one, which stays as a version.
          *
-         *     The answer belongs to the conversation: it is written to its end and saved even where the client
-         *     goes away. `done` is sent after it has been saved.
+         *     The answer belongs to the conversation: it is written to its end and saved even if the client
+         *     disconnects. `done` is sent after it has been saved.
          */
         post: operations["send_message_api_conversations__conversation_id__messages_post"];
         delete?: never;
@@ -357,7 +358,7 @@ export interface paths {
          * Delete Message
          * @description Delete the message and everything below it.
          *
-         *     A version beside it is shown instead, if there is one. 409 while an answer below it is written.
+         *     Another version, if there is one, is shown instead. 409 while an answer below it runs.
          */
         delete: operations["delete_message_api_conversations__conversation_id__messages__message_id__delete"];
         options?: never;
@@ -374,7 +375,7 @@ export interface paths {
         };
         /**
          * List Versions
-         * @description The messages that have the same parent as this one, in their order.
+         * @description Return the messages with the same parent as this one, in their order.
          */
         get: operations["list_versions_api_conversations__conversation_id__messages__message_id__versions_get"];
         put?: never;
@@ -395,7 +396,7 @@ export interface paths {
         get?: never;
         /**
          * Show Path
-         * @description Show the path through a message, down to its newest leaf. 409 while an answer is written.
+         * @description Show the path through a message, down to its newest leaf. 409 while an answer runs.
          */
         put: operations["show_path_api_conversations__conversation_id__path_put"];
         post?: never;
@@ -439,7 +440,7 @@ export interface paths {
         put?: never;
         /**
          * Stop
-         * @description Stop the running answer, on whichever replica it runs; what was written is kept.
+         * @description Stop the running answer, on whichever replica it runs; the text so far is kept.
          */
         post: operations["stop_api_conversations__conversation_id__stop_post"];
         delete?: never;
@@ -457,7 +458,7 @@ export interface paths {
         };
         /**
          * Join Stream
-         * @description Join the running answer, on whichever replica it runs, from the last event seen.
+         * @description Stream the running answer, on whichever replica it runs, after the last received event.
          */
         get: operations["join_stream_api_conversations__conversation_id__stream_get"];
         put?: never;
@@ -565,9 +566,9 @@ export interface paths {
         };
         /**
          * List Models
-         * @description The models of all engines; one that does not answer is listed as not available.
+         * @description Return the models of all engines; those of an unreachable engine are not available.
          *
-         *     What the inference service of samosaChaat says is passed on as it is, if it is the only engine.
+         *     If samosaChaat's inference service is the only engine, its own list is passed on unchanged.
          */
         get: operations["list_models_api_models_get"];
         put?: never;
@@ -589,7 +590,7 @@ export interface paths {
         put?: never;
         /**
          * Swap Model
-         * @description Have the inference service load another model. May take minutes.
+         * @description Make the inference service load another model. This may take minutes.
          */
         post: operations["swap_model_api_models_swap_post"];
         delete?: never;
@@ -627,9 +628,9 @@ export interface paths {
         };
         /**
          * Search
-         * @description The titles and messages that contain every word, newest first.
+         * @description Return the titles and messages that contain every word, newest first.
          *
-         *     A part of a word counts, in any script; case does not. A title counts as new as the last
+         *     Parts of words match, in any script; case is ignored. A title counts as new as the last
          *     activity in its conversation.
          */
         get: operations["search_api_search_get"];
@@ -650,10 +651,10 @@ export interface paths {
         };
         /**
          * Read Usage
-         * @description What the user's answers cost, by day or by model, and what is left of today's limits.
+         * @description Return the user's answers and tokens by day or by model, and the rest of today's limits.
          *
-         *     Each end of an answer counts once. Where the engine tells no usage, the pieces of the text are
-         *     counted: `estimated` says of how many answers.
+         *     Each end of an answer counts once. If an engine reports no usage, the events with text count as
+         *     tokens; `estimated` is the number of such answers.
          */
         get: operations["read_usage_api_usage_get"];
         put?: never;
@@ -673,7 +674,7 @@ export interface paths {
         };
         /**
          * Metrics
-         * @description Prometheus metrics; with several workers, of all of them together.
+         * @description Return metrics for Prometheus, added up over all workers.
          */
         get: operations["metrics_metrics_get"];
         put?: never;
@@ -717,7 +718,7 @@ export interface components {
         };
         /**
          * AnswerEvent
-         * @description An answer that has begun or ended.
+         * @description An answer that began or ended.
          */
         AnswerEvent: {
             answer: components["schemas"]["ChangedAnswer"];
@@ -751,7 +752,7 @@ export interface components {
             trace_id: string;
             /**
              * User Id
-             * @description whom it concerned; null for no single user, and for an erased one
+             * @description the user concerned; null if none or erased
              */
             user_id: string | null;
         };
@@ -818,7 +819,7 @@ export interface components {
             created_at: string;
             /**
              * Expires At
-             * @description when it is deleted; only of a temporary conversation
+             * @description when a temporary conversation is deleted
              */
             expires_at?: string | null;
             /** Id */
@@ -848,7 +849,7 @@ export interface components {
         };
         /**
          * ConversationEvent
-         * @description A conversation that is new or has changed, in its newest state.
+         * @description The newest state of a conversation that was created or has changed.
          */
         ConversationEvent: {
             conversation: components["schemas"]["Conversation"];
@@ -920,7 +921,7 @@ export interface components {
         ConversationPage: {
             /**
              * Grouped
-             * @description the same, by the date of `updated_at` in the time zone asked for
+             * @description the same, by the date of `updated_at` in the requested time zone
              */
             grouped: {
                 [key: string]: components["schemas"]["Conversation"][];
@@ -980,7 +981,7 @@ export interface components {
             created_at: string;
             /**
              * Expires At
-             * @description when it is deleted; only of a temporary conversation
+             * @description when a temporary conversation is deleted
              */
             expires_at?: string | null;
             /** Id */
@@ -1017,7 +1018,7 @@ export interface components {
         };
         /**
          * CursorEvent
-         * @description Where the changes begin.
+         * @description The position at which the changes start.
          */
         CursorEvent: {
             /**
@@ -1120,7 +1121,7 @@ export interface components {
                 number,
                 number
             ][];
-            /** @description null where the title matched */
+            /** @description null if the title matched */
             message: components["schemas"]["FoundMessage"] | null;
             /**
              * Snippet
@@ -1228,7 +1229,7 @@ export interface components {
         Imported: {
             /**
              * Failed
-             * @description at most 1,000; then the import ends
+             * @description at most 1,000; after that the import ends
              */
             failed: components["schemas"]["FailedImport"][];
             /**
@@ -1238,7 +1239,7 @@ export interface components {
             imported: number;
             /**
              * Unchanged
-             * @description those that the user has already
+             * @description conversations that the user has already
              */
             unchanged: number;
         };
@@ -1278,7 +1279,7 @@ export interface components {
             created_at: string;
             /**
              * Error
-             * @description our name for what failed
+             * @description the code of the failure
              */
             error: string | null;
             /** Finish Reason */
@@ -1296,7 +1297,7 @@ export interface components {
             parent_id: string | null;
             /**
              * Reasoning
-             * @description the model's thinking, where it tells it
+             * @description the model's reasoning, if the engine reports it
              */
             reasoning: string | null;
             /**
@@ -1311,7 +1312,7 @@ export interface components {
             status: "generating" | "complete" | "stopped" | "interrupted" | "failed";
             /** Token Count */
             token_count: number;
-            /** @description what the engine counted */
+            /** @description the engine's count; null if it reports none */
             usage: components["schemas"]["Usage"] | null;
             /**
              * Version
@@ -1320,7 +1321,7 @@ export interface components {
             version: number;
             /**
              * Versions
-             * @description how many those are
+             * @description the number of messages with the same parent
              */
             versions: number;
         };
@@ -1382,7 +1383,7 @@ export interface components {
         };
         /**
          * ResyncEvent
-         * @description The cursor is not known any more: load the list again.
+         * @description The cursor is too old or unknown: load the list again.
          */
         ResyncEvent: {
             /**
@@ -1508,7 +1509,7 @@ export interface components {
             answers: number;
             /**
              * By Status
-             * @description answers by the status with which they ended
+             * @description the number of answers by status
              */
             by_status: {
                 [key: string]: number;
@@ -1520,7 +1521,7 @@ export interface components {
             day?: string | null;
             /**
              * Estimated
-             * @description answers whose tokens were counted here, not by the engine
+             * @description answers whose tokens the service counted, not the engine
              */
             estimated: number;
             /** Input Tokens */
@@ -1534,7 +1535,7 @@ export interface components {
             output_tokens: number;
             /**
              * User Id
-             * @description only with `by=user`; null: those who have been erased
+             * @description only with `by=user`; null: erased users
              */
             user_id?: string | null;
         };
@@ -1556,14 +1557,14 @@ export interface components {
         UserLimitsRead: {
             /**
              * Answers Per Day
-             * @description set for this user; null: as the settings say
+             * @description set for this user; null: the setting applies
              */
             answers_per_day: number | null;
-            /** @description what holds today */
+            /** @description the limits that apply today */
             limits: components["schemas"]["DayLimits"];
             /**
              * Tokens Per Day
-             * @description set for this user; null: as the settings say
+             * @description set for this user; null: the setting applies
              */
             tokens_per_day: number | null;
             /** User Id */
@@ -1604,7 +1605,7 @@ export interface components {
             created_at: string;
             /**
              * Error
-             * @description our name for what failed
+             * @description the code of the failure
              */
             error: string | null;
             /** Finish Reason */
@@ -1622,7 +1623,7 @@ export interface components {
             parent_id: string | null;
             /**
              * Reasoning
-             * @description the model's thinking, where it tells it
+             * @description the model's reasoning, if the engine reports it
              */
             reasoning: string | null;
             /**
@@ -1639,7 +1640,7 @@ export interface components {
             status: "generating" | "complete" | "stopped" | "interrupted" | "failed";
             /** Token Count */
             token_count: number;
-            /** @description what the engine counted */
+            /** @description the engine's count; null if it reports none */
             usage: components["schemas"]["Usage"] | null;
             /**
              * Version
@@ -1648,7 +1649,7 @@ export interface components {
             version: number;
             /**
              * Versions
-             * @description how many those are
+             * @description the number of messages with the same parent
              */
             versions: number;
         };
@@ -1700,10 +1701,10 @@ export interface operations {
     read_audit_api_admin_audit_get: {
         parameters: {
             query?: {
-                /** @description `next_cursor` of the page before */
+                /** @description `next_cursor` of the previous page */
                 cursor?: string;
                 limit?: number;
-                /** @description only this user's */
+                /** @description only rows of this user */
                 user_id?: string;
             };
             header?: never;
@@ -1772,15 +1773,15 @@ export interface operations {
         parameters: {
             query?: {
                 by?: "user" | "day" | "model";
-                /** @description the first day (UTC); 29 days before `to` */
+                /** @description the first day (UTC); default: 29 days before `to` */
                 from?: string;
-                /** @description most users of a page */
+                /** @description most users in a page */
                 limit?: number;
                 /** @description users to skip */
                 offset?: number;
-                /** @description the last day (UTC); today */
+                /** @description the last day (UTC); default: today */
                 to?: string;
-                /** @description only this user's */
+                /** @description only rows of this user */
                 user_id?: string;
             };
             header?: never;
@@ -1850,7 +1851,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description as the auth service names the user */
+                /** @description the user's id, as the auth service gives it */
                 user_id: string;
             };
             cookie?: never;
@@ -1916,7 +1917,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description as the auth service names the user */
+                /** @description the user's id, as the auth service gives it */
                 user_id: string;
             };
             cookie?: never;
@@ -1984,7 +1985,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description as the auth service names the user */
+                /** @description the user's id, as the auth service gives it */
                 user_id: string;
             };
             cookie?: never;
@@ -2097,7 +2098,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description as the auth service names the user */
+                /** @description the user's id, as the auth service gives it */
                 user_id: string;
             };
             cookie?: never;
@@ -2161,11 +2162,11 @@ export interface operations {
     follow_changes_api_changes_get: {
         parameters: {
             query?: {
-                /** @description the same, where no header can be set */
+                /** @description the same, for clients that cannot set headers */
                 after?: string;
             };
             header?: {
-                /** @description the id of the last event that was seen */
+                /** @description the id of the last received event */
                 "last-event-id"?: string;
             };
             path?: never;
@@ -2173,7 +2174,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The changes as they are committed; the stream has no end of its own */
+            /** @description The changes as they are committed; the stream does not end by itself */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -2249,7 +2250,7 @@ export interface operations {
                     force_web_search?: boolean | null;
                     /**
                      * Id
-                     * @description of the conversation, ours or the client's own
+                     * @description a conversation's id, or the client's own id
                      */
                     id: string;
                     /**
@@ -2264,19 +2265,19 @@ export interface operations {
                     max_tokens?: number | null;
                     /**
                      * Message
-                     * @description the last one alone, instead of `messages`
+                     * @description only the last message, instead of `messages`
                      */
                     message?: {
                         [key: string]: unknown;
                     } | null;
                     /**
                      * Messageid
-                     * @description the message to edit, or the answer to write again, or its question
+                     * @description the message to edit, or the answer to regenerate, or its question
                      */
                     messageId?: string | null;
                     /**
                      * Messages
-                     * @description only the last one is read: the history is the service's
+                     * @description only the last one is read: the service keeps the history
                      */
                     messages?: {
                         [key: string]: unknown;
@@ -2288,7 +2289,7 @@ export interface operations {
                     model_tag?: string | null;
                     /**
                      * Response Format
-                     * @description as in OpenAI's Chat Completions; engines that know none ignore it
+                     * @description as in OpenAI's Chat Completions; engines without support ignore it
                      * @example {
                      *       "type": "json_object"
                      *     }
@@ -2457,7 +2458,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description one of our ids, or the client's own */
+                /** @description a conversation's id, or the client's own id */
                 chat_id: string;
             };
             cookie?: never;
@@ -2516,7 +2517,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description one of our ids, or the client's own */
+                /** @description a conversation's id, or the client's own id */
                 chat_id: string;
             };
             cookie?: never;
@@ -2573,12 +2574,12 @@ export interface operations {
     resume_stream_api_chat__chat_id__stream_get: {
         parameters: {
             query?: {
-                /** @description leave out so many chunks; none if negative */
+                /** @description the number of chunks to skip; negative: none */
                 startIndex?: number;
             };
             header?: never;
             path: {
-                /** @description one of our ids, or the client's own */
+                /** @description a conversation's id, or the client's own id */
                 chat_id: string;
             };
             cookie?: never;
@@ -2659,16 +2660,16 @@ export interface operations {
     list_conversations_api_conversations_get: {
         parameters: {
             query?: {
-                /** @description `next_cursor` of the page before */
+                /** @description `next_cursor` of the previous page */
                 cursor?: string;
-                /** @description only favourites, or only the others */
+                /** @description true: only favourites; false: only the others */
                 favorited?: "true" | "false";
                 limit?: number;
                 /** @description without a cursor: how many to skip */
                 offset?: number;
-                /** @description only those with this tag */
+                /** @description only conversations with this tag */
                 tag?: string;
-                /** @description an IANA time zone */
+                /** @description the IANA time zone of the grouping by day */
                 tz?: string;
             };
             header?: never;
@@ -2736,7 +2737,7 @@ export interface operations {
                 "application/json": {
                     /** Expires At */
                     expires_at?: string | null;
-                    /** @description begin with a copy of the path that leads to this message */
+                    /** @description begin with a copy of the path to this message */
                     fork?: {
                         /**
                          * Conversation Id
@@ -2879,9 +2880,9 @@ export interface operations {
     open_conversation_api_conversations__conversation_id__get: {
         parameters: {
             query?: {
-                /** @description those before the message of this id */
+                /** @description messages before the one with this id */
                 before?: string;
-                /** @description most messages of the page, the newest ones; it has at most 4 MB of JSON */
+                /** @description most messages in the page, the newest ones, with at most 4 MB of JSON */
                 limit?: number;
             };
             header?: never;
@@ -3249,7 +3250,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description The same key and body again joins the first one's answer */
+                /** @description A repeat with the same key and body joins the answer of the first request */
                 "Idempotency-Key"?: string;
             };
             path: {
@@ -3279,7 +3280,7 @@ export interface operations {
                     model_tag?: string | null;
                     /**
                      * Response Format
-                     * @description as in OpenAI's Chat Completions; engines that know none ignore it
+                     * @description as in OpenAI's Chat Completions; engines without support ignore it
                      * @example {
                      *       "type": "json_object"
                      *     }
@@ -3319,7 +3320,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description The answer as it is written; with `Accept: application/json`, when it has been written */
+            /** @description The answer as a stream; with `Accept: application/json`, the finished message */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -3445,7 +3446,7 @@ export interface operations {
     export_conversation_api_conversations__conversation_id__export_get: {
         parameters: {
             query?: {
-                /** @description the whole tree, or what is shown */
+                /** @description json: the whole tree; markdown: the shown path */
                 format?: "json" | "markdown";
             };
             header?: never;
@@ -3523,7 +3524,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description The same key and body again joins the first one's answer */
+                /** @description A repeat with the same key and body joins the answer of the first request */
                 "Idempotency-Key"?: string;
             };
             path: {
@@ -3563,7 +3564,7 @@ export interface operations {
                     parent_id?: string | null;
                     /**
                      * Response Format
-                     * @description as in OpenAI's Chat Completions; engines that know none ignore it
+                     * @description as in OpenAI's Chat Completions; engines without support ignore it
                      * @example {
                      *       "type": "json_object"
                      *     }
@@ -3603,7 +3604,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description The answer as it is written; with `Accept: application/json`, when it has been written */
+            /** @description The answer as a stream; with `Accept: application/json`, the finished message */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -3795,9 +3796,9 @@ export interface operations {
     list_versions_api_conversations__conversation_id__messages__message_id__versions_get: {
         parameters: {
             query?: {
-                /** @description those before the version of this id */
+                /** @description versions before the one with this id */
                 before?: string;
-                /** @description at most so many, the newest ones, and 4 MB of JSON */
+                /** @description most versions, the newest ones, with at most 4 MB of JSON */
                 limit?: number;
             };
             header?: never;
@@ -3982,7 +3983,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description The same key and body again joins the first one's answer */
+                /** @description A repeat with the same key and body joins the answer of the first request */
                 "Idempotency-Key"?: string;
             };
             path: {
@@ -4007,7 +4008,7 @@ export interface operations {
                     max_tokens?: number | null;
                     /**
                      * Message Id
-                     * @description an answer; the last one shown without it
+                     * @description an answer; default: the last shown one
                      */
                     message_id?: string | null;
                     /**
@@ -4017,7 +4018,7 @@ export interface operations {
                     model_tag?: string | null;
                     /**
                      * Response Format
-                     * @description as in OpenAI's Chat Completions; engines that know none ignore it
+                     * @description as in OpenAI's Chat Completions; engines without support ignore it
                      * @example {
                      *       "type": "json_object"
                      *     }
@@ -4057,7 +4058,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description The answer as it is written; with `Accept: application/json`, when it has been written */
+            /** @description The answer as a stream; with `Accept: application/json`, the finished message */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -4241,11 +4242,11 @@ export interface operations {
     join_stream_api_conversations__conversation_id__stream_get: {
         parameters: {
             query?: {
-                /** @description the same, where no header can be set */
+                /** @description the same, for clients that cannot set headers */
                 after?: string;
             };
             header?: {
-                /** @description the id of the last event that was seen */
+                /** @description the id of the last received event */
                 "last-event-id"?: string;
             };
             path: {
@@ -4276,7 +4277,7 @@ export interface operations {
                     "text/event-stream": unknown;
                 };
             };
-            /** @description No answer is running, and no events are left to send */
+            /** @description No answer is running, and no events remain to be sent */
             204: {
                 headers: {
                     [name: string]: unknown;
@@ -4339,7 +4340,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description One conversation with its whole tree a line */
+            /** @description One conversation with its whole tree per line */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -4533,7 +4534,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description What the inference service answered */
+            /** @description The response of the inference service */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -4622,7 +4623,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description What the inference service answered */
+            /** @description The response of the inference service */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -4797,7 +4798,7 @@ export interface operations {
     search_api_search_get: {
         parameters: {
             query: {
-                /** @description `next_cursor` of the page before */
+                /** @description `next_cursor` of the previous page */
                 cursor?: string;
                 limit?: number;
                 /** @description words, separated by spaces */
@@ -4860,9 +4861,9 @@ export interface operations {
         parameters: {
             query?: {
                 by?: "day" | "model";
-                /** @description the first day (UTC); 29 days before `to` */
+                /** @description the first day (UTC); default: 29 days before `to` */
                 from?: string;
-                /** @description the last day (UTC); today */
+                /** @description the last day (UTC); default: today */
                 to?: string;
             };
             header?: never;

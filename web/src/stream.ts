@@ -14,13 +14,13 @@ const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 10_000;
 // A heartbeat comes every 15 seconds; a longer silence means that the connection is dead.
 const SILENCE_MS = 40_000;
-// A longer Retry-After is not waited for: it is thrown, and a person decides.
+// A longer Retry-After is thrown instead of waited for, so that the user decides.
 const LONGEST_RETRY_AFTER_MS = 60_000;
 
 export interface Source {
   /** Where the API is; "" on the page's own origin. */
   url: string;
-  /** The access token, or a function that is asked for it before each request. */
+  /** The access token, or a function that returns it, called before each request. */
   token: string | (() => string | Promise<string>);
   conversationId: string;
 }
@@ -50,9 +50,9 @@ export type Done = {
   /** The model that wrote it. */
   model_tag?: string;
   finish_reason?: "stop" | "length" | "content_filter" | null;
-  /** What the engine counted; null where it does not say. */
+  /** The engine's count; null if it reports none. */
   usage?: { input_tokens: number; output_tokens: number } | null;
-  /** Of a regeneration that did not get to its end: the old answer, which stays. */
+  /** The old answer, which stays if a regeneration does not complete. */
   kept_message_id?: string;
 };
 
@@ -65,20 +65,20 @@ export type StreamEvent =
   | { error: string; detail: string }
   | Done;
 
-/** What is known of an answer. Never changed in place: each change makes a new one. */
+/** The state of an answer. Immutable: each change makes a new object. */
 export interface Answer {
   text: string;
-  /** The model's thinking, where the engine tells it; not part of the text. */
+  /** The model's reasoning, if the engine reports it; not part of the text. */
   reasoning?: string;
-  /** Of an answer that is continued: its text before, which the stream does not repeat. */
+  /** The earlier text of a continued answer, which the stream does not repeat. */
   continues?: string;
   /** The id of the last event that is in `text`. */
   cursor?: string;
   start?: Start;
-  /** It is written again from its beginning, because its writer has died. */
+  /** Set if it is written again from its beginning, because its process has died. */
   again?: boolean;
   error?: { code: string; detail: string };
-  /** The last event. Saved: nothing follows. */
+  /** The last event. The answer is saved. */
   done?: Done;
   /** There is nothing more to read: open the conversation to see its state. */
   over?: boolean;
@@ -93,19 +93,19 @@ export class Refused extends Error {
     /** The last part of the problem's type: `conversation_busy`, `not_found`, … */
     readonly code: string,
     detail: string,
-    /** From Retry-After; 0 where nothing is said. */
+    /** From Retry-After; 0 without it. */
     readonly retryAfterMs: number,
   ) {
     super(detail);
   }
 
-  /** Whether the same request may succeed in a while without a correction. */
+  /** Whether the same request may succeed later. */
   get passing(): boolean {
     const temporary = this.status >= 500 || [408, 425, 429].includes(this.status);
     return temporary && this.retryAfterMs <= LONGEST_RETRY_AFTER_MS;
   }
 
-  /** The refusal in a response: of its problem document, or of its status where it has none. */
+  /** The refusal in a response, from its problem document or else from its status. */
   static async from(response: Response): Promise<Refused> {
     const body: unknown = await response.json().catch(() => undefined);
     const problem = isObject(body) ? body : {};
@@ -148,7 +148,7 @@ const SENTENCES: Record<number, string> = {
   504: "The service took too long to answer.",
 };
 
-/** What a status means, for a response that does not say. */
+/** A sentence for a status, if the response has none. */
 function sentenceFor(status: number, retryAfterMs: number): string {
   const sentence =
     SENTENCES[status] ??
@@ -170,11 +170,11 @@ function isObject(value: unknown): value is Record<string, unknown> {
 }
 
 /**
- * The answer each time that it has changed, until it is saved, `over`, or `signal` is aborted.
- * Leaving the loop leaves the answer running. `from` is an answer of an earlier reading, whose rest
- * is wanted; with a question of "continue", `{ text, continues: text }` of the answer that ended
- * early. Throws Refused where waiting would not help, Unreadable for an event that is not part
- * of the protocol, and what `source.token` throws.
+ * Yields the answer after each change, until it is saved, `over`, or `signal` is aborted. Leaving
+ * the loop does not stop the answer. `from` is an answer that was read in part, to read its rest;
+ * for a question of "continue", `{ text, continues: text }` of the answer that ended early. Throws
+ * Refused if waiting would not help, Unreadable for an event that is not part of the protocol, and
+ * what `source.token` throws.
  */
 export async function* readAnswer(
   source: Source,
@@ -188,7 +188,7 @@ export async function* readAnswer(
   while (!signal.aborted) {
     const connection = new AbortController();
     const cut = () => connection.abort();
-    // When the network is back, the connection of before is dead, although nothing may say so.
+    // When the network is back, the earlier connection is dead, often without an error.
     globalThis.addEventListener?.("online", cut);
     signal.addEventListener("abort", cut);
     let silence = setTimeout(cut, SILENCE_MS);
@@ -294,7 +294,7 @@ async function connect(
   }).catch(lost);
 }
 
-/** The body of a stream; a sign-in page of a network, for example, is none. */
+/** The body of a stream. Throws for other responses, such as a network's sign-in page. */
 export function bodyOf(response: Response): ReadableStream<Uint8Array<ArrayBuffer>> {
   const type = response.headers.get("Content-Type") ?? "";
   if (response.body && type.startsWith("text/event-stream")) return response.body;

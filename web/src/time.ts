@@ -1,4 +1,4 @@
-// Days and times in the person's own time zone and language.
+// Days and times in the user's time zone and language.
 
 import { locale, texts } from "./texts";
 

@@ -1,4 +1,4 @@
-"""What administrators read and do. Each act is in the audit log before its response is sent."""
+"""Routes for administrators. Each act is in the audit log before its response is sent."""
 
 import re
 from dataclasses import asdict
@@ -45,10 +45,10 @@ register_url_convertor("any_text", _AnyText())
 
 
 async def _user_id(
-    _administrator: Administrator,  # before the id is looked at
-    user_id: Annotated[str, Path(description="as the auth service names the user")],
+    _administrator: Administrator,  # before the id is checked
+    user_id: Annotated[str, Path(description="the user's id, as the auth service gives it")],
 ) -> str:
-    """Return the id. Raise NotFound for what is no user's id. An unknown one is told by nothing."""
+    """Return the id. Raise NotFound if it cannot be a user's id; unknown ids are not recognised."""
     if not 1 <= len(user_id) <= _MOST_CHARS or "\0" in user_id or not _is_text(user_id):
         raise NotFound
     return user_id
@@ -76,7 +76,7 @@ async def _limited_user_id(request: Request, user_id: UserId) -> str:
 LimitedUserId = Annotated[str, Depends(_limited_user_id)]
 AnyUser = Annotated[
     str | None,
-    Query(min_length=1, max_length=_MOST_CHARS, description="only this user's"),
+    Query(min_length=1, max_length=_MOST_CHARS, description="only rows of this user"),
     AfterValidator(lambda value: None if value is None else is_storable(value)),
 ]
 
@@ -107,10 +107,10 @@ async def read_usage(
     last: LastDay = None,
     by: Literal["user", "day", "model"] = "user",
     user_id: AnyUser = None,
-    limit: Annotated[int, Query(ge=1, le=1000, description="most users of a page")] = 100,
+    limit: Annotated[int, Query(ge=1, le=1000, description="most users in a page")] = 100,
     offset: Annotated[int, Query(ge=0, le=1_000_000_000, description="users to skip")] = 0,
 ) -> AdminUsagePage:
-    """What all users' answers cost, or one user's: by user, by day or by model.
+    """Return the answers and tokens of all users, or of one, by user, by day or by model.
 
     By user, those with the most tokens come first, in pages. Those who have been erased are one
     user without an id.
@@ -140,7 +140,7 @@ async def read_usage(
 async def read_limits(
     services: ServicesOf, administrator: Administrator, user_id: LimitedUserId
 ) -> UserLimitsRead:
-    """What is set for one user, and what holds for them today."""
+    """Return the limits set for one user, and what is left of them today."""
     await _record(services, administrator, "read_limits", user_id)
     return await _limits(services, user_id, await limits.read(services.db, user_id))
 
@@ -157,9 +157,9 @@ async def set_limits(
     user_id: LimitedUserId,
     body: Annotated[NewUserLimits, Depends(json_body(NewUserLimits))],
 ) -> UserLimitsRead:
-    """Set limits of one user, as a whole; they hold at once, on all replicas.
+    """Replace the limits of one user; they apply at once, on all replicas.
 
-    Users are not known here: limits can be set for one who has sent nothing yet.
+    The service has no list of users: limits can be set before a user's first message.
     """
     wanted = UserLimits(body.answers_per_day, body.tokens_per_day)
     details = orjson.dumps(asdict(wanted)).decode()
@@ -175,7 +175,7 @@ async def set_limits(
 async def remove_limits(
     services: ServicesOf, administrator: Administrator, user_id: LimitedUserId
 ) -> Response:
-    """Let the limits of the settings hold for one user."""
+    """Remove the limits of one user, so that the settings apply."""
     async with services.db.transaction() as connection:
         await limits.remove(connection, user_id)
         await audit.record(
@@ -198,8 +198,8 @@ async def delete_user(
 ) -> Response:
     """Erase everything of a user, as `DELETE /api/me` does; running answers are stopped.
 
-    Users are not known here: one who has nothing is erased, too. A request that fails may have
-    erased a part: repeat it. The act stays in the audit log, and loses the user's id at the end.
+    The service has no list of users: the call also succeeds for one without data. A request that
+    fails may have erased a part: repeat it. The act stays in the audit log, without the user's id.
     """
     await _record(services, administrator, "delete_user", user_id)
     log.info("user_deletion", administrator_id=administrator.id)
@@ -217,12 +217,12 @@ async def read_audit(
         str | None,
         Query(
             max_length=200,
-            description="`next_cursor` of the page before",
+            description="`next_cursor` of the previous page",
             json_schema_extra={"format": "audit-cursor"},
         ),
     ] = None,
 ) -> AuditPage:
-    """What administrators did, the newest first. Reading this is not among it."""
+    """Return the acts of administrators, newest first. Reading this log is not recorded in it."""
     before = None if cursor is None else int(cursors.read(cursor, _CURSOR)[0])
     found = await audit.read(services.db, user_id=user_id, before=before, limit=limit + 1)
     page = found[:limit]

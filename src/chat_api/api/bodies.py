@@ -59,7 +59,7 @@ async def json_document(request: HttpRequest, limit: int) -> object:
     return _parse(await _read(request, limit), request, empty=True)
 
 
-# RFC 8259, section 2: nothing else is white space.
+# RFC 8259, section 2: JSON's only white space.
 _JSON_SPACE = b" \t\n\r"
 
 

@@ -30,7 +30,7 @@ _EXAMPLE = (
     response_class=Response,
     responses={
         200: {
-            "description": "The changes as they are committed; the stream has no end of its own",
+            "description": "The changes as they are committed; the stream does not end by itself",
             "content": {"text/event-stream": change_stream(_EXAMPLE)},
         },
         **problems(400),
@@ -43,17 +43,19 @@ async def follow_changes(
     stream: UserStream,
     last_event_id: Annotated[
         str | None,
-        Header(description="the id of the last event that was seen", json_schema_extra=_FORMAT),
+        Header(description="the id of the last received event", json_schema_extra=_FORMAT),
     ] = None,
     after: Annotated[
         str | None,
-        Query(description="the same, where no header can be set", json_schema_extra=_FORMAT),
+        Query(
+            description="the same, for clients that cannot set headers", json_schema_extra=_FORMAT
+        ),
     ] = None,
 ) -> Response:
-    """What changes in the user's conversations, on any replica and device, as it is committed.
+    """Stream the changes of the user's conversations, made on any replica and device.
 
-    Without a cursor it begins now. A cursor is good for a day: after that, the stream goes on with
-    `resync`, and the list is to be loaded again.
+    Without a cursor it starts with the next change. A cursor is valid for a day. After that, the
+    stream starts with `resync`: load the list again.
     """
     seen = last_event_id or after
     subscription = await services.changes.subscribe(

@@ -45,7 +45,7 @@ from chat_api.text import is_blank
 
 router = APIRouter(prefix="/api/conversations", tags=["conversations"])
 
-# How many conversations a page has where the client asks for no other number.
+# The default length of a page.
 LISTED = 50
 _CURSOR = re.compile(rf"(\d{{1,18}})_({cursors.ID})")
 
@@ -59,7 +59,7 @@ async def list_conversations(
         str | None,
         Query(
             max_length=200,
-            description="`next_cursor` of the page before",
+            description="`next_cursor` of the previous page",
             json_schema_extra={"format": "list-cursor"},
         ),
     ] = None,
@@ -70,21 +70,21 @@ async def list_conversations(
         str,
         Query(
             max_length=100,
-            description="an IANA time zone",
+            description="the IANA time zone of the grouping by day",
             json_schema_extra={"format": "iana-time-zone"},
         ),
     ] = "UTC",
     favorited: Annotated[
         Literal["true", "false"] | None,
-        Query(description="only favourites, or only the others", examples=["true"]),
+        Query(description="true: only favourites; false: only the others", examples=["true"]),
     ] = None,
     tag: Annotated[
         str | None,
-        Query(min_length=1, max_length=50, description="only those with this tag"),
+        Query(min_length=1, max_length=50, description="only conversations with this tag"),
         AfterValidator(is_storable),
     ] = None,
 ) -> Response:
-    """The user's conversations, newest activity first, and again grouped by day."""
+    """Return the user's conversations, newest activity first, also grouped by day."""
     return await listed(
         services,
         user,
@@ -108,7 +108,7 @@ async def listed(
     favorited: bool | None = None,
     tag: str | None = None,
 ) -> Response:
-    """Return a page of the user's conversations. Raise BadRequest for no cursor of ours."""
+    """Return a page of the user's conversations. Raise BadRequest for an invalid cursor."""
     after = None if cursor is None else _read_cursor(cursor)
     found = await queries.list_conversations(
         services.db,
@@ -145,16 +145,16 @@ def _read_cursor(text: str) -> tuple[datetime, str]:
 
 
 def _by_day(page: Iterable[ListedConversation], zone: tzinfo) -> dict[str, list[str]]:
-    """The items by date in the zone, in the order of the page: newest first."""
+    """Return the items by date in the zone, in the order of the page: newest first."""
     days: dict[str, list[str]] = {}
     day: list[str] = []
-    since: datetime | None = None  # from when on, going back, times are certainly of the same day
+    since: datetime | None = None  # times down to this one are certainly of the same day
     for item in page:
         if since is None or item.updated_at < since:
             try:
                 local = item.updated_at.astimezone(zone)
                 midnight = local.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
-                # On a day on which clocks are changed, each time is looked at by itself.
+                # On a day on which clocks change, each time is converted by itself.
                 is_even = midnight.utcoffset() == local.utcoffset()
                 since = midnight.astimezone(UTC) if is_even else None
             except OverflowError:  # the first and the last day of the calendar
@@ -179,12 +179,12 @@ async def create_conversation(
     user: CurrentUser,
     body: Annotated[NewConversation, Depends(read_new)],
 ) -> Response:
-    """A new conversation; without a title, its first message gives it one.
+    """Create a conversation; without a title, its first message gives it one.
 
     A placeholder ("New chat", "New conversation", "Untitled", in any case) counts as no title. With
     `fork`, it begins with a copy of the path to a message, and has the other's title, model,
-    instructions, options, tags and `expires_at` unless they are given. From `expires_at` on a
-    conversation is not found any more, and it is deleted when no answer is written in it.
+    instructions, options, tags and `expires_at` unless they are given. After `expires_at` a
+    conversation is not found any more; it is deleted when no answer runs in it.
     """
     return await created(services, user, body)
 
@@ -218,22 +218,23 @@ async def open_conversation(
         Query(
             ge=1,
             le=MOST_LISTED,
-            description="most messages of the page, the newest ones; it has at most 4 MB of JSON",
+            description="most messages in the page, the newest ones, with at most 4 MB of JSON",
         ),
     ] = MOST_LISTED,
     before: Annotated[
         str | None,
         Query(
             max_length=100,
-            description="those before the message of this id",
+            description="messages before the one with this id",
             json_schema_extra={"format": "uuid"},
         ),
     ] = None,
 ) -> Response:
-    """The conversation with its messages, oldest first; a running answer with its text so far.
+    """Return the conversation with its messages, oldest first; a running answer has its text so
+    far.
 
-    A page ends after `limit` messages or 4 MB of JSON, but has at least one message. Where
-    `next_before` is not null, there are older ones: pass it as `before`.
+    A page ends after `limit` messages or 4 MB of JSON, but has at least one message. If
+    `next_before` is not null, there are older messages: pass it as `before`.
     """
     return await opened(
         services,
@@ -304,8 +305,8 @@ async def change_conversation(
 ) -> Response:
     """Change the fields that are given, each as a whole.
 
-    A placeholder such as "New chat" is no title. Null takes `instructions`, `options` and
-    `expires_at` away.
+    A placeholder such as "New chat" is no title. Null removes `instructions`, `options` and
+    `expires_at`.
     """
     changed = await queries.update_conversation(
         services.db,
@@ -319,7 +320,7 @@ async def change_conversation(
 
 
 def _settings(body: ConversationFields) -> ConversationSettings:
-    """Return what a body says of a conversation."""
+    """Return the settings of a conversation that a body contains."""
     instructions = body.instructions
     if instructions is not None and is_blank(instructions):
         instructions = None
@@ -354,7 +355,7 @@ async def show_path(
     conversation_id: ConversationId,
     body: Annotated[ShownPath, Depends(json_body(ShownPath))],
 ) -> Response:
-    """Show the path through a message, down to its newest leaf. 409 while an answer is written."""
+    """Show the path through a message, down to its newest leaf. 409 while an answer runs."""
     await services.trees.show_path(user.id, conversation_id, checked_id(body.message_id))
     return await opened(services, user, conversation_id)
 

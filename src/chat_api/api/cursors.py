@@ -1,4 +1,4 @@
-"""Cursors of lists: what a page ended with, as an opaque string."""
+"""Cursors of lists: the position after a page, as an opaque string."""
 
 import base64
 import re
@@ -11,12 +11,12 @@ ID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
 
 def microseconds(time: datetime) -> int:
-    """The time as a whole number, which a cursor holds exactly."""
+    """Return the time as a whole number, which a cursor can hold exactly."""
     return (time - _EPOCH) // timedelta(microseconds=1)
 
 
 def time_of(text: str) -> datetime:
-    """The inverse of `microseconds`. Raise Invalid where no calendar reaches."""
+    """Return the time, the inverse of `microseconds`. Raise Invalid outside the calendar."""
     try:
         return _EPOCH + timedelta(microseconds=int(text))
     except OverflowError:
@@ -28,7 +28,7 @@ def written(*parts: object) -> str:
 
 
 def read(text: str, pattern: re.Pattern[str]) -> tuple[str, ...]:
-    """The groups of the pattern in what was written. Raise Invalid for any other text."""
+    """Return the groups of the pattern in a cursor. Raise Invalid if it does not match."""
     try:
         padded = text.encode("ascii") + b"=" * (-len(text) % 4)
         found = pattern.fullmatch(base64.b64decode(padded, b"-_", validate=True).decode("ascii"))

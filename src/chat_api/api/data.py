@@ -41,7 +41,7 @@ async def export_conversation(
     _place: UserStream,
     file_format: Annotated[
         Literal["json", "markdown"],
-        Query(alias="format", description="the whole tree, or what is shown"),
+        Query(alias="format", description="json: the whole tree; markdown: the shown path"),
     ] = "json",
 ) -> Response:
     """Download the conversation: its whole tree as JSON, or the messages shown as Markdown."""
@@ -61,7 +61,7 @@ async def export_conversation(
 
 
 def _file_name(title: str) -> str:
-    """Return the title without what no file's name may hold."""
+    """Return the title without characters that are not allowed in file names."""
     kept = "".join(
         "-" if sign in '/\\:*?"<>|' or not sign.isprintable() else sign for sign in title
     )
@@ -73,7 +73,7 @@ def _file_name(title: str) -> str:
     response_class=Response,
     responses={
         200: {
-            "description": "One conversation with its whole tree a line",
+            "description": "One conversation with its whole tree per line",
             "content": {_NDJSON: {"schema": {"type": "string"}, "example": _LINE}},
         },
         **problems(),

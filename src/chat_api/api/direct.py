@@ -1,4 +1,4 @@
-"""The requests that come most, past the framework's routing and dependencies.
+"""A fast path for the most frequent requests, without the framework's routing and dependencies.
 
 FastAPI's routes for the same paths stay: they describe the API, and answer each request in which
 anything is unusual. What is answered here calls the same functions in the same order, so that both
@@ -31,7 +31,7 @@ class Route:
     method: str
     matches: Callable[[str], re.Match[str] | None]
     is_usual: Callable[[bytes], object]
-    """Whether the query string asks for nothing that the framework is to check."""
+    """Return whether the query string has nothing that the framework must check."""
     answer: Handler
 
 
@@ -122,7 +122,7 @@ ROUTES: Final = (
 
 
 class Direct:
-    """Answers what is usual, and leaves the rest to the framework: the innermost middleware."""
+    """Innermost middleware: answers usual requests, and passes others to the framework."""
 
     def __init__(self, app: ASGIApp, *, refuse: Refuse) -> None:
         """`refuse` makes the response for an ApiError."""

@@ -28,7 +28,7 @@ async def health() -> Response:
 
 
 def alive() -> Response:
-    """Return the response that says so."""
+    """Return the response of a live process."""
     return written_json(b'{"status":"ok","ready":true,"service":"chat-api"}')
 
 
@@ -87,7 +87,7 @@ async def accepts_writes(db: Database) -> bool:
 
 
 def _forget_dead_workers(folder: Path) -> None:
-    """Remove the gauges of workers that were killed: what they had open is closed."""
+    """Remove the gauges of killed workers, whose connections and streams are closed."""
     for file in folder.glob("gauge_live*_*.db"):
         worker = int(file.stem.rpartition("_")[2])
         try:
@@ -102,7 +102,7 @@ def _forget_dead_workers(folder: Path) -> None:
     responses={200: {"content": {"text/plain": {"example": "chat_api_open_streams 3.0"}}}},
 )
 async def metrics() -> Response:
-    """Prometheus metrics; with several workers, of all of them together."""
+    """Return metrics for Prometheus, added up over all workers."""
     registry: CollectorRegistry = REGISTRY
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
         _forget_dead_workers(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]))

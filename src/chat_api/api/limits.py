@@ -1,4 +1,4 @@
-"""Failed authentications, which one process counts in memory by address."""
+"""Limit on failed authentications per address, counted in memory by each process."""
 
 import ipaddress
 import math

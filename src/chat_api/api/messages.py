@@ -56,7 +56,7 @@ IdempotencyHeader = Annotated[
     str | None,
     Header(
         alias="Idempotency-Key",
-        description="The same key and body again joins the first one's answer",
+        description="A repeat with the same key and body joins the answer of the first request",
         json_schema_extra={"pattern": f"^({KEY.pattern})$"},
     ),
 ]
@@ -71,8 +71,8 @@ _EXAMPLE = (
 )
 _ANSWER: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "The answer as it is written; with `Accept: application/json`, when it has "
-        "been written",
+        "description": "The answer as a stream; with `Accept: application/json`, the "
+        "finished message",
         "content": {
             "text/event-stream": event_stream(_EXAMPLE),
             "application/json": {"schema": {"$ref": "#/components/schemas/Message"}},
@@ -100,13 +100,13 @@ async def send_message(
     body: Annotated[NewMessage, Depends(read_message)],
     idempotency_key: IdempotencyHeader = None,
 ) -> Response:
-    """Keep the message, and stream its answer.
+    """Save the message, and stream its answer.
 
     It is added after the last message shown, or after `parent_id`: the path to it is shown then. To
     edit a message, send its new text with the `parent_id` of the old one, which stays as a version.
 
-    The answer belongs to the conversation: it is written to its end and saved even where the client
-    goes away. `done` is sent after it has been saved.
+    The answer belongs to the conversation: it is written to its end and saved even if the client
+    disconnects. `done` is sent after it has been saved.
     """
     return await sent(request, services, user, conversation_id, stream, body, idempotency_key)
 
@@ -120,7 +120,7 @@ async def sent(
     body: NewMessage,
     idempotency_key: str | None,
 ) -> Response:
-    """Keep the message, and return its answer's response."""
+    """Save the message, and return the response with its answer."""
     return await _answer(
         request,
         services,
@@ -199,10 +199,10 @@ async def continue_answer(
     body: Annotated[AnswerOptions, Depends(json_body(AnswerOptions, empty=True))],
     idempotency_key: IdempotencyHeader = None,
 ) -> Response:
-    """Let the last answer go on where it was stopped, interrupted or cut by its length.
+    """Continue the last answer after it was stopped, interrupted or cut by its length.
 
-    The message stays the same; the stream has only what is new of it. 409 while an answer runs,
-    read by a client or not; with `if_busy: "stop"`, that answer is stopped and goes on.
+    The message stays the same; the stream contains only the new text. 409 while an answer runs,
+    read by a client or not; with `if_busy: "stop"`, that answer is stopped and continued.
     """
     await check_model(services, body.model_tag)
     only_result = _wants_json(request.headers.get("accept", ""))
@@ -282,7 +282,7 @@ async def _streamed(
     *,
     only_result: bool,
 ) -> Response:
-    """Return the answer as it is written or, with `only_result`, once it has been saved."""
+    """Return the answer as a stream or, with `only_result`, as JSON once it is saved."""
     stream.follow(subscription)
     if not only_result:
         return EventStream(subscription, stream)
@@ -313,7 +313,7 @@ def _idempotency(request: Request, sent: str | None, body: AnswerOptions) -> Ide
 async def _result(
     services: Services, user: User, conversation_id: str, message_id: str
 ) -> Response:
-    """Return the answer as saved. Raise what made it fail, with its `message_id`."""
+    """Return the answer as saved. If it failed, raise its error, with its `message_id`."""
     ended = await services.joins.ended(message_id)
     if ended is None:
         if await queries.read_conversation(services.db, user.id, conversation_id) is None:
@@ -338,7 +338,7 @@ async def _result(
             "description": "The rest of the answer",
             "content": {"text/event-stream": event_stream(_EXAMPLE)},
         },
-        204: {"description": "No answer is running, and no events are left to send"},
+        204: {"description": "No answer is running, and no events remain to be sent"},
         **problems(400, 404),
     },
 )
@@ -351,19 +351,19 @@ async def join_stream(
     last_event_id: Annotated[
         str | None,
         Header(
-            description="the id of the last event that was seen",
+            description="the id of the last received event",
             json_schema_extra={"format": "event-id"},
         ),
     ] = None,
     after: Annotated[
         str | None,
         Query(
-            description="the same, where no header can be set",
+            description="the same, for clients that cannot set headers",
             json_schema_extra={"format": "event-id"},
         ),
     ] = None,
 ) -> Response:
-    """Join the running answer, on whichever replica it runs, from the last event seen."""
+    """Stream the running answer, on whichever replica it runs, after the last received event."""
     seen = last_event_id or after
     subscription = await services.joins.join(
         user.id,
@@ -381,7 +381,7 @@ async def join_stream(
 async def stop(
     services: ServicesOf, user: CurrentUser, conversation_id: ConversationId
 ) -> Response:
-    """Stop the running answer, on whichever replica it runs; what was written is kept."""
+    """Stop the running answer, on whichever replica it runs; the text so far is kept."""
     return written_json(await services.stops.stop(user.id, conversation_id))
 
 
@@ -396,19 +396,21 @@ async def list_versions(
     limit: Annotated[
         int,
         Query(
-            ge=1, le=MOST_LISTED, description="at most so many, the newest ones, and 4 MB of JSON"
+            ge=1,
+            le=MOST_LISTED,
+            description="most versions, the newest ones, with at most 4 MB of JSON",
         ),
     ] = MOST_LISTED,
     before: Annotated[
         str | None,
         Query(
             max_length=100,
-            description="those before the version of this id",
+            description="versions before the one with this id",
             json_schema_extra={"format": "uuid"},
         ),
     ] = None,
 ) -> Response:
-    """The messages that have the same parent as this one, in their order."""
+    """Return the messages with the same parent as this one, in their order."""
     found = await queries.read_versions(
         services.db,
         user.id,
@@ -436,7 +438,7 @@ async def delete_message(
 ) -> Response:
     """Delete the message and everything below it.
 
-    A version beside it is shown instead, if there is one. 409 while an answer below it is written.
+    Another version, if there is one, is shown instead. 409 while an answer below it runs.
     """
     await services.trees.delete_message(user.id, conversation_id, message_id)
     return Response(status_code=204)

@@ -1,4 +1,4 @@
-"""The models that the inference service has; swapping them is an administrator's business."""
+"""The models of the engines, and swapping the loaded one, which needs an administrator."""
 
 from typing import Annotated, Any
 
@@ -32,14 +32,14 @@ _SWAPPED = {"status": "ok", "current_model": "small"}
 
 def _described(example: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
     content = {"application/json": {"schema": {"type": "object"}, "example": example}}
-    return {200: {"description": "What the inference service answered", "content": content}}
+    return {200: {"description": "The response of the inference service", "content": content}}
 
 
 @router.get("", response_class=Response, responses=_described(_MODELS) | problems(502, 504))
 async def list_models(services: ServicesOf, _user: CurrentUser) -> Response:
-    """The models of all engines; one that does not answer is listed as not available.
+    """Return the models of all engines; those of an unreachable engine are not available.
 
-    What the inference service of samosaChaat says is passed on as it is, if it is the only engine.
+    If samosaChaat's inference service is the only engine, its own list is passed on unchanged.
     """
     return written_json(await services.engines.list_models(trace_id_var.get()))
 
@@ -55,7 +55,7 @@ async def swap_model(
     user: Administrator,
     body: Annotated[Swap, Depends(json_body(Swap))],
 ) -> Response:
-    """Have the inference service load another model. May take minutes."""
+    """Make the inference service load another model. This may take minutes."""
     if services.registry.is_draining:
         raise Draining
     log.info("model_swap", user_id=user.id)

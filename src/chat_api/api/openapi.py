@@ -1,4 +1,4 @@
-"""Finishing touches to the OpenAPI description that FastAPI derives from the routes."""
+"""Corrections of the OpenAPI description that FastAPI derives from the routes."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from pydantic.json_schema import models_json_schema
 
 from chat_api.api.schemas import CHANGES, EVENTS, Message, Problem
 
-# What routes only name.
+# Schemas that routes refer to by name only.
 _MODELS: tuple[type[BaseModel], ...] = (Message, Problem, *EVENTS, *CHANGES)
 
 

@@ -10,12 +10,12 @@ from chat_api.generation.joining import Joins
 
 
 def written_json(text: str | bytes, status: int = 200, **headers: str) -> Response:
-    """Return a response of JSON that is already written."""
+    """Return a response with this JSON text."""
     return Response(text, status, headers=headers, media_type="application/json")
 
 
 async def with_text(joins: Joins, message: RunningMessage) -> str:
-    """Return the message of a running generation as JSON, with what has been written so far."""
+    """Return the message of a running generation as JSON, with its text so far."""
     so_far = await joins.written_so_far(message.id)
     document = orjson.loads(message.json)
     document |= {"content": so_far.text, "token_count": so_far.token_count}
@@ -24,7 +24,7 @@ async def with_text(joins: Joins, message: RunningMessage) -> str:
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The OpenAPI description of the errors that a route may answer with."""
+    """Return the OpenAPI description of a route's errors."""
     return {
         status: {
             "description": "A problem document (RFC 9457)",

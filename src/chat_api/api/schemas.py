@@ -1,4 +1,4 @@
-"""What goes in and out over HTTP, as the OpenAPI description shows it.
+"""The bodies of requests and responses, as the OpenAPI description shows them.
 
 Requests are validated by these models. Responses are written by PostgreSQL or by hand; a test holds
 them against the models.
@@ -29,7 +29,7 @@ def _says_something(text: str) -> str:
     return text
 
 
-# For the description only: the validators say better what is wrong.
+# For the description only: the validators give better error messages.
 TEXT_PATTERN = {"pattern": rf"^[^\u0000]*[^\u0000{BLANK_CLASS}][^\u0000]*$"}
 Text = Annotated[str, AfterValidator(is_storable), AfterValidator(_says_something)]
 Title = Annotated[
@@ -52,7 +52,7 @@ def whole_number(value: object) -> object:
 
 
 def _listed(value: object) -> object:
-    """One text is as good as a list of one."""
+    """Accept a single text as a list of one."""
     return [value] if isinstance(value, str) else value
 
 
@@ -111,7 +111,7 @@ Instructions = Annotated[
 Tag = Annotated[
     Text, Field(min_length=1, max_length=50, examples=["work"], json_schema_extra=TEXT_PATTERN)
 ]
-Tags = Annotated[list[Tag], Field(max_length=20, description="each counts once")]
+Tags = Annotated[list[Tag], Field(max_length=20, description="duplicates are removed")]
 MetadataKey = Annotated[Storable, Field(min_length=1, max_length=64)]
 MetadataValue = Annotated[Storable, Field(max_length=512, json_schema_extra=_STORABLE)]
 Metadata = Annotated[
@@ -150,7 +150,7 @@ ExpiresAt = Annotated[
     datetime,
     Field(
         strict=False,
-        description="when the conversation is deleted, to come; null: it is kept",
+        description="when the conversation is deleted, a time to come; null: never",
         examples=["2099-01-01T00:00:00Z"],
     ),
     BeforeValidator(_written_as_a_time),
@@ -176,7 +176,7 @@ class ForkedFrom(Request):
 class NewConversation(ConversationFields):
     fork: Annotated[
         ForkedFrom | None,
-        Field(description="begin with a copy of the path that leads to this message"),
+        Field(description="begin with a copy of the path to this message"),
     ] = None
 
 
@@ -224,7 +224,7 @@ class AnswerOptions(Request):
                 "properties": {"type": {"enum": ["text", "json_object", "json_schema"]}},
             },
             examples=[{"type": "json_object"}],
-            description="as in OpenAI's Chat Completions; engines that know none ignore it",
+            description="as in OpenAI's Chat Completions; engines without support ignore it",
         ),
         AfterValidator(is_format),
     ] = None
@@ -243,7 +243,7 @@ class AnswerOptions(Request):
 
 class Regeneration(AnswerOptions):
     message_id: Annotated[
-        AnyId | None, Field(description="an answer; the last one shown without it")
+        AnyId | None, Field(description="an answer; default: the last shown one")
     ] = None
 
 
@@ -335,7 +335,7 @@ class Conversation(BaseModel):
     metadata: dict[str, str]
     expires_at: datetime | None = Field(
         default=None,
-        description="when it is deleted; only of a temporary conversation",
+        description="when a temporary conversation is deleted",
         # Absent is not null: a default would make the page's types have it always.
         json_schema_extra=_without_default,
     )
@@ -360,13 +360,13 @@ class Message(BaseModel):
     model_tag: str
     inference_time_ms: int
     created_at: datetime
-    reasoning: str | None = Field(description="the model's thinking, where it tells it")
+    reasoning: str | None = Field(description="the model's reasoning, if the engine reports it")
     finish_reason: FinishReason | None
-    usage: Usage | None = Field(description="what the engine counted")
-    error: str | None = Field(description="our name for what failed")
+    usage: Usage | None = Field(description="the engine's count; null if it reports none")
+    error: str | None = Field(description="the code of the failure")
     parent_id: str | None = Field(description="the message before it; null for a first one")
     version: int = Field(description="its number among those with the same parent, from 1")
-    versions: int = Field(description="how many those are")
+    versions: int = Field(description="the number of messages with the same parent")
 
 
 class Version(Message):
@@ -402,7 +402,7 @@ class ConversationPage(BaseModel):
 
     items: list[Conversation]
     grouped: dict[str, list[Conversation]] = Field(
-        description="the same, by the date of `updated_at` in the time zone asked for"
+        description="the same, by the date of `updated_at` in the requested time zone"
     )
     limit: int
     offset: int
@@ -417,7 +417,7 @@ class FoundMessage(BaseModel):
 
 class FoundItem(BaseModel):
     conversation: Conversation
-    message: FoundMessage | None = Field(description="null where the title matched")
+    message: FoundMessage | None = Field(description="null if the title matched")
     snippet: str = Field(description="one line of the text around the first match")
     matches: list[tuple[int, int]] = Field(
         description="from–to, in code points (not UTF-16 units or bytes) of the snippet"
@@ -444,16 +444,14 @@ class FoundPage(BaseModel):
 
 
 class UsageSum(BaseModel):
-    user_id: str | None = Field(
-        default=None, description="only with `by=user`; null: those who have been erased"
-    )
+    user_id: str | None = Field(default=None, description="only with `by=user`; null: erased users")
     day: date | None = Field(default=None, description="in UTC; only with `by=day`")
     model_tag: str | None = Field(default=None, description="only with `by=model`")
     answers: int
     input_tokens: int
     output_tokens: int
-    estimated: int = Field(description="answers whose tokens were counted here, not by the engine")
-    by_status: dict[str, int] = Field(description="answers by the status with which they ended")
+    estimated: int = Field(description="answers whose tokens the service counted, not the engine")
+    by_status: dict[str, int] = Field(description="the number of answers by status")
 
 
 class DayLimit(BaseModel):
@@ -516,7 +514,7 @@ class AdminUsagePage(BaseModel):
 
 Limit = Annotated[
     int,
-    Field(ge=0, le=10**15, description="null: as the settings say; 0: no limit"),
+    Field(ge=0, le=10**15, description="null: the setting's value; 0: no limit"),
     BeforeValidator(whole_number),
 ]
 _LIMITS: dict[str, Any] = {"answers_per_day": 200, "tokens_per_day": None}
@@ -543,9 +541,9 @@ class UserLimitsRead(BaseModel):
     )
 
     user_id: str
-    answers_per_day: int | None = Field(description="set for this user; null: as the settings say")
-    tokens_per_day: int | None = Field(description="set for this user; null: as the settings say")
-    limits: DayLimits = Field(description="what holds today")
+    answers_per_day: int | None = Field(description="set for this user; null: the setting applies")
+    tokens_per_day: int | None = Field(description="set for this user; null: the setting applies")
+    limits: DayLimits = Field(description="the limits that apply today")
 
 
 class AuditEntry(BaseModel):
@@ -555,9 +553,7 @@ class AuditEntry(BaseModel):
     act: Literal[
         "delete_user", "read_limits", "read_usage", "remove_limits", "set_limits", "swap_model"
     ]
-    user_id: str | None = Field(
-        description="whom it concerned; null for no single user, and for an erased one"
-    )
+    user_id: str | None = Field(description="the user concerned; null if none or erased")
     details: dict[str, Any]
     trace_id: str
 
@@ -599,8 +595,8 @@ class Imported(BaseModel):
     )
 
     imported: int = Field(description="new conversations")
-    unchanged: int = Field(description="those that the user has already")
-    failed: list[FailedImport] = Field(description="at most 1,000; then the import ends")
+    unchanged: int = Field(description="conversations that the user has already")
+    failed: list[FailedImport] = Field(description="at most 1,000; after that the import ends")
 
 
 class _Event(BaseModel):
@@ -680,13 +676,13 @@ EVENTS: tuple[type[_Event], ...] = (
 
 
 class CursorEvent(_Event):
-    """Where the changes begin."""
+    """The position at which the changes start."""
 
     cursor: Literal[True]
 
 
 class ConversationEvent(_Event):
-    """A conversation that is new or has changed, in its newest state."""
+    """The newest state of a conversation that was created or has changed."""
 
     conversation: Conversation
 
@@ -702,13 +698,13 @@ class ChangedAnswer(BaseModel):
 
 
 class AnswerEvent(_Event):
-    """An answer that has begun or ended."""
+    """An answer that began or ended."""
 
     answer: ChangedAnswer
 
 
 class ResyncEvent(_Event):
-    """The cursor is not known any more: load the list again."""
+    """The cursor is too old or unknown: load the list again."""
 
     resync: Literal[True]
 

@@ -38,14 +38,14 @@ async def search(
         str | None,
         Query(
             max_length=200,
-            description="`next_cursor` of the page before",
+            description="`next_cursor` of the previous page",
             json_schema_extra={"format": "search-cursor"},
         ),
     ] = None,
 ) -> Response:
-    """The titles and messages that contain every word, newest first.
+    """Return the titles and messages that contain every word, newest first.
 
-    A part of a word counts, in any script; case does not. A title counts as new as the last
+    Parts of words match, in any script; case is ignored. A title counts as new as the last
     activity in its conversation.
     """
     found = await services.search.find(

@@ -1,4 +1,4 @@
-"""What the routes use, and the dependencies that find it for them."""
+"""The objects that routes use, and FastAPI's dependencies that provide them."""
 
 import re
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ from chat_api.telemetry import user_id_var
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What routes use: assembled by `app.create_app`, the same for every request."""
+    """The objects that routes use, made by `app.create_app` once for all requests."""
 
     settings: Settings
     db: Database
@@ -101,7 +101,7 @@ async def _authenticated(request: Request, services: Services, host: str | None)
 
 
 async def administrator(user: Annotated[User, Depends(_current_user)]) -> User:
-    """Raise Forbidden, before the body is looked at."""
+    """Raise Forbidden for other users, before the body is read."""
     if not user.is_admin:
         raise Forbidden
     return user
@@ -111,7 +111,7 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def checked_id(text: str) -> str:
-    """Return the id in lower case. Raise NotFound for what is no id, as for an unknown one."""
+    """Return the id in lower case. Raise NotFound if it is malformed, as for an unknown one."""
     lowered = text.lower()
     if _UUID.fullmatch(lowered) is None:
         raise NotFound
@@ -126,7 +126,7 @@ async def conversation_id(
 
 
 def entered_conversation(text: str) -> str:
-    """Return the id of the request's conversation. Raise NotFound for what is no id."""
+    """Return the id of the request's conversation. Raise NotFound if it is malformed."""
     checked = checked_id(text)
     conversation_id_var.set(checked)
     return checked

@@ -1,4 +1,4 @@
-"""What the user's answers cost, and what is left of the day's limits."""
+"""The user's answers and tokens, and what is left of the daily limits."""
 
 import re
 from datetime import UTC, date, datetime, timedelta
@@ -29,9 +29,9 @@ def _written_as_a_day(value: object) -> object:
 
 Day = Annotated[date, BeforeValidator(_written_as_a_day)]
 FirstDay = Annotated[
-    Day | None, Query(alias="from", description="the first day (UTC); 29 days before `to`")
+    Day | None, Query(alias="from", description="the first day (UTC); default: 29 days before `to`")
 ]
-LastDay = Annotated[Day | None, Query(alias="to", description="the last day (UTC); today")]
+LastDay = Annotated[Day | None, Query(alias="to", description="the last day (UTC); default: today")]
 
 
 @router.get(
@@ -44,10 +44,10 @@ async def read_usage(
     last: LastDay = None,
     by: Literal["day", "model"] = "day",
 ) -> UsagePage:
-    """What the user's answers cost, by day or by model, and what is left of today's limits.
+    """Return the user's answers and tokens by day or by model, and the rest of today's limits.
 
-    Each end of an answer counts once. Where the engine tells no usage, the pieces of the text are
-    counted: `estimated` says of how many answers.
+    Each end of an answer counts once. If an engine reports no usage, the events with text count as
+    tokens; `estimated` is the number of such answers.
     """
     first, last = period(first, last)
     sums = await usage.read(services.db, user.id, first, last, by)
@@ -69,7 +69,7 @@ def period(first: date | None, last: date | None) -> tuple[date, date]:
 
 
 def written(one: usage.Sum, named: dict[str, Any]) -> UsageSum:
-    """Return a sum as it is told, with what its key names."""
+    """Return a sum as JSON, with the meaning of its key."""
     return UsageSum(
         **named,
         answers=one.answers,
@@ -81,7 +81,7 @@ def written(one: usage.Sum, named: dict[str, Any]) -> UsageSum:
 
 
 async def day_limits(services: Services, user_id: str, set_for_user: UserLimits) -> DayLimits:
-    """Return what is left of the limits that hold for the user today."""
+    """Return what is left of the user's daily limits."""
     settings = services.settings
     quotas = Quotas(
         answers_per_day=settings.answers_per_day, tokens_per_day=settings.tokens_per_day

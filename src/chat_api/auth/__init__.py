@@ -1,7 +1,7 @@
 """Authentication: a bearer token becomes a User.
 
-`authenticator` remembers verdicts. They come from an auth service (`service`), or from this process
-itself, by the published keys of an OpenID provider (`openid`, `keys`).
+`authenticator` caches verdicts. They come from an auth service (`service`), or from the published
+keys of an OpenID provider (`openid`, `keys`).
 """
 
 from chat_api.auth.authenticator import Authenticator, User, Validation

@@ -1,4 +1,4 @@
-"""Who a bearer token stands for, asked of a verifier and remembered for a time."""
+"""Users of bearer tokens, as decided by a verifier and cached for a time."""
 
 import asyncio
 import hashlib
@@ -83,7 +83,7 @@ class Authenticator:
     that bring one new token at once share one call, which none of them can cancel.
 
     Durations are measured by `clock`; only `exp` is compared with `wall_clock`, at each request,
-    so that neither a change of the system's time nor a suspended machine prolongs a token.
+    so that neither a change of the system's time nor a suspended machine extends a token.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class Authenticator:
         return None
 
     async def validate(self, authorization: str | None) -> Validation:
-        """Ask the verifier, whatever is cached. Raise as `user` does."""
+        """Return the verifier's verdict, without the cache. Raise as `user` does."""
         token = _token(authorization)
         digest = _digest(token)
         task = self._under_way.get(digest)

@@ -44,7 +44,7 @@ PublicKey = Any  # one of cryptography's classes
 
 
 class _NonsenseError(ValueError):
-    """The provider's document is not what the standard says; the text says in what."""
+    """The provider's document breaks the standard; the text says how."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ class Keys:
     def _may_force(self) -> bool:
         """Return whether the keys may be fetched before their time; the caller must then do it."""
         if self._fetching is not None:
-            return True  # one that has begun meanwhile
+            return True  # a fetch that has begun in the meantime
         if self._clock() < self._next_forced:
             return False
         self._next_forced = self._clock() + FETCH_AGAIN_SECONDS

@@ -8,7 +8,7 @@ from chat_api.telemetry import log
 
 MOST_TOKEN_CHARS = 16_384
 # RFC 9068, section 2.1; most providers say `JWT`, or nothing. Other kinds, such as logout tokens,
-# are signed with the same keys and say nothing about who is asking.
+# are signed with the same keys, but do not authenticate a user.
 _TYPES = frozenset({"jwt", "at+jwt", "application/at+jwt"})
 
 _LATEST = 2**53  # what a float still holds
@@ -20,7 +20,7 @@ class AdminClaim:
     """What makes a user an administrator: `claim` (which must be true) or `claim=value`.
 
     A claim inside another is written with dots: `realm_access.roles=admin`. A list that contains
-    the value is as good as the value.
+    the value counts, too.
     """
 
     def __init__(self, text: str) -> None:
@@ -110,6 +110,6 @@ def _header(token: str) -> tuple[str | None, str]:
 
 
 def _refused(reason: str) -> TokenRefused:
-    """Return the refusal, and log why: of a name of this code, nothing of the token."""
+    """Return the refusal, and log the reason: a name of this code, nothing of the token."""
     log.info("token_refused", reason=reason)
     return TokenRefused()

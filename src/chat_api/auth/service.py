@@ -82,7 +82,7 @@ def _object(body: bytes) -> dict[str, object] | None:
 
 
 def _verdict(document: dict[str, object]) -> Verdict | None:
-    """Return the user and when the token expires, None for an answer without sense.
+    """Return the user and when the token expires; None for an invalid response.
 
     Claims and `exp` may be absent or null: such a token does not expire by itself.
     """

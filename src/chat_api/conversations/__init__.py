@@ -1,1 +1,1 @@
-"""Rules of conversations that are not about a running generation: titles and search."""
+"""Conversations apart from running generations: tree, titles, search, import, export."""

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import ijson
 import orjson
 
-# The largest conversation that is read: what is larger is reported, and passed over.
+# The largest conversation that is read; larger ones are reported and skipped.
 MOST_BYTES = 32_000_000
 _TOO_LARGE = f"The conversation is larger than {MOST_BYTES // 1_000_000} MB."
 _NOT_JSON = "This is not valid JSON."
@@ -24,7 +24,7 @@ _ARCHIVES = (b"PK\x03\x04", b"\x1f\x8b")
 
 
 class Document(NamedTuple):
-    """A line of NDJSON or an element of an array, by its number from 1; or why it is none."""
+    """A line of NDJSON or an element of an array, by its number from 1, or why it is unreadable."""
 
     line: int
     value: dict[str, Any] | None
@@ -38,11 +38,11 @@ class _Reader(Protocol):
 
 
 class NotJson(ValueError):
-    """The file begins with something else; the text says with what, where that is known."""
+    """The file is not JSON; the text says what it is, if that is known."""
 
 
 class Documents:
-    """Takes a file in pieces, and gives the objects in it."""
+    """Takes a file in pieces, and yields the objects in it."""
 
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:
         self._most_bytes = most_bytes
@@ -52,7 +52,7 @@ class Documents:
         self._decoder: codecs.IncrementalDecoder | None = None
 
     def feed(self, data: bytes) -> Iterator[Document]:
-        """Yield what is complete with this piece. Raise NotJson."""
+        """Yield the objects that this piece completes. Raise NotJson."""
         yield from self._feed(self._decoded(data))
 
     def _decoded(self, data: bytes, *, is_end: bool = False) -> bytes:
@@ -86,7 +86,7 @@ class Documents:
         return self._reader is None and not self._start.strip(_SPACE)
 
     def end(self) -> Iterator[Document]:
-        """Yield what the end of the file completes. Raise NotJson for an empty file."""
+        """Yield the objects that the end of the file completes. Raise NotJson for an empty file."""
         yield from self._feed(self._decoded(b"", is_end=True))
         if self._reader is None:
             self._reader = self._choose(is_end=True)
@@ -96,7 +96,7 @@ class Documents:
         yield from self._reader.end()
 
     def _choose(self, *, is_end: bool) -> _Reader | None:
-        """Return the reader that the beginning asks for; None where more of it is needed."""
+        """Return the reader for a file with this beginning; None if more of it is needed."""
         if self._start[:3] == _BOM:
             del self._start[:3]
         begin = self._start.lstrip(_SPACE)
@@ -195,7 +195,7 @@ class _Tree:
         self._size += len(data)
         self._silent = 0 if self._events else self._silent + len(data)
         yield from self._take_all()
-        # A text that never ends cannot be passed over: the parser keeps it until its end.
+        # The parser keeps a text until its end, so an endless one cannot be skipped.
         self._is_ended = bool(fault) or self._silent > self._most_bytes
         if self._is_ended or (self._size > self._most_bytes and self._builder is not None):
             self._builder = None

@@ -30,7 +30,7 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 MOST_FAILURES = 1_000
 # Imports of one process at once; each may hold a few copies of the largest conversation.
 _AT_ONCE = 2
-# How much is parsed before others get a turn.
+# How much is parsed before other tasks run.
 _PIECE_BYTES = 65_536
 
 Own = Callable[[Coroutine[Any, Any, bool], str], "asyncio.Task[bool]"]
@@ -38,7 +38,7 @@ Own = Callable[[Coroutine[Any, Any, bool], str], "asyncio.Task[bool]"]
 
 @dataclass(slots=True)
 class Report:
-    """What came of an import. A failure has the number of its line, or of its array's element."""
+    """The result of an import. A failure has the number of its line or array element."""
 
     imported: int = 0
     unchanged: int = 0
@@ -58,10 +58,10 @@ class Imports:
     async def run(
         self, user_id: str, pieces: AsyncIterator[bytes], *, is_ndjson: bool = False
     ) -> Report:
-        """Import a file. Raise BadRequest where it is none; DatabaseUnavailable.
+        """Import a file, and return the report. Raise BadRequest for an unreadable file.
 
-        With `is_ndjson`, an empty file is one: the export of a user who has no conversation.
-        What was imported before an error stays, and is found again by a repeat.
+        With `is_ndjson`, an empty file is valid: the export of a user without conversations.
+        Raise DatabaseUnavailable. Conversations imported before an error stay; a repeat skips them.
         """
         report = Report()
         documents = Documents()
@@ -96,7 +96,7 @@ class Imports:
                     report.failed.append((document.line, "Too many failures: the rest is ignored."))
 
     async def _import(self, user_id: str, document: dict[str, Any], report: Report) -> str:
-        """Import one conversation; return why it cannot be, or nothing."""
+        """Import one conversation; return the reason if that is impossible, otherwise None."""
         try:
             source = read(document)
             inserting = self._insert(user_id, source, _id_of(user_id, source, document))
@@ -159,7 +159,7 @@ def _times(source: Source) -> tuple[datetime, datetime]:
 
 
 def placed(source: Source, conversation_id: str, began: datetime) -> list[MessageRow]:
-    """Return the messages in their places, parents first, with one shown path down to a leaf.
+    """Return the messages at their positions, parents first, with one shown path down to a leaf.
 
     What follows a message that is not kept follows what was before it; messages whose parent is
     missing, or that are their own ancestors, are first ones.
@@ -247,7 +247,7 @@ def _row(
 
 
 def _last_shown(source: Source, rows: dict[str, MessageRow], ours: dict[str, str]) -> str | None:
-    """Return the message that the shown path is to lead through."""
+    """Return the message that the shown path leads through."""
     named = ours.get(source.current) if source.current is not None else None
     if named in rows:
         return named

@@ -1,4 +1,4 @@
-"""Search: the words of a query, whose turn it is, and what is shown of a hit."""
+"""Search: the words of a query, the queue of searches, and the snippets of hits."""
 
 import asyncio
 import re
@@ -52,9 +52,9 @@ class FoundPage:
 
 
 class Search:
-    """Searches of one process: one at a time of each user, and few enough in all.
+    """The searches of one process: one at a time for each user, and few in total.
 
-    The others of that process need its database connections, too.
+    Other requests of the process need its database connections, too.
     """
 
     def __init__(self, db: Database, *, at_once: int) -> None:
@@ -65,7 +65,7 @@ class Search:
         self._waiting: Counter[str] = Counter()
 
     async def find(self, user_id: str, query: str, *, limit: int, after: Place | None) -> FoundPage:
-        """A page of what contains every word of the query, newest first.
+        """Return a page of the hits that contain every word of the query, newest first.
 
         Raise TooManySearches, SearchTimeout and DatabaseUnavailable.
         """
@@ -103,7 +103,7 @@ class Search:
     async def _hits(
         self, user_id: str, forms: Sequence[Form], limit: int, after: Place | None
     ) -> list[Hit]:
-        """The newest hits from a place on.
+        """Return the newest hits from a place on.
 
         The conversations are searched in the order of their last activity. No message is newer
         than its conversation's last activity, so the walk ends where what has been found is newer
@@ -148,13 +148,13 @@ def _has_ascii_case_only(forms: Sequence[Form]) -> bool:
 
 
 def forms_of(query: str) -> list[str]:
-    """The query as it was sent, composed and decomposed: a text may be written in any of them."""
+    """Return the query as sent, composed and decomposed: a text may have any of these forms."""
     composed = unicodedata.normalize("NFC", query)
     return list(dict.fromkeys([composed, unicodedata.normalize("NFD", query), query]))
 
 
 def words_of(query: str) -> list[str]:
-    """The words, longest first, without those that are parts of others."""
+    """Return the words, longest first, without those that are parts of others."""
     kept: list[str] = []
     words = {trimmed(word) for word in _BETWEEN_WORDS.split(query)}
     for word in sorted(words, key=lambda word: (-len(word), word)):
@@ -164,7 +164,7 @@ def words_of(query: str) -> list[str]:
 
 
 def pattern_of(words: Iterable[str]) -> regex.Pattern[str]:
-    """What matches any of the words, in any case; the longest first."""
+    """Return a pattern that matches any of the words, in any case, the longest first."""
     longest_first = sorted(set(words), key=len, reverse=True)
     return regex.compile("|".join(map(regex.escape, longest_first)), regex.IGNORECASE)
 
@@ -179,7 +179,7 @@ def _shown(hit: Hit, pattern: regex.Pattern[str]) -> Found:
 def snippet_of(
     excerpt: str, pattern: regex.Pattern[str], *, cut_before: bool, cut_after: bool
 ) -> tuple[str, list[tuple[int, int]]]:
-    """One line of the excerpt around its first match, and where in it the matches are.
+    """Return one line of the excerpt around its first match, and the places of the matches.
 
     It is cut between grapheme clusters, marked by an ellipsis.
     """

@@ -50,10 +50,10 @@ class Node:
     reasoning: str | None = None
     status: str = "complete"
     version: int = 0
-    """Among those with the same parent; 0 where only the order tells."""
+    """Its number among those with the same parent; 0 if only the order of the file is known."""
     is_shown: bool = False
     is_kept: bool = True
-    """False for what is no message of its own: what follows it follows what was before it."""
+    """False for a node without a message: its children follow its parent."""
     finish_reason: str | None = None
     token_count: int = 0
     inference_time_ms: int = 0
@@ -78,7 +78,7 @@ class Source:
 
 
 def read(document: Mapping[str, Any]) -> Source:
-    """Return the conversation that an object of an export is. Raise NotReadable."""
+    """Return the conversation in an object of an export. Raise NotReadable."""
     for is_of, read_it in _PROGRAMS:
         if is_of(document):
             source = read_it(document)
@@ -88,7 +88,7 @@ def read(document: Mapping[str, Any]) -> Source:
                         f"A message is longer than {MOST_MESSAGE_CHARS:,} characters."
                     )
             return source
-    raise NotReadable("This is not a conversation in a format that is known here.")
+    raise NotReadable("This is not a conversation in a known format.")
 
 
 # --- ours -----------------------------------------------------------------------------------------
@@ -227,7 +227,7 @@ def _chatgpt_node(name: str, node: Mapping[str, Any]) -> Node:
 
 
 def _parts(parts: list[Any]) -> str:
-    """Return the texts of a message's parts; what is no text leaves a mark."""
+    """Return the texts of a message's parts; other parts are replaced by a mark."""
     found = []
     for part in parts:
         if isinstance(part, str):
@@ -423,7 +423,7 @@ def _text(document: Mapping[str, Any], name: str) -> str:
 
 
 def _short(value: object, most_chars: int) -> str | None:
-    """Return a text that shows something, cut where it is too long."""
+    """Return a text that is not blank, cut to a length."""
     if not isinstance(value, str) or is_blank(value):
         return None
     return cut(_clean(value), most_clusters=most_chars, most_chars=most_chars) or None
@@ -446,7 +446,7 @@ def _integer(value: object) -> int | None:
 
 
 def _time(value: object) -> datetime | None:
-    """Return a time of the past, as `_any_time` reads it."""
+    """Return a time, read by `_any_time`, if it is in the past."""
     found = _any_time(value)
     return found if found is not None and found <= datetime.now(UTC) else None
 

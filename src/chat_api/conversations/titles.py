@@ -1,4 +1,4 @@
-"""Titles: which ones count as given, and what the first message makes of itself."""
+"""Titles: which ones count as given, and the title made from the first message."""
 
 import re
 
@@ -14,14 +14,14 @@ _LINE_END = re.compile("[\n\v\f\r\x85\u2028\u2029]")
 
 
 def given_title(title: str | None) -> str | None:
-    """The title, if it is one that the user gave: None for a placeholder of a client."""
+    """Return the title if the user gave it; None for a placeholder of a client."""
     if title is None or " ".join(trimmed(title).split()).casefold() in _PLACEHOLDERS:
         return None
     return title
 
 
 def title_of(content: str) -> str:
-    """The first line that shows something, at most 80 grapheme clusters of it.
+    """Return the first line that is not blank, at most 80 grapheme clusters of it.
 
     A text that shows nothing gives an empty title.
     """

@@ -1,4 +1,4 @@
-"""Changes of a conversation's tree that begin no generation: switch, delete, fork."""
+"""Changes of a conversation's tree without a generation: switch, delete, append, fork."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence

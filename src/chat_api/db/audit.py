@@ -1,4 +1,4 @@
-"""What administrators did: the audit log, which only grows."""
+"""The audit log: the acts of administrators. Rows are only added."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,9 +21,9 @@ class Entry:
     administrator_id: str
     act: str
     user_id: str | None
-    """Whom it concerned; None for no single user, and for one who has been erased."""
+    """The user concerned; None if there is no single one, and after that user is erased."""
     details: str
-    """JSON, without anything that tells who the user is."""
+    """JSON, without the identity of the user."""
     trace_id: str
 
 
@@ -41,7 +41,7 @@ async def record(
     details: str,
     trace_id: str,
 ) -> None:
-    """Record an act, in the transaction of a change or before anything is told."""
+    """Record an act, in the transaction of a change or before data is returned."""
     await connection.fetch(_RECORD, administrator_id, act, user_id, details, trace_id)
 
 

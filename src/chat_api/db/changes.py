@@ -14,9 +14,9 @@ from chat_api.errors import UserMoving
 Place = tuple[str, int]
 """A user's id, and the number of the last change that was seen."""
 
-# How long a change can be resumed from.
+# How long a cursor is valid.
 KEPT_FOR = "24 hours"
-# The most changes that one place is given at once, and all places together.
+# The most changes in a page, and in all pages of one statement.
 PAGE_CHANGES = 100
 ROUND_CHANGES = 500
 _SWEPT_AT_ONCE = 2_000
@@ -24,12 +24,12 @@ _SWEPT_AT_ONCE = 2_000
 
 @dataclass(slots=True)
 class Page:
-    """What follows a place: numbered JSON objects, one line each, and the place's new number."""
+    """The changes after a place: numbered JSON objects, one line each; and the new number."""
 
     number: int
     changes: list[tuple[int, bytes]] = field(default_factory=list)
     is_full: bool = False
-    """Whether more may follow at once."""
+    """Whether more changes may be available already."""
 
 
 # Read the number of a user's last change, and whether the user is in another cell by now.
@@ -102,7 +102,7 @@ ORDER BY p.place, p.number
 
 
 async def read_pages(db: Database, places: Sequence[Place]) -> dict[int, Page]:
-    """Return what is new, by the index of its place; the last places may be left out."""
+    """Return the new pages by the index of their place; the last places may be left out."""
     rows = await db.fetch(
         _READ,
         [user_id for user_id, _ in places],

@@ -1,4 +1,4 @@
-"""How a session with PostgreSQL begins: which host, which driver options, which settings.
+"""The beginning of a session with PostgreSQL: host, driver options and settings.
 
 The settings that statements rely on are set after connecting, by a statement: a pooler such as
 PgBouncer drops or refuses them as parameters of the connection, and what a role or a database has
@@ -16,7 +16,7 @@ from chat_api import database_url
 from chat_api.database_url import Address
 
 Record = asyncpg.Record
-# What a pool hands out; a plain connection behaves the same.
+# A connection of a pool; a plain connection behaves the same.
 Connection: TypeAlias = "asyncpg.Connection[Record] | PoolConnectionProxy[Record]"
 
 # How long a host may take before the next one is tried beside it.
@@ -115,7 +115,7 @@ class Connector:
     async def _first_of(
         self, hosts: Iterable[tuple[str, int]], driver: Mapping[str, Any]
     ) -> "asyncpg.Connection[Record]":
-        """Try one host after the other; one that is silent does not hold up the next."""
+        """Try one host after the other; an unresponsive host does not delay the next one."""
         waiting = list(hosts)
         trying: dict[asyncio.Task[asyncpg.Connection[Record]], tuple[str, int]] = {}
         errors: list[BaseException] = []
@@ -139,7 +139,7 @@ class Connector:
             for task in trying:
                 task.add_done_callback(_let_go)
                 task.cancel()
-        # What a server said tells more than that another could not be reached.
+        # A server's own error says more than that another one is unreachable.
         errors.sort(key=lambda error: isinstance(error, OSError))
         raise errors[0]
 
@@ -171,6 +171,6 @@ class Connector:
 
 
 def _let_go(task: "asyncio.Task[asyncpg.Connection[Record]]") -> None:
-    """Close a connection that came too late, and take note of an error."""
+    """Close a connection that was opened too late, and retrieve its error."""
     if not task.cancelled() and task.exception() is None:
         task.result().terminate()

@@ -25,15 +25,15 @@ from chat_api.telemetry import DATABASE_ERRORS, log, user_id_var
 
 _T = TypeVar("_T")
 
-# What means "somebody else is changing this": the same statement succeeds a moment later.
+# Another transaction changes the same rows: the statement succeeds a moment later.
 BUSY: tuple[type[BaseException], ...] = (
     asyncpg.LockNotAvailableError,
     asyncpg.DeadlockDetectedError,
     asyncpg.SerializationError,
     StillLocked,
 )
-# What means "the database is away, full, read-only, or too slow": the same statement may succeed
-# later, unchanged. Anything else that the driver raises is a defect of ours.
+# The database is unreachable, full, read-only or too slow: the same statement may succeed later,
+# unchanged. Any other error of the driver is a defect of ours.
 UNAVAILABLE: tuple[type[BaseException], ...] = (
     *BUSY,
     OSError,
@@ -65,7 +65,7 @@ _NOT_THERE_YET: tuple[type[BaseException], ...] = (
     asyncpg.UndefinedFunctionError,
     asyncpg.InsufficientPrivilegeError,
 )
-# What a connection may be refused with that an operator can put right while the service waits.
+# Refusals of a connection that an operator can correct while the service waits.
 _MAY_PASS: tuple[type[BaseException], ...] = (*UNAVAILABLE, asyncpg.InsufficientPrivilegeError)
 # A connection of the pool that broke before its statement was run.
 _LOST: tuple[type[BaseException], ...] = (
@@ -78,7 +78,7 @@ _LOST: tuple[type[BaseException], ...] = (
     asyncpg.IdleSessionTimeoutError,
 )
 _POOLED = "its pooler works by transaction: add pgbouncer=true to DATABASE_URL"
-# What to tell an operator; the first that fits.
+# Reasons for an operator; the first match counts.
 _REASONS: tuple[tuple[type[BaseException], str], ...] = (
     (asyncpg.TargetServerAttributeNotMatched, "none of its hosts takes writes"),
     (asyncpg.InvalidAuthorizationSpecificationError, "refuses the role or its password"),
@@ -89,13 +89,13 @@ _REASONS: tuple[tuple[type[BaseException], str], ...] = (
     (asyncpg.InvalidSQLStatementNameError, _POOLED),
     (asyncpg.DuplicatePreparedStatementError, _POOLED),
     (asyncpg.CannotConnectNowError, "is starting or stopping"),
-    (asyncpg.LockNotAvailableError, "its tables are locked by somebody"),
+    (asyncpg.LockNotAvailableError, "its tables are locked by another session"),
     (asyncpg.DiskFullError, "its disk is full"),
     (asyncpg.ReadOnlySQLTransactionError, "read-only"),
     (ssl.SSLCertVerificationError, "its certificate is not trusted"),
     (ssl.SSLError, "TLS fails"),
 )
-# What speaks against the values of one statement, or against the rows that it reads.
+# Errors of the values of one statement, or of the rows that it reads.
 REFUSED: tuple[type[BaseException], ...] = (
     asyncpg.DataError,  # also a character that the database's encoding does not have
     asyncpg.ProgramLimitExceededError,
@@ -108,10 +108,10 @@ _NOT_FROZEN = "user_is_not_frozen"
 
 
 class StatementRefused(Exception):
-    """PostgreSQL refuses these values: whatever they belong to fails, and nothing else does."""
+    """PostgreSQL refuses these values: only the operation that they belong to fails."""
 
 
-# How long a full disk speaks against a database that otherwise answers.
+# How long after a refused write the database counts as full.
 REFUSAL_SECONDS = 10.0
 _CLOSE_SECONDS = 1.0
 _REFUSED_WRITES = (asyncpg.DiskFullError, asyncpg.ReadOnlySQLTransactionError)
@@ -123,12 +123,12 @@ _WRITES = re.compile(
 
 
 def driver_address(database_url: str) -> str:
-    """The address as asyncpg reads it, from one as SQLAlchemy or libpq write it."""
+    """Return the address for asyncpg, from one in the form of SQLAlchemy or libpq."""
     return addresses.parse(database_url).dsn
 
 
 def reason_of(error: BaseException | None) -> str:
-    """What is wrong with the database, in a few words for an operator."""
+    """Return what is wrong with the database, in a few words for an operator."""
     if isinstance(error, DatabaseRefused):
         return error.reason
     if isinstance(error, DatabaseUnavailable):
@@ -138,7 +138,7 @@ def reason_of(error: BaseException | None) -> str:
 
 @lru_cache(maxsize=256)
 def is_read(statement: str) -> bool:
-    """Whether a statement certainly changes and locks nothing."""
+    """Return whether a statement certainly changes and locks nothing."""
     begin = statement.lstrip()[:6].upper()
     return begin.startswith(("SELECT", "WITH")) and _WRITES.search(statement) is None
 
@@ -162,7 +162,7 @@ class Refusals:
         self._was_full = False
 
     def note(self, error: BaseException) -> None:
-        """Take note of a refused write. While a disk is full, small ones may still work."""
+        """Note a refused write. While a disk is full, small ones may still work."""
         self._last = time.monotonic()
         self._was_full = isinstance(error, asyncpg.DiskFullError)
 
@@ -171,7 +171,7 @@ class Refusals:
 
     @property
     def any(self) -> bool:
-        """Whether a write was refused, and none has been seen to work since."""
+        """Whether a write was refused and none has succeeded since."""
         return self._last is not None
 
     @property
@@ -187,7 +187,7 @@ class Refusals:
 class Database:
     """A pool of connections. Opening it does not connect: the service starts without a database.
 
-    What one pool notes in `refusals`, those that share it know.
+    Pools that share `refusals` know of each other's refused writes.
     """
 
     def __init__(
@@ -234,7 +234,7 @@ class Database:
         await self._pool
 
     async def close(self) -> None:
-        """Close the pool; after a second, the connections under whatever still uses them."""
+        """Close the pool; after a second, also connections that are in use."""
         try:
             async with asyncio.timeout(_CLOSE_SECONDS):
                 await self._pool.close()
@@ -245,10 +245,10 @@ class Database:
     async def connection(self) -> AsyncIterator[Connection]:
         """A connection; each statement is a transaction of its own.
 
-        Raises DatabaseUnavailable where the database, not the statement, is what failed:
-        DatabaseBusy where another transaction changes the same rows, UserMoving where the user is
-        frozen, DatabaseRefused where no later try can succeed. Raises StatementRefused where it is
-        the statement's values.
+        Raises DatabaseUnavailable if the database failed, not the statement: DatabaseBusy if
+        another transaction changes the same rows, UserMoving if the user is frozen,
+        DatabaseRefused if no later try can succeed. Raises StatementRefused if the statement's
+        values failed.
         """
         lent = False
         is_defect = False
@@ -258,7 +258,7 @@ class Database:
                 try:
                     yield connection
                 except asyncpg.InterfaceError:
-                    # The driver's name for a lost connection, and for being used wrongly.
+                    # The driver raises it for a lost connection, and for wrong use.
                     is_defect = not _is_lost(connection)
                     raise
                 except asyncpg.ReadOnlySQLTransactionError:
@@ -309,8 +309,8 @@ class Database:
     async def transaction(self) -> AsyncIterator[Connection]:
         """A connection inside a transaction that commits when the block ends.
 
-        After DatabaseUnavailable the outcome of a COMMIT may be unknown. To be used where no
-        request can cancel it: a cancelled COMMIT may commit all the same.
+        After DatabaseUnavailable the outcome of a COMMIT may be unknown. Use it only in tasks that
+        no request can cancel: a cancelled COMMIT may still commit.
         """
         async with self._share(), self.connection() as connection:
             if self._connector.address.transaction_pooler:
@@ -321,7 +321,7 @@ class Database:
 
     @asynccontextmanager
     async def _share(self) -> AsyncIterator[None]:
-        """The part of the pool that writes of the request's user and conversation may take."""
+        """Return the shares of the pool for writes of the request's user and conversation."""
         bounds = {}
         if conversation := conversation_id_var.get():
             bounds[f"conversation {conversation}"] = self._share_of_conversation
@@ -338,15 +338,15 @@ class Database:
             raise self._translated(error, connecting=False) from error
 
     async def fetch(self, statement: str, *arguments: Any) -> list[Record]:
-        """The rows of one statement, which is a transaction of its own."""
+        """Return the rows of one statement, which is a transaction of its own."""
         return await self._run(statement, lambda lent: lent.fetch(statement, *arguments))
 
     async def fetchrow(self, statement: str, *arguments: Any) -> Record | None:
-        """The first row of one statement, which is a transaction of its own."""
+        """Return the first row of one statement, which is a transaction of its own."""
         return await self._run(statement, lambda lent: lent.fetchrow(statement, *arguments))
 
     async def _run(self, statement: str, run: Callable[[Connection], Awaitable[_T]]) -> _T:
-        """Run a statement; a read whose connection had died, once more on another one."""
+        """Run a statement; repeat a read on another connection if its connection had died."""
         if not is_read(statement):
             async with self._share(), self.connection() as connection:
                 return await run(connection)
@@ -365,7 +365,7 @@ class Database:
 
 
 def _refusal(error: BaseException) -> str:
-    """Why the server, or the driver, cannot open any connection as it was told to."""
+    """Return why no connection can be opened with this configuration."""
     named = re.search(r"parameter:? [\"']?([A-Za-z_.]+)", str(error))
     if named is not None:
         return f"DATABASE_URL: the parameter {named[1]} is refused"

@@ -1,4 +1,4 @@
-"""Erasing a user: no table keeps a row of theirs. A test searches every table.
+"""Erasing a user: no table keeps a row of that user. A test searches every table.
 
 What a user has is deleted in batches of conversations, so that no lock is held for long, and the
 rest in one transaction when there are none left.
@@ -72,9 +72,9 @@ _ERASE_ROWS = (
     "DELETE FROM user_limits WHERE user_id = $1",
 )
 _ERASE_NAME = (
-    # What administrators did stays, without whom it concerned.
+    # The acts of administrators stay, without the id of the user concerned.
     "UPDATE audit_log SET user_id = NULL WHERE user_id = $1",
-    # What the answers cost stays, without the user.
+    # The usage stays, without the user.
     """
     WITH gone AS (DELETE FROM usage_ledger WHERE user_id = $1 RETURNING *)
     INSERT INTO usage_ledger AS u

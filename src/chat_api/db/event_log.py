@@ -1,4 +1,4 @@
-"""The event log: what running generations have sent, one row per generation and batch.
+"""The event log: the events of running generations, one row per generation and batch.
 
 Rows name their attempt; a row of an attempt that no longer holds its generation is not written. Ids
 are strings that hold a UUID.
@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 
 from chat_api.db.database import Database, Record
 
-# The size of a row, and so of what a reader is given at once. One event may be larger.
+# The size of a row, which is the unit of reading. One event may be larger.
 ROW_CHARS = 32_768
-# What one round reads for all readers of a process together.
+# The size of what one round reads for all subscriptions of a process.
 ROUND_BYTES = 4_000_000
 
 
@@ -28,7 +28,7 @@ class LogRow:
     last_event: int
     events: str
     is_snapshot: bool | None = None
-    """None where a replica of the version before wrote the row: a snapshot has fewer lines than
+    """None where a replica of the previous version wrote the row: a snapshot has fewer lines than
     events then."""
 
 
@@ -58,7 +58,7 @@ def _piece(row: LogRow, lines: Sequence[str], start: int, end: int) -> LogRow:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What the database says about a generation of this process."""
+    """The state of a generation of this process in the database."""
 
     attempt: int
     stop_requested: bool
@@ -131,7 +131,7 @@ async def find_ends(db: Database, generations: Sequence[tuple[str, int]]) -> dic
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What the log holds for one reader. Without rows the end is the news."""
+    """The next rows of the log for one subscription; without rows, the generation has ended."""
 
     gone: bool
     attempt: int
@@ -200,10 +200,10 @@ async def read_pages(
     rows_each: int = 100,
     bytes_each: int = ROW_CHARS,
 ) -> dict[int, Page]:
-    """Return, for each place (message id, attempt, last event seen), what is new; by index.
+    """Return the new page of each place (message id, attempt, last event read), by index.
 
-    A place of which there is nothing new is not in the result, nor are the last places once the
-    pages reach ROUND_BYTES. A page has at most `bytes_each`, or is one larger row. It begins with
+    A place without new rows is not in the result, nor are the last places once the pages reach
+    ROUND_BYTES. A page has at most `bytes_each`, or is one larger row. It begins with
     the row that holds the event after the place; behind a hole in the log there is nothing new. Of
     an attempt later than the place's, rows come from its start.
     """

@@ -1,4 +1,4 @@
-"""Deleting conversations whose time is up, each in a transaction of its own.
+"""Deleting expired and old conversations, each in a transaction of its own.
 
 Several processes may do so at once. A conversation that is locked, or in which a generation runs,
 is left for a later round. Two in one transaction could deadlock: at its commit, the triggers of the
@@ -14,9 +14,9 @@ from chat_api.db.erasure import erase_conversations
 from chat_api.errors import DatabaseUnavailable
 from chat_api.telemetry import log
 
-# How many are found at once.
+# The size of a batch.
 BATCH = 100
-# How many are looked at, in the order of their ids, to find those that are older than is kept.
+# How many are checked, in the order of their ids, to find those above the retention time.
 LOOKED_AT = 2_000
 
 # What may stand in the way of a single conversation, while the database works.
@@ -61,19 +61,19 @@ async def read_cutoff(db: Database, days: int) -> datetime:
 async def find_old(
     db: Database, cutoff: datetime, after: str | None
 ) -> tuple[list[str], str | None]:
-    """Return those of the next conversations that are older, and where to go on or None."""
+    """Return the too old ones of the next conversations, and the next place or None."""
     rows = await db.fetch(_FIND_OLD, after, cutoff)
     old = [row["id"] for row in rows if row["is_old"]]
     return old, rows[-1]["id"] if len(rows) == LOOKED_AT else None
 
 
 async def delete_expired(db: Database, conversation_id: str) -> bool:
-    """Delete a conversation that has expired; return whether it was."""
+    """Delete a conversation that has expired; return whether it was deleted."""
     return await _delete(db, f"WHERE id = $1 AND {_EXPIRED}", conversation_id)
 
 
 async def delete_old(db: Database, conversation_id: str, cutoff: datetime) -> bool:
-    """Delete a conversation that is older; return whether it was. A message saves it."""
+    """Delete a conversation if it is still too old; return whether it was deleted."""
     return await _delete(db, f"WHERE id = $1 AND {_OLD}", conversation_id, cutoff)
 
 

@@ -24,7 +24,7 @@ class MessagePage:
 
     messages: list[str]
     running: RunningMessage | None
-    """One that is being written, and is not among the others."""
+    """The running answer, which is not among the other messages."""
     after: tuple[int, str] | None
     """Where the next page begins; None after the last one."""
 

@@ -1,4 +1,4 @@
-"""Generations in the database: what a process needs to run one, how one ends, what is asked of one.
+"""Generations in the database: reading their input, saving their end, and finding them.
 
 An attempt fences: a process that does not hold the current attempt changes nothing. Times are the
 database's own (`now()`), so that the replicas' clocks do not matter. Ids are strings that hold a
@@ -87,7 +87,7 @@ _NOTE_MODEL = "UPDATE messages SET model_tag = $2 WHERE id = $1 AND status = 'ge
 
 
 async def note_model(db: Database, message_id: str, model_tag: str) -> None:
-    """Keep which model writes the message, before its end is saved."""
+    """Store which model writes the message, before its end is saved."""
     await db.fetch(_NOTE_MODEL, message_id, model_tag)
 
 
@@ -96,7 +96,7 @@ async def note_model(db: Database, message_id: str, model_tag: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a generation ended, as it is to be saved."""
+    """The end of a generation, as it will be saved."""
 
     status: str
     content: str
@@ -294,10 +294,10 @@ class Generation:
     error: str | None = None
     done: str | None = None
     before_done: str | None = None
-    """None also where a replica of the version before ended it (migration 0003)."""
+    """None also where a replica of the previous version ended it (migration 0003)."""
 
 
-# `undone` is null where a replica of the version before ended the generation (migration 0003).
+# `undone` is null where a replica of the previous version ended the generation (migration 0003).
 _GENERATION_COLUMNS = """
     g.message_id::text AS message_id, g.conversation_id::text AS conversation_id,
     g.question_id::text AS question_id, g.attempt, g.ended_at IS NOT NULL AS ended,
@@ -362,7 +362,7 @@ WHERE m.id = $1 AND (m.replaces IS NULL OR NOT EXISTS (
 
 
 async def message_stands(db: Database, message_id: str) -> bool:
-    """Return whether there still is such a message: not deleted, expired, replaced or undone."""
+    """Return whether the message still exists: not deleted, expired, replaced or undone."""
     row = await db.fetchrow(_FIND_STANDING, message_id)
     return row is not None
 

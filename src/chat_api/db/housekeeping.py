@@ -1,4 +1,4 @@
-"""Removing what is no longer needed, in small statements that find their rows by index."""
+"""Removing rows that are no longer needed, in small statements that use indexes."""
 
 from chat_api.db.database import Database
 from chat_api.db.generations import KEPT_FOR
@@ -7,7 +7,7 @@ _SWEPT_AT_ONCE = 500
 
 
 async def sweep(db: Database, log_retention_seconds: float) -> None:
-    """Remove the event log of generations that ended a while ago, and what is a day old.
+    """Remove the event log of generations that ended a while ago, and rows that are a day old.
 
     In small statements that find their rows by index; several processes share the work.
     """
@@ -62,7 +62,7 @@ async def sweep(db: Database, log_retention_seconds: float) -> None:
 
 
 async def try_to_write(db: Database) -> None:
-    """Write a row that means nothing and is swept. Raise DatabaseUnavailable."""
+    """Write a row without meaning, which is swept later. Raise DatabaseUnavailable."""
     await db.fetch(
         """
         INSERT INTO subscriptions (message_id, process, until)
@@ -72,7 +72,7 @@ async def try_to_write(db: Database) -> None:
 
 
 async def sweep_orphans(db: Database) -> None:
-    """Remove what no index finds; to be done once an hour.
+    """Remove rows that no index finds; call it once an hour.
 
     That is, log rows that were written while their conversation was deleted, and the quotas of
     users who have sent nothing for a while.

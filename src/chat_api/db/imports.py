@@ -1,4 +1,4 @@
-"""Writing conversations that were made elsewhere, each in one transaction."""
+"""Writing imported conversations, each in one transaction."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass, fields
@@ -7,14 +7,14 @@ from datetime import datetime
 from chat_api.db.database import Connection
 from chat_api.db.queries import ConversationSettings
 
-# What one statement inserts, so that it ends in time.
+# The most bytes that one statement inserts, so that it ends in time.
 _ROWS_AT_ONCE = 500
 _CHARS_AT_ONCE = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class MessageRow:
-    """A message in its place in the tree; the order of the fields is that of the statement."""
+    """A message and its place in the tree; the fields have the order of the statement."""
 
     id: str
     parent_id: str

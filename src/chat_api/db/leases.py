@@ -1,4 +1,4 @@
-"""Which process runs a generation, and which have subscriptions to it.
+"""Leases (which process runs a generation) and the processes with subscriptions to it.
 
 Times are the database's own (`now()`), so that the replicas' clocks do not matter; leases are in
 seconds. An attempt fences: claiming a generation raises it by one, and the process that held it
@@ -45,7 +45,7 @@ async def renew(
 async def subscribe(
     db: Database, process: str, message_ids: Sequence[str], lease_seconds: float
 ) -> None:
-    """Note that this process has subscriptions to these generations."""
+    """Record that this process has subscriptions to these generations."""
     await db.fetch(
         """
         INSERT INTO subscriptions (message_id, process, until)
@@ -216,7 +216,7 @@ async def start_over(db: Database, lease: Lease) -> Lease | None:
 
 
 async def request_stop(db: Database, message_id: str) -> None:
-    """Ask the process that runs the generation to stop it."""
+    """Request a stop from the process that runs the generation."""
     await db.fetch(
         "UPDATE generations SET stop_requested = true WHERE message_id = $1 AND ended_at IS NULL",
         message_id,
@@ -224,7 +224,7 @@ async def request_stop(db: Database, message_id: str) -> None:
 
 
 async def take(db: Database, message_id: str, process: str, lease_seconds: float) -> Lease | None:
-    """Take a running generation from the process that runs it; None where it has ended."""
+    """Take a running generation from its process; None if it has ended."""
     row = await db.fetchrow(
         f"""
         UPDATE generations g SET attempt = g.attempt + 1, owner = $2,

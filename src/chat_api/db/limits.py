@@ -1,4 +1,4 @@
-"""Limits of single users, which stand in for those of the settings."""
+"""Limits of single users, which replace those of the settings."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from chat_api.db.database import Database
 
 @dataclass(frozen=True, slots=True)
 class UserLimits:
-    """What is set for one user. None: the limit of the settings holds. 0: no limit."""
+    """The limits set for one user. None: the setting applies. 0: no limit."""
 
     answers_per_day: int | None = None
     tokens_per_day: int | None = None
@@ -19,7 +19,7 @@ OF_USER = "(SELECT ARRAY[answers_per_day, tokens_per_day] FROM user_limits l WHE
 
 
 async def read(db: Database, user_id: str) -> UserLimits:
-    """Return what is set for the user."""
+    """Return the limits that are set for the user."""
     row = await db.fetchrow(f"SELECT {OF_USER} AS limits", user_id)
     return UserLimits(*(row["limits"] or ())) if row is not None else UserLimits()
 
@@ -41,6 +41,6 @@ async def write(connection: Connection, user_id: str, limits: UserLimits) -> Non
 
 
 async def remove(connection: Connection, user_id: str) -> None:
-    """Let the limits of the settings hold for the user."""
+    """Remove the user's limits, so that the settings apply."""
     await connection.execute(_REFUSE_FROZEN, user_id)
     await connection.execute("DELETE FROM user_limits WHERE user_id = $1", user_id)

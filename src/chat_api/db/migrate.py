@@ -1,4 +1,4 @@
-"""The way to the newest schema.
+"""Migrations to the newest schema.
 
 Alembic and SQLAlchemy are imported only where a migration really runs: they cost half a second,
 which a start with an up-to-date schema need not pay.
@@ -65,7 +65,7 @@ def run(database_url: str, revision: str = "head") -> None:
 async def rehearse(database_url: str) -> list[str]:
     """Return, as sentences, what `migrate` would do; nothing is changed or locked.
 
-    Raise MigrationRefused where it would, and DatabaseUnavailable.
+    Raise the errors that `migrate` would raise.
     """
     connector = Connector(database_url, timeout_seconds=_STATEMENT_SECONDS, settings=_SETTINGS)
     with _explained():
@@ -150,7 +150,7 @@ async def _bring_to(revision: str, connector: Connector, connection: Connection)
 
 @asynccontextmanager
 async def _turn(connector: Connector) -> AsyncIterator[Connection]:
-    """A connection that holds the lock of migrations, while the others wait.
+    """Yield a connection that holds the lock of migrations, while others wait for it.
 
     The lock belongs to a transaction, since a pooler gives each transaction another session. It is
     asked for again and again: a statement that waits for it would itself be waited for where an
@@ -212,7 +212,7 @@ async def _adopt_revision(connector: Connector, found: Found) -> None:
 
 
 async def _check_predecessor(connection: Connection) -> None:
-    """What is found out here would otherwise end a takeover in the middle."""
+    """Otherwise these faults would end a takeover in the middle."""
     row = await connection.fetchrow(
         """
         SELECT current_user AS role,
@@ -237,7 +237,7 @@ async def _check_predecessor(connection: Connection) -> None:
 async def _run(
     connector: Connector, work: "Callable[[AlchemyConnection], None]", *, autocommit: bool = False
 ) -> None:
-    """Run `work` on a connection of SQLAlchemy's; again, where it did not get a lock in time."""
+    """Run `work` on a connection of SQLAlchemy; repeat it if it did not get a lock in time."""
     # It takes half a second, for which the process must not stand still.
     await asyncio.to_thread(import_module, "alembic.command")
     from sqlalchemy.ext.asyncio import create_async_engine

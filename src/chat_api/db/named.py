@@ -1,4 +1,4 @@
-"""Conversations and messages by names that clients of other dialects give them."""
+"""Finding conversations and messages by the ids of other dialects' clients."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Successor:
-    """The answer that was written in the place of another one, and the model that wrote it."""
+    """The answer that replaced another one, and the model that wrote it."""
 
     id: str
     model_tag: str
@@ -114,7 +114,7 @@ WHERE c.user_id = $1 AND c.id = $2 AND {VISIBLE} AND m.role = 'assistant' AND m.
 async def find_successor(
     db: Database, user_id: str, conversation_id: str, message_id: str
 ) -> Successor | None:
-    """Return the answer that has just been written in the place of another, hidden one."""
+    """Return the answer that has just replaced another, hidden one."""
     row = await db.fetchrow(_FIND_SUCCESSOR, user_id, conversation_id, message_id)
     return None if row is None else Successor(row["id"], row["model_tag"])
 

@@ -100,7 +100,7 @@ FROM (SELECT count(*) AS conversations, count(*) FILTER (WHERE title IS NULL) AS
     (SELECT count(*) AS messages, count(*) FILTER (WHERE created_at IS NULL) AS timeless,
         count(*) FILTER (WHERE role = 'assistant' AND content = '') AS empty FROM messages) AS m
 """
-# Measured by bench/takeover.py; a slow disk takes longer.
+# Measured by bench/migrations.py; a slow disk takes longer.
 _SECONDS_PER_MESSAGE = 100e-6
 
 

@@ -1,4 +1,4 @@
-"""What users read and change: the statements on conversations and their messages.
+"""The statements by which users read and change conversations and their messages.
 
 The user stands inside each statement, so that no caller can forget it: a foreign id finds nothing.
 PostgreSQL makes the JSON of what is only passed on. Ids are strings that hold a UUID.
@@ -73,7 +73,7 @@ _FIELD_BYTES = 400
 
 
 class ListedConversation(NamedTuple):
-    """A conversation as JSON, and where it stands in the list."""
+    """A conversation as JSON, and its place in the list."""
 
     json: str
     id: str
@@ -82,7 +82,7 @@ class ListedConversation(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RunningMessage:
-    """An answer that is being written, as JSON without its text so far."""
+    """A running answer, as JSON without its text so far."""
 
     json: str
     id: str
@@ -102,7 +102,7 @@ class OpenConversation:
 
 @dataclass(frozen=True, slots=True)
 class ConversationSettings:
-    """What a user may say of a conversation; None leaves it as it is, or to its default."""
+    """The settings of a conversation; None leaves a field unchanged, or at its default."""
 
     title: str | None = None
     model_tag: str | None = None
@@ -113,13 +113,13 @@ class ConversationSettings:
     metadata: str | None = None  # JSON
     expires_at: datetime | None = None
     clears: frozenset[str] = frozenset()
-    """Which of `instructions`, `options` and `expires_at` are to be null."""
+    """Which of `instructions`, `options` and `expires_at` become null."""
 
 
 async def create_conversation(
     db: Database, user_id: str, conversation_id: str, settings: ConversationSettings
 ) -> str:
-    """The new conversation as JSON."""
+    """Insert a conversation, and return it as JSON."""
     row = await db.fetchrow(
         f"""
         WITH c AS (
@@ -152,7 +152,7 @@ async def copy_conversation(
     conversation_id: str,
     settings: ConversationSettings,
 ) -> str | None:
-    """A new conversation like another one of the user, without its messages, as JSON.
+    """Copy a conversation of the user without its messages; return the copy as JSON.
 
     Its metadata, which may be a client's own ids, and whether it is a favourite are not copied. To
     be run in a transaction that holds the other's lock. None where the user has no such other one.
@@ -199,7 +199,7 @@ async def list_conversations(
     favorited: bool | None = None,
     tag: str | None = None,
 ) -> list[ListedConversation]:
-    """At most `limit` conversations, newest activity first, from the place `after` on.
+    """Return at most `limit` conversations after the place `after`, newest activity first.
 
     With `favorited`, only the user's favourites, or only the others; with `tag`, only those that
     have it.
@@ -233,7 +233,7 @@ async def list_conversations(
 
 
 async def read_conversation(db: Database, user_id: str, conversation_id: str) -> str | None:
-    """The conversation as JSON; None where the user has no such conversation."""
+    """Return the conversation as JSON; None if the user has no such conversation."""
     row = await db.fetchrow(
         f"SELECT {CONVERSATION} AS json FROM conversations c "  # noqa: S608  # ours
         f"WHERE c.user_id = $1 AND c.id = $2 AND {VISIBLE}",
@@ -251,7 +251,7 @@ async def open_conversation(
     limit: int,
     before: str | None,
 ) -> OpenConversation | None:
-    """The conversation with its newest `limit` messages before message `before`.
+    """Return the conversation with its newest `limit` messages before message `before`.
 
     Fewer where their JSON exceeds MOST_LISTED_BYTES, but at least one. A regeneration is not among
     them until it is complete. None where the user has no such conversation, or `before` is none of
@@ -283,7 +283,7 @@ async def _open_conversation(
     before: str | None,
     filled: int,
 ) -> Record | None:
-    """The row of `open_conversation`, without `messages` where they are too large."""
+    """Return the row of `open_conversation`, without `messages` if they are too large."""
     return await db.fetchrow(
         f"""
         WITH place AS (
@@ -355,7 +355,7 @@ async def read_versions(
     limit: int,
     before: str | None,
 ) -> Versions | None:
-    """The newest `limit` versions of a message before version `before`.
+    """Return the newest `limit` versions of a message before version `before`.
 
     Fewer where their JSON exceeds MOST_LISTED_BYTES, but at least one. None where the user has no
     such message, or `before` is none of its versions.
@@ -417,7 +417,7 @@ WHERE {_OF_USER}
 async def read_message(
     db: Database, user_id: str, conversation_id: str, message_id: str
 ) -> str | None:
-    """One message as JSON; None where the user has no such message."""
+    """Return a message as JSON; None if the user has no such message."""
     row = await db.fetchrow(
         f"""
         SELECT {MESSAGE} AS json FROM (
@@ -434,7 +434,7 @@ async def read_message(
 
 
 async def read_last_answer(db: Database, user_id: str, conversation_id: str) -> str | None:
-    """The conversation's last answer as JSON; a regeneration counts once it is complete."""
+    """Return the last answer as JSON; a regeneration counts once it is complete."""
     row = await db.fetchrow(
         f"""
         SELECT {MESSAGE} AS json FROM (
@@ -453,7 +453,7 @@ async def read_last_answer(db: Database, user_id: str, conversation_id: str) -> 
 async def update_conversation(
     db: Database, user_id: str, conversation_id: str, settings: ConversationSettings
 ) -> str | None:
-    """Change what is given; the conversation as JSON, None where there is none.
+    """Change the given fields; return the conversation as JSON, None if there is none.
 
     Its place in the list stays: only messages move it.
     """

@@ -1,4 +1,4 @@
-"""Responses in the database: what a dialect keeps with a generation, and what it asks about one.
+"""Responses in the database: what a dialect stores with a generation, and reads of one.
 
 The user stands inside each statement that a request leads to. Ids are strings that hold a UUID.
 """

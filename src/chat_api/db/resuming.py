@@ -1,6 +1,6 @@
-"""Going on with an answer that has ended, because its user asks for it.
+"""Continuing an ended answer at its user's request.
 
-The message and its generation are the ones of before, at the next attempt. Its events get further
+The message and its generation stay the same, at the next attempt. Its events get further
 numbers; those of before are one snapshot of the text from then on.
 """
 
@@ -19,7 +19,7 @@ RESUMABLE = ("stopped", "interrupted")
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The last message of a conversation, as far as going on with it needs that."""
+    """The last message of a conversation, with the fields that continuing it needs."""
 
     message_id: str
     question_id: str | None
@@ -40,7 +40,7 @@ class Ended:
 
     @property
     def is_resumable(self) -> bool:
-        """Whether it is an answer that was stopped, cut off from outside, or cut by its length."""
+        """Whether it is an answer that was stopped, interrupted, or cut by its length."""
         is_cut = self.status in RESUMABLE or (
             self.status == "complete" and self.finish_reason == "length"
         )
@@ -80,7 +80,7 @@ async def resume(
     lease_seconds: float,
     quotas: Quotas,
 ) -> Lease | Busy | Repeat | None:
-    """Take the answer up again, in the caller's transaction.
+    """Let the answer run again, in the caller's transaction.
 
     The caller logs the beginning. Return None where the user has no such
     conversation. Raise NothingToContinue where `ended` is no longer its last message, and what a

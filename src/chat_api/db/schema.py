@@ -1,4 +1,4 @@
-"""What is found in a database: whether the service can work on it, and if not, why not.
+"""Inspection of a database: whether the service can use it, and otherwise the reason.
 
 The revision of our schema stands in a table of our own name, so that another program's migrations
 can stand beside it. The first two releases used Alembic's default name.
@@ -82,7 +82,7 @@ class Schema(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a database is like."""
+    """The state of a database."""
 
     schema: Schema
     revision: str | None = None
@@ -91,7 +91,7 @@ class Found:
     fault: str | None = None
     """Why the service cannot work on its tables, as a sentence for an operator."""
     refusal: str | None = None
-    """Why it never will, whatever is done inside the database."""
+    """Why it can never use this database, whatever an operator changes in it."""
     read_only: bool = False
     session: str | None = None
     """What is wrong with the sessions, as a sentence."""
@@ -129,7 +129,7 @@ SELECT current_setting('server_version_num')::integer / 10000 AS server,
 
 
 async def inspect(connection: Connection) -> Found:
-    """Return what the database is like, without changing or locking anything."""
+    """Return the state of the database, without changing or locking anything."""
     columns = [(table, column) for table, names in TABLES.items() for column in names]
     look = await connection.fetchrow(
         _LOOK,
@@ -162,7 +162,7 @@ async def inspect(connection: Connection) -> Found:
 
 
 async def _revisions(connection: Connection, look: Record, table: str) -> list[str]:
-    """What stands in a table of revisions; [] where it is not there, or may not be read."""
+    """Return the rows of a table of revisions; [] if it is missing or may not be read."""
     if table not in look["tables"] or table in look["forbidden"]:
         return []
     rows = await connection.fetch(f"SELECT version_num FROM {table}")  # noqa: S608  # ours

@@ -1,4 +1,4 @@
-"""Search in the titles and messages of one user, without an index (docs/decisions/0010).
+"""Search in the titles and messages of one user, without an index (docs/decisions/0011).
 
 Letters are compared without case. What that means depends on the server: Unicode's simple case
 folding (PostgreSQL 18), its lower case (17, or any version with ICU), or the lower case of the
@@ -51,7 +51,7 @@ class Batch(NamedTuple):
 
 
 async def read_fold(connection: Connection) -> str:
-    """The SQL expression that makes letters comparable, with `{}` for the text."""
+    """Return the SQL expression that folds case, with `{}` for the text."""
     row = await connection.fetchrow(
         """
         SELECT current_setting('server_version_num')::integer AS version,
@@ -70,8 +70,8 @@ async def read_fold(connection: Connection) -> str:
 async def begin_search(connection: Connection) -> None:
     """Prepare a transaction: it sees one state of the database, and its statements end in time.
 
-    On one core: a search must not take those of other users. Waiting for a lock is part of that
-    time; a shorter limit of its own would now and then be told as another error.
+    They use one core: a search must not take those of other users. Waiting for a lock is part of
+    that time; a shorter limit of its own would now and then be told as another error.
     """
     await connection.execute(
         f"""
@@ -94,7 +94,8 @@ async def search_conversations(
     limit: int,
     after: Place | None,
 ) -> Batch:
-    """The newest `limit` hits, from the place `after` on, in so many conversations from `rest` on.
+    """Return the newest `limit` hits after the place `after`, in the next conversations after
+    `rest`.
 
     To be run in a transaction of `begin_search`. Raise SearchTimeout.
     """

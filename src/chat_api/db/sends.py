@@ -1,4 +1,4 @@
-"""A send in the database: the question, the place of its answer, and who writes it.
+"""A send in the database: the question, the empty answer, and the lease of its process.
 
 A message that goes to the end of the shown path is one call of a function in the database
 (migration 0012), which changes nothing where anything stands in its way. Everything else, refusals
@@ -35,7 +35,7 @@ GENERATION_RETRY_SECONDS = 5
 
 @dataclass(frozen=True, slots=True)
 class Quotas:
-    """What one user may use, on all replicas together. 0 means no limit."""
+    """The quotas of one user, on all replicas together. 0 means no limit."""
 
     messages_per_minute: int = 0
     running_generations: int = 0
@@ -47,11 +47,11 @@ class Quotas:
 
     @property
     def of_a_day(self) -> bool:
-        """Whether a day is limited."""
+        """Return whether there is a daily limit."""
         return bool(self.answers_per_day or self.tokens_per_day)
 
     def of_user(self, limits: UserLimits) -> "Quotas":
-        """Return these, with what is set for the user in their place."""
+        """Return these quotas with the limits that are set for the user."""
         answers, tokens = limits.answers_per_day, limits.tokens_per_day
         return replace(
             self,
@@ -71,7 +71,7 @@ class IdempotencyKey:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """What a send or a regeneration wants written. `content` is None for a regeneration."""
+    """The request of a send or a regeneration. `content` is None for a regeneration."""
 
     message_id: str
     question_id: str
@@ -110,7 +110,7 @@ class Repeat:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where the new assistant message goes."""
+    """The place of the new assistant message."""
 
     question_id: str
     position: int
@@ -149,7 +149,7 @@ async def begin(
     bounds: HistoryBounds,
     quotas: Quotas = UNLIMITED,
 ) -> Begun | Busy | Repeat | None:
-    """Keep the question and the place of its answer, and read the history.
+    """Insert the question and the empty answer, and read the history.
 
     Return Begun where this process is to write the answer; Busy or Repeat where nothing was
     changed; None where the user has no such conversation. Raise what `begin_in_steps` raises.
@@ -211,7 +211,7 @@ async def _begin_in_one_call(
     bounds: HistoryBounds,
     quotas: Quotas,
 ) -> Begun | None:
-    """Begin a usual send; None where something stands in its way, and nothing was changed."""
+    """Begin a usual send; return None, and change nothing, if anything is unusual."""
     key = draft.idempotency
     row = await db.fetchrow(
         _BEGIN_IN_ONE_CALL,
@@ -267,7 +267,7 @@ async def begin_in_steps(
     lease_seconds: float,
     quotas: Quotas = UNLIMITED,
 ) -> Lease | Busy | Repeat | None:
-    """Keep the question and the place of its answer, in the caller's transaction.
+    """Insert the question and the empty answer, in the caller's transaction.
 
     Return a Lease, or else what `begin` returns. Raise NotFound where the conversation has no
     message `draft.at`, NothingToAnswer, IdempotencyKeyReused, or the refusal of a quota.
@@ -328,7 +328,7 @@ async def _insert(
     lease_seconds: float,
     quotas: Quotas,
 ) -> None:
-    """Insert what the send wants written. Raise TooManyGenerations."""
+    """Insert the question and the empty answer. Raise TooManyGenerations."""
     is_within_quota = await connection.fetchval(
         _INSERT,
         lease.message_id,
@@ -511,9 +511,9 @@ def _place(last: Mapping[str, Any], draft: Draft, conversation_id: str, version:
     """Return the place after the last message, or, for a regeneration, at the answer.
 
     A regeneration of the last answer has that one's id in `replaces` while it is under way; a
-    replica of the version before that takes it over deletes the old answer, as it always did. Of an
-    earlier answer it has the conversation's id: such a replica cannot end it then, and nothing that
-    follows the old answer loses its parent.
+    replica of the previous version that takes it over deletes the old answer, as it always did.
+    For an earlier answer it has the conversation's id: such a replica cannot end it then, and no
+    message after the old answer loses its parent.
 
     Raise NothingToAnswer for a regeneration without a question.
     """

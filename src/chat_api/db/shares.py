@@ -1,7 +1,7 @@
-"""How much of a pool may wait for the same rows.
+"""Bounds on the connections that wait for the same rows.
 
-A write takes locks on rows of its user and its conversation. Where somebody holds such a lock, all
-writes behind it wait with a connection each; without a bound they take the whole pool.
+A write takes locks on rows of its user and its conversation. While a transaction holds such a lock,
+all writes behind it wait with a connection each; without a bound they take the whole pool.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ class _Queue:
 
 
 class StillLocked(Exception):
-    """The one ahead has given up waiting for a lock."""
+    """The holder in front has given up waiting for a lock."""
 
 
 class Shares:
@@ -58,7 +58,7 @@ class Shares:
                 self._leave(key)
 
     def refuse(self, keys: Mapping[str, int]) -> None:
-        """Tell those that wait for these keys that waiting leads nowhere."""
+        """Make all that wait for these keys fail."""
         for key in keys:
             queue = self._queues.get(key)
             for turn in queue.waiting if queue is not None else ():

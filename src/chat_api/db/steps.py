@@ -1,7 +1,7 @@
 """Steps of a migration that may run while replicas serve.
 
 A statement that waits for a table's lock makes all others wait behind it. So each such step gives
-up after a moment and tries again, and whatever takes long takes no such lock: rows are changed in
+up after a moment and tries again, and long steps take no such lock: rows are changed in
 batches, indexes are built concurrently, constraints are validated after they were added.
 
 Everything here runs outside of transactions: in Alembic's `autocommit_block()`, or on a connection
@@ -58,7 +58,7 @@ def in_short_attempts(statements: str) -> str:
 
 
 def cause_of(error: BaseException, kinds: tuple[type[BaseException], ...]) -> BaseException | None:
-    """What the driver raised, which SQLAlchemy wraps twice, where it is one of these."""
+    """Return the driver's error, which SQLAlchemy wraps twice, if it is one of these."""
     found: BaseException | None = error
     while found is not None and not isinstance(found, kinds):
         found = getattr(found, "orig", None) or found.__cause__
@@ -114,7 +114,7 @@ class Steps:
                 return
 
     def pause(self) -> None:
-        """Let others go ahead for a moment."""
+        """Wait a moment, so that others can take the lock."""
         from sqlalchemy.util import await_only
 
         sleep: Coroutine[Any, Any, None] = asyncio.sleep(random.uniform(*_PAUSE_SECONDS))  # noqa: S311
@@ -150,11 +150,11 @@ class Steps:
         self.run(f"CREATE {unique}INDEX CONCURRENTLY {name} {definition}")
 
     def drop_index(self, name: str) -> None:
-        """Drop an index, if it is there, without blocking anybody."""
+        """Drop an index, if it exists, without blocking writes."""
         self.run(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
 
     def check(self, table: str, name: str, condition: str) -> None:
-        """Add a constraint and look at the rows that are there, without blocking writes."""
+        """Add a constraint and validate it, without blocking writes."""
         known = self.rows(
             "SELECT convalidated FROM pg_constraint "
             "WHERE conrelid = to_regclass($1) AND conname = $2",

@@ -2,7 +2,7 @@
 
 That service's replicas may go on reading and writing while it runs, and read afterwards: what they
 insert is completed by triggers. Rows are changed in batches, each conversation in one piece. The
-table `users` belongs to the auth service and is only read (docs/decisions/0010).
+table `users` belongs to the auth service and is only read (docs/decisions/0012).
 
     taking-over   noted as the revision, so that a run that was cut off is taken up again
     columns       added, empty; triggers complete what is inserted from here on

@@ -1,4 +1,4 @@
-"""What a conversation's title is made of, and the change of one that its user did not give."""
+"""Reading the input for a title, and replacing a title that the user did not give."""
 
 from dataclasses import dataclass
 
@@ -39,7 +39,7 @@ UPDATE conversations SET title = $3 WHERE id = $1 AND NOT title_given AND title 
 async def read_opening(
     db: Database, conversation_id: str, message_id: str, *, chars: int
 ) -> Opening | None:
-    """Return the opening, with so many characters of the answer; None where no title is wanted."""
+    """Return the opening, with so many characters of the answer; None if no title is needed."""
     row = await db.fetchrow(_READ_OPENING, conversation_id, message_id, chars)
     return None if row is None else Opening(row["title"], row["question"], row["answer"])
 

@@ -1,4 +1,4 @@
-"""The tree of a conversation's messages: versions, the shown path, and what changes them.
+"""The tree of a conversation's messages: versions, the shown path, and their changes.
 
 A message's `parent_id` is the message before it; the conversation's own id stands for the parent of
 a first message. `position` is the depth, `version` counts from 1 among the children of a parent,
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from chat_api.db.database import Connection, Record
 from chat_api.db.visibility import VISIBLE
 
-# Of a message `m`: its parent, also where a replica of the version before inserted it
+# Of a message `m`: its parent, also where a replica of the previous version inserted it
 # (migration 0007). The conversation's id stands for none.
 PARENT = """coalesce(m.parent_id, (
     SELECT p.id FROM messages p WHERE p.conversation_id = m.conversation_id
@@ -107,7 +107,7 @@ async def find_running(connection: Connection, conversation_id: str) -> Node | N
 
 # --- the shown path -------------------------------------------------------------------------------
 
-# Give the shown messages that replicas of the version before inserted, or completed, their parent
+# Give the shown messages that replicas of the previous version inserted, or completed, their parent
 # and their version.
 _FILL = """
 UPDATE messages m SET parent_id = s.parent, version = 1 + coalesce((
@@ -144,7 +144,7 @@ _SHOW = "UPDATE messages SET replaces = NULL WHERE id = ANY ($1::uuid[]) AND rep
 
 
 async def fill(connection: Connection, conversation_id: str) -> None:
-    """Complete what replicas of the version before inserted, before the tree changes."""
+    """Complete what replicas of the previous version inserted, before the tree changes."""
     await connection.execute(_FILL, conversation_id)
 
 
@@ -199,7 +199,7 @@ WHERE conversation_id = $1 AND position = $2 AND parent_id = $3
 async def next_version(
     connection: Connection, conversation_id: str, parent_id: str, position: int
 ) -> int:
-    """Return the version that another message after a parent is."""
+    """Return the version number of a further message after a parent."""
     version = await connection.fetchval(_NEXT_VERSION, conversation_id, position, parent_id)
     return int(version)
 
@@ -266,7 +266,7 @@ async def touch(connection: Connection, conversation_id: str, title: str | None 
 
 
 async def tell(connection: Connection, conversation_id: str) -> None:
-    """Have the change feed say that the conversation changed; its place in the list stays."""
+    """Write a change of the conversation to the change feed; its place in the list stays."""
     await connection.execute(
         "UPDATE conversations SET updated_at = updated_at WHERE id = $1", conversation_id
     )

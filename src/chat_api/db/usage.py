@@ -1,4 +1,4 @@
-"""What a user's answers cost. Triggers write the ledger (migration 0010); days are those of UTC."""
+"""The answers and tokens of users. Triggers write the ledger (migration 0010); days are in UTC."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from chat_api.db.database import Database
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """What counts for the limits of a day. An answer that failed does not, one that runs does."""
+    """The usage that counts for daily limits: without failed answers, with running ones."""
 
     answers: int
     tokens: int

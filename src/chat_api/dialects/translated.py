@@ -12,7 +12,7 @@ from chat_api.api.streaming.connection import Connection
 
 
 class CannotGoOn(Exception):
-    """What was sent cannot be taken back, and what follows does not belong to it."""
+    """The sent text cannot be revoked, and the next text does not continue it."""
 
 
 class Translator(Protocol):
@@ -20,10 +20,10 @@ class Translator(Protocol):
 
     @property
     def has_ended(self) -> bool:
-        """Whether the stream is complete, and may be closed in order."""
+        """Whether the stream is complete and may be closed normally."""
 
     def translate(self, attempt: int, number: int, data: bytes) -> bytes:
-        """Return what to send for an event, which may be nothing. `data` is its JSON.
+        """Return the bytes to send for an event, which may be empty. `data` is its JSON.
 
         Raise CannotGoOn.
         """
@@ -32,8 +32,8 @@ class Translator(Protocol):
 class Translated:
     """A `generation.sink.Sink` that writes a translator's bytes to a connection.
 
-    Where the stream ends before its translator has, the connection is cut off: clients take an
-    orderly end for that of the answer.
+    If the stream ends before its translator has, the connection is reset: clients take a normal
+    close for the end of the answer.
     """
 
     def __init__(self, connection: Connection, translator: Translator) -> None:
@@ -69,7 +69,7 @@ class Translated:
         self._connection.abort()
 
     async def finish(self) -> None:
-        """End the response: in order only where the translator has ended."""
+        """End the response: normally only if the translator has ended."""
         if self._translator.has_ended:
             await self._connection.finish()
         else:

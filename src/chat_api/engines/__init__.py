@@ -1,1 +1,1 @@
-"""The engine's client: one request in, an iterator of events out."""
+"""Clients of engines: the configured engines, their dialects, and the choice between them."""

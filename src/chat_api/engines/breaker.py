@@ -1,4 +1,4 @@
-"""A circuit breaker: an engine that is down costs its callers milliseconds, not timeouts."""
+"""A circuit breaker: requests to an engine that does not respond fail in milliseconds."""
 
 import time
 from collections.abc import Callable
@@ -14,9 +14,9 @@ _MOST_SECONDS = 60.0
 class Breaker:
     """Counts the failures of one engine in a row; any success ends the count.
 
-    An engine that fails at once is asked every time, but each time only once. One that is silent
-    is not asked any more: the breaker opens, and lets one request through when its time is up. If
-    that fails too, it stays open for twice as long. `clock` is monotonic, in seconds.
+    An engine that fails at once still gets every request, without retries. For an engine that does
+    not respond the breaker opens, and lets a single request through after a pause. If that fails
+    too, the next pause is twice as long. `clock` is monotonic, in seconds.
     """
 
     def __init__(
@@ -34,11 +34,11 @@ class Breaker:
 
     @property
     def allows_retries(self) -> bool:
-        """Whether a failed request is worth another try."""
+        """Return whether a failed request may be tried again."""
         return self._failures < _FAILURES_WITHOUT_RETRY and self._open_until is None
 
     def admit(self) -> bool:
-        """Whether a request may be made. The first one after the time is the trial."""
+        """Return whether a request may be made. The first one after the pause is the trial."""
         if self._open_until is None:
             return True
         if self._clock() < self._open_until:
@@ -48,14 +48,14 @@ class Breaker:
         return True
 
     def succeeded(self) -> None:
-        """The engine has answered."""
+        """Note a success of the engine."""
         self._failures = self._timeouts = 0
         if self._open_until is not None:
             self._open_until, self._seconds = None, _FIRST_SECONDS
             self._notice(False)
 
     def failed(self, *, by_timeout: bool) -> None:
-        """An answer could not be begun."""
+        """Note a failure before the first event."""
         self._failures += 1
         self._timeouts = self._timeouts + 1 if by_timeout else 0
         if self._open_until is not None:

@@ -1,4 +1,4 @@
-"""Which model lives where: the configured engines, and what each says of its models."""
+"""The configured engines and their lists of models."""
 
 import asyncio
 import time
@@ -20,7 +20,7 @@ DIALECTS: dict[str, Callable[[aiohttp.ClientSession, Configured, Settings], Engi
     "samosachaat": samosachaat.make_engine,
 }
 DEFAULT = "default"
-# How old a list may be that is shown, and one that a model is looked up in.
+# The maximum age of a list that is shown, and of one in which a model is looked up.
 _SHOWN_SECONDS = 5.0
 _FRESH_SECONDS = 60.0
 # How long a request waits for engines to list their models.
@@ -28,7 +28,7 @@ _PATIENCE_SECONDS = 2.0
 
 
 class Member:
-    """One engine of the catalogue, and what is known of it."""
+    """One engine of the catalogue, with its list of models and its breaker."""
 
     def __init__(self, configured: Configured, engine: Engine) -> None:
         self.configured = configured
@@ -55,7 +55,7 @@ class Member:
         return self.asked_at is None or time.monotonic() - self.asked_at > seconds
 
     def ask(self, trace_id: str) -> "asyncio.Task[None]":
-        """Have the list brought up to date; callers at the same time share the request."""
+        """Update the list; simultaneous callers share one request."""
         if self._asking is None or self._asking.done():
             self._asking = asyncio.create_task(self._ask(trace_id), name=f"models-{self.name}")
         return self._asking
@@ -92,7 +92,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a model lives. `tag` is its model_tag, None where the one asked for stays."""
+    """A model and its engine. `tag` is its model_tag; None keeps the requested one."""
 
     member: Member
     model: str
@@ -120,7 +120,7 @@ class Catalogue:
         return next((member for member in self.members if member.name == name), None)
 
     def find(self, tag: str) -> Place | None:
-        """Where the model is, as far as that is known now."""
+        """Return the place of the model by the current lists."""
         if tag in {DEFAULT, ""}:
             if not self._default:
                 return self._first()
@@ -141,7 +141,7 @@ class Catalogue:
         return None
 
     async def look_up(self, tag: str, trace_id: str) -> Place | None:
-        """Where the model is; engines whose list is not known, or too old for that, are asked."""
+        """Return the place of the model; engines with an unknown or old list are asked first."""
         unknown = [m for m in self.members if m.asked_at is None and not self._is_settled(m)]
         await _asked(unknown, trace_id)
         for member in self.members:
@@ -154,7 +154,7 @@ class Catalogue:
         return place
 
     async def models(self, trace_id: str) -> dict[str, object]:
-        """All engines' models, in the shape of the inference service's `GET /models`."""
+        """Return all engines' models, in the shape of the inference service's `GET /models`."""
         await _asked([m for m in self.members if m.is_older_than(_SHOWN_SECONDS)], trace_id)
         first = self.find(DEFAULT)
         return {
@@ -163,7 +163,7 @@ class Catalogue:
         }
 
     def close(self) -> None:
-        """Ask nothing more."""
+        """Cancel requests for lists, and close the engines."""
         for member in self.members:
             member.close()
 
@@ -172,7 +172,7 @@ class Catalogue:
         return member is self.only and member.takes_any_tag
 
     def _first(self) -> Place | None:
-        """The first model there is; of an engine that does not answer only if none does."""
+        """Return the first model, of an unreachable engine only if no other has one."""
         for member in sorted(self.members, key=lambda member: member.answers is False):
             if member is self.only and member.takes_any_tag:
                 return Place(member, "", None)
@@ -218,7 +218,7 @@ def _entry(tag: str, member: Member, model: ModelInfo) -> dict[str, object]:
 
 
 async def _asked(members: Sequence[Member], trace_id: str) -> None:
-    """Wait for these engines' lists, but not for long."""
+    """Wait up to `_PATIENCE_SECONDS` for these engines' lists."""
     if members:
         tasks = [member.ask(trace_id) for member in members]
         await asyncio.wait(tasks, timeout=_PATIENCE_SECONDS)

@@ -1,4 +1,4 @@
-"""Which engines there are: one by the environment, several by ENGINES_FILE.
+"""The configuration of engines: one by the environment, several by ENGINES_FILE.
 
 [[engine]]
 name = "local"                       # the first part of a model_tag
@@ -52,7 +52,7 @@ class EngineSettings(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Configured:
-    """An engine's settings and its key, which never leaves this object but to the engine."""
+    """An engine's settings and its key, which is only sent to the engine."""
 
     settings: EngineSettings
     key: SecretStr
@@ -61,7 +61,7 @@ class Configured:
 def read_engines(
     settings: Settings, dialects: Collection[str], environment: Mapping[str, str] = os.environ
 ) -> tuple[Configured, ...]:
-    """The engines that the settings name, in their order; at least one.
+    """Return the engines that the settings name, in their order; at least one.
 
     Raises SettingsError: for a file, with its line and the reason.
     """
@@ -101,7 +101,7 @@ def _read_file(
 
 
 class _Reader:
-    """Turns the parsed file into engines; complaints name the line."""
+    """Turns the parsed file into engines; errors name the line."""
 
     def __init__(
         self,
@@ -162,7 +162,7 @@ class _Reader:
         return key
 
     def _line(self, index: int | None, field: str) -> int:
-        """The line of a field in the engine of that index, else that of the engine's header."""
+        """Return the line of a field in the engine of that index, or of the engine's header."""
         if index is None:
             start, end = 0, len(self._lines)
         elif index < len(self._headers):

@@ -1,4 +1,4 @@
-"""What every engine looks like to the rest of the service, whatever dialect it speaks.
+"""The interface of engines to the rest of the service, whatever their dialect.
 
 A dialect is one module with a client (`Engine`) and a `Decoder`; nothing of a dialect is known
 outside its module. A third dialect is one more module and one line in `catalogue.DIALECTS`.
@@ -37,7 +37,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What an engine takes. None is no limit but the model's context."""
+    """The limits of an engine's requests. None: only the model's context is a limit."""
 
     message_chars: int | None = None
     request_chars: int | None = None
@@ -60,7 +60,7 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What an engine says of its models; `raw` is its own words where they may be passed on."""
+    """An engine's list of models; `raw` is its own JSON if that may be passed on."""
 
     models: tuple[ModelInfo, ...]
     raw: bytes | None = None
@@ -94,7 +94,7 @@ class Decoder(Protocol):
     """
 
     is_complete: bool
-    """The answer is whole, or has failed: what is still missing is not worth waiting for long."""
+    """The answer is complete or has failed: the rest of the response has a short deadline."""
     finish_reason: str | None
     """`stop`, `length` or `content_filter`, as far as the engine told."""
 
@@ -120,32 +120,32 @@ class Engine(Protocol):
     """Whether it answers with whichever model it has loaded, so that tags are only labels."""
 
     async def generate(self, request: Request, deliver: Deliver) -> str | None:
-        """Have an answer written; return its finish reason as far as it is known.
+        """Generate an answer; return its finish reason, if the engine reports one.
 
-        `deliver` is called with the events that arrived together, and with none for a sign of
-        life. Cancelling closes the request.
+        `deliver` is called with the events that arrived together, and with none for a comment.
+        Cancelling closes the request.
         """
 
     async def can_continue(self, request: Request, /) -> bool:
-        """Whether the engine goes on from `request.beginning` instead of starting over."""
+        """Return whether the engine continues `request.beginning` instead of starting over."""
 
     async def list_models(self, trace_id: str) -> Listing:
-        """The engine's models."""
+        """Return the engine's models."""
 
     async def swap(self, model: str, trace_id: str, /) -> "Reply":
-        """Load another model; ModelRefused where the engine has no such function."""
+        """Load another model. Raise ModelRefused if the engine cannot."""
 
     def close(self) -> None:
-        """Close the connections on which nothing is under way."""
+        """Close the idle connections."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What an engine answered to a plain request: a success, or a refusal (4xx)."""
+    """An engine's response to a plain request: a success, or a refusal (4xx)."""
 
     status: int
     body: bytes
 
 
 class CannotContinue(Exception):  # no failure: another attempt begins
-    """The engine does not go on from this beginning; the answer may be asked for from its start."""
+    """The engine cannot continue this beginning; the answer may be requested from its start."""

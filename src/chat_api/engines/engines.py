@@ -1,7 +1,6 @@
-"""All engines as one: picks the model's engine, tries again, falls back, gives up early.
+"""All engines behind one interface: chooses the model's engine, retries and falls back.
 
-All of that happens before the first event of an attempt. The first event settles which model
-writes.
+All of that happens before the first event of an attempt, which fixes the model.
 """
 
 import asyncio
@@ -38,7 +37,7 @@ from chat_api.telemetry import (
 )
 
 _MOST_ATTEMPTS = 4
-# The longest wait for the first engine where there is a fallback.
+# The longest time for retries of the first engine if there is a fallback.
 _MOST_WAIT_BEFORE_FALLBACK = 3.0
 _BACKOFF = tenacity.wait_exponential_jitter(multiplier=0.2, max=5, jitter=0.2)
 # The fault of the request or of the configuration, which a fallback would not remove, or hide.
@@ -46,20 +45,20 @@ _FINAL = (EngineRefused, ContextTooLong)
 
 
 class Receiver(Protocol):
-    """Who has an answer written."""
+    """The receiver of an answer's events."""
 
     def written_by(self, model_tag: str | None, *, is_fallback: bool) -> None:
         """The model that writes; None where the tag that was asked for stays."""
 
     def take(self, arrived: list[Event], /) -> None:
-        """Events that arrived together; none for a sign of life."""
+        """Take events that arrived together; none for a comment."""
 
 
 class Prompt(Protocol):
-    """What the model is asked, before it is known which engine is."""
+    """The messages for the model, which depend on the limits of the engine."""
 
     def messages_for(self, limits: Limits, context_tokens: int | None, /) -> list[Message]:
-        """The messages for an engine with these limits and this context, if it is known."""
+        """Return the messages for an engine with these limits and this size of context."""
 
 
 @dataclass(slots=True)
@@ -100,7 +99,7 @@ class Engines:
         return Catalogue(members, self._settings.default_model)
 
     def reload(self, configured: Sequence[Configured]) -> None:
-        """Take a new configuration; engines that are in it unchanged keep what is known of them.
+        """Use a new configuration; unchanged engines keep their lists and breakers.
 
         Answers that are being written go on.
         """
@@ -113,7 +112,7 @@ class Engines:
 
     @property
     def max_message_chars(self) -> int | None:
-        """The most that any of them reads of a message; None for no limit."""
+        """Return the largest limit of a message of all engines; None for no limit."""
         limits = [member.engine.limits.message_chars for member in self._catalogue.members]
         return None if None in limits else max(limit for limit in limits if limit is not None)
 
@@ -123,17 +122,18 @@ class Engines:
         return "unknown" if member is None else member.configured.settings.api
 
     def close(self) -> None:
-        """Ask no engine for its models any more."""
+        """Stop asking engines for their models."""
         self._catalogue.close()
 
     # --- models ---
 
     async def knows(self, model_tag: str, trace_id: str) -> bool:
-        """Whether there is, or may be, such a model."""
+        """Return whether there is, or may be, such a model."""
         return await self._catalogue.look_up(model_tag, trace_id) is not None
 
     async def list_models(self, trace_id: str) -> bytes:
-        """The models as JSON. One samosaChaat engine's own list is passed on as it is."""
+        """Return the models as JSON. The list of a single samosaChaat engine is passed on
+        unchanged."""
         only = self._catalogue.only
         if only is not None and only.takes_any_tag:
             raw = (await only.engine.list_models(trace_id)).raw
@@ -143,7 +143,7 @@ class Engines:
         return orjson.dumps(await self._catalogue.models(trace_id))
 
     async def swap(self, model_tag: str, trace_id: str) -> tuple[int, bytes]:
-        """Have the model's engine load it; the engine's status and JSON.
+        """Make the model's engine load it; return the engine's status and JSON.
 
         Raises ModelRefused where it refuses.
         """
@@ -165,7 +165,7 @@ class Engines:
     # --- generating ---
 
     async def can_continue(self, order: Order) -> bool:
-        """Whether the model can go on from the order's beginning. False if that is not known."""
+        """Return whether the model can continue the order's beginning. False if unknown."""
         try:
             place = await self._catalogue.look_up(order.model_tag, order.trace_id)
             if place is None:
@@ -175,7 +175,7 @@ class Engines:
             return False
 
     async def generate(self, order: Order, receiver: Receiver) -> str | None:
-        """Have an answer written; its finish reason, as far as it is known.
+        """Generate an answer; return its finish reason, if the engine reports one.
 
         Cancelling it closes the request. A beginning is continued by its own model only; raises
         CannotContinue where that does not go on from it.
@@ -198,7 +198,7 @@ class Engines:
         raise failure or ModelNotFound
 
     async def _places(self, order: Order) -> list[Place]:
-        """The model's place, and those of its fallbacks."""
+        """Return the model's place, and those of its fallbacks."""
         first = await self._catalogue.look_up(order.model_tag, order.trace_id)
         if first is None:
             raise ModelNotFound
@@ -209,7 +209,7 @@ class Engines:
     async def _write(
         self, order: Order, place: Place, attempt: "_Attempt", *, is_last: bool
     ) -> str | None:
-        """One engine's tries. Raises what the last of them came to."""
+        """Try one engine, with retries. Raise the error of the last try."""
         breaker = place.member.breaker
         wait = max(0.0, order.until - time.monotonic())
         if not is_last:
@@ -245,7 +245,7 @@ class Engines:
         is_worth_another: Callable[[BaseException], bool],
         latest: float,
     ) -> str | None:
-        """Ask one engine, and again until `latest` as long as that is worth it."""
+        """Ask one engine; after transient failures again until `latest`."""
         try:
             return await self._try(place, attempt)
         except EngineFailed as error:
@@ -273,7 +273,7 @@ class Engines:
         return reason
 
     async def _try(self, place: Place, attempt: "_Attempt") -> str | None:
-        """One request to one engine."""
+        """Make one request to one engine."""
         member = place.member
         attempt.is_refused = not member.breaker.admit()
         if attempt.is_refused:
@@ -296,7 +296,7 @@ class Engines:
 
 
 class _Attempt:
-    """What one order has come to: the events, once they begin, and who writes them."""
+    """The state of one order: whether events have begun, and the model that writes."""
 
     def __init__(self, order: Order, receiver: Receiver) -> None:
         self.has_begun = False
@@ -318,7 +318,7 @@ class _Attempt:
         return self._request
 
     def take(self, arrived: list[Event]) -> None:
-        """Pass events on; the first that is shown settles who writes."""
+        """Pass events on; the first shown one fixes the model."""
         if arrived and not self.has_begun:
             if not any(event.data for event in arrived):
                 self._unseen, arrived = arrived, []
@@ -327,7 +327,7 @@ class _Attempt:
         self._receiver.take(arrived)
 
     def complete(self) -> None:
-        """The answer is whole: settle who wrote it, even if it is empty."""
+        """Note the end of the answer, and the model that wrote it, even if it is empty."""
         if not self.has_begun:
             self._settle()
             self._receiver.take(self._unseen)
@@ -356,17 +356,17 @@ def _request(order: Order, place: Place) -> Request:
 
 
 def _is_breakdown(failure: EngineFailed) -> bool:
-    """Whether the engine is down, rather than busy or of another opinion."""
+    """Return whether the failure means that the engine is down, not busy or refusing."""
     return not isinstance(failure, (*_FINAL, EngineOverloaded, ModelNotFound))
 
 
 def _is_timeout(failure: EngineFailed) -> bool:
-    """Whether it took a whole timeout to find out: to connect, or of a proxy before the engine."""
+    """Return whether it took a whole timeout to fail: to connect, or in a proxy."""
     return isinstance(failure, EngineTimeout) or failure.was_slow
 
 
 def _pause(state: tenacity.RetryCallState) -> float:
-    """How long to wait: as the engine says, but no less than the backoff."""
+    """Return how long to wait: the engine's `Retry-After`, but at least the backoff."""
     error = state.outcome.exception() if state.outcome is not None else None
     asked = error.retry_after if isinstance(error, EngineFailed) else None
     return _BACKOFF(state) + (asked or 0.0)

@@ -133,7 +133,7 @@ class Exchange(asyncio.Protocol):
             self._fail(EngineProtocol())
 
     def release(self, connections: IdleConnections) -> None:
-        """Have the connection kept once the rest of the response has been read, or close it."""
+        """Keep the connection once the rest of the response has been read, or close it."""
         assert self._transport is not None  # noqa: S101  # there was an answer
         if self._rest is not None:
             self._rest.cancel()
@@ -172,7 +172,7 @@ class Exchange(asyncio.Protocol):
             self._end(EngineUnavailable())
 
     def _end(self, without_head: EngineFailed) -> None:
-        """No more bytes come. Of an answer that had begun, what came is worth keeping."""
+        """Handle the end of the bytes. The received part of an answer is kept."""
         if self.ended.done():
             return
         if not self._has_begun:
@@ -216,7 +216,7 @@ class Exchange(asyncio.Protocol):
         try:
             is_over = self._decoder.feed(body, arrived)
         finally:
-            # What stands before the end, or before nonsense, counts; any line is a sign of life.
+            # Events before the end, or before an error, count; any line restarts the timeout.
             if arrived or b"\n" in body:
                 self._deliver(arrived)
         if is_over:
@@ -228,7 +228,7 @@ class Exchange(asyncio.Protocol):
         self._limit_rest()
 
     def _limit_rest(self) -> None:
-        """Wait for the rest of a complete response, but not for long."""
+        """Wait a short time for the rest of a complete response."""
         if self._decoder.is_complete:
             if self._rest is None:
                 loop = asyncio.get_running_loop()

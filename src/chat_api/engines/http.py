@@ -60,7 +60,7 @@ TRANSLATION: tuple[tuple[type[BaseException], type[EngineFailed]], ...] = (
 
 
 def translate(error: BaseException) -> EngineFailed:
-    """Our error for one that the HTTP client raised."""
+    """Return our error for one that the HTTP client raised."""
     for kind, ours in TRANSLATION:
         if isinstance(error, kind):
             return ours()
@@ -68,7 +68,7 @@ def translate(error: BaseException) -> EngineFailed:
 
 
 def failure_of(status: int) -> type[EngineFailed] | None:
-    """What a status means for a plain request; None for a success and a refusal to pass on."""
+    """Return our error for a status; None for a success and for a refusal to pass on."""
     if 200 <= status < 300 or status in {400, 404, 409, 422}:
         return None
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
@@ -83,7 +83,7 @@ def failure_of(status: int) -> type[EngineFailed] | None:
 
 
 def retry_after_of(headers: Mapping[str, str]) -> float | None:
-    """The seconds of a `Retry-After` (RFC 9110, section 10.2.3) or `retry-after-ms`."""
+    """Return the seconds of a `Retry-After` (RFC 9110, section 10.2.3) or `retry-after-ms`."""
     try:
         text = headers.get("retry-after-ms", "").strip()
         if _SECONDS.fullmatch(text):
@@ -122,7 +122,7 @@ class EngineHttp:
     async def stream(
         self, path: str, body: Mapping[str, Any], trace_id: str, decoder: Decoder, deliver: Deliver
     ) -> None:
-        """POST the body, and have the response decoded; returns after its end.
+        """POST the body, and decode the response; return after its end.
 
         Cancelling closes the request. Raises EngineFailed, after what came before it.
         """
@@ -175,11 +175,11 @@ class EngineHttp:
         exchange.release(self._idle)
 
     def close(self) -> None:
-        """Close the connections on which nothing is under way."""
+        """Close the idle connections."""
         self._idle.close()
 
     async def _connect(self, exchange: Exchange) -> asyncio.Transport:
-        """A new connection for the exchange."""
+        """Open a new connection for the exchange."""
         try:
             address = self._address
             secure = address.scheme == "https"
@@ -221,7 +221,7 @@ class EngineHttp:
         trace_id: str,
         timeout: aiohttp.ClientTimeout,
     ) -> Reply:
-        """A plain request; its reply is JSON. Raises EngineFailed."""
+        """Make a plain request; return its reply, which is JSON. Raise EngineFailed."""
         try:
             async with self._session.request(
                 method,

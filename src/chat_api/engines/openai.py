@@ -3,8 +3,8 @@
     POST {url}/chat/completions   {"model", "messages", "stream": true, …} -> server-sent events
     GET  {url}/models             {"data": [{"id", "owned_by", …}]}
 
-All of them deviate; docs/engines.md lists what was seen where. Nothing that an engine says goes
-further than these modules: its texts are read only to find our name for them.
+All of them deviate; docs/engines.md lists what was seen where. An engine's error texts do not leave
+these modules: they are only used to choose our code.
 """
 
 import re
@@ -43,7 +43,7 @@ from chat_api.settings import Settings
 from chat_api.telemetry import log
 
 _SHORT_TIMEOUT = aiohttp.ClientTimeout(total=5)
-# How long what was found out about an engine is believed.
+# How long findings about an engine are remembered.
 _REMEMBERED_SECONDS = 600.0
 _MOST_MODELS = 10_000
 # vLLM's and SGLang's parameters; llama.cpp understands them too.
@@ -51,7 +51,7 @@ _CONTINUE = {"continue_final_message": True, "add_generation_prompt": False}
 
 
 class Kind(Enum):
-    """Whose server it is, as far as that decides something."""
+    """The kind of the server, where its behaviour differs."""
 
     LLAMA_CPP = "llamacpp"
     VLLM = "vllm"
@@ -89,7 +89,7 @@ class OpenAIEngine:
     async def generate(self, request: Request, deliver: Deliver) -> str | None:
         """See Engine.
 
-        A request that is refused for a parameter that can be spared is sent again without it.
+        If the engine refuses an optional parameter, the request is repeated without it.
         """
         while True:
             decoder = OpenAIDecoder(
@@ -133,7 +133,7 @@ class OpenAIEngine:
         return body
 
     def _leave_out(self, request: Request, parameter: str | None) -> bool:
-        """Whether the parameter that was refused can be left out, from now on."""
+        """Return whether the refused parameter can be omitted, from now on."""
         before = self._left_out.get(request.model, frozenset())
         if parameter is None or parameter not in OPTIONAL or parameter in before:
             return False
@@ -144,7 +144,7 @@ class OpenAIEngine:
     # --- going on from a beginning ---
 
     async def can_continue(self, request: Request) -> bool:
-        """See Engine. What is not known is found out, and believed for ten minutes."""
+        """See Engine. Findings are remembered for ten minutes."""
         now = time.monotonic()
         until, found = self._seams.get(request.model, (0.0, False))
         if now < until:
@@ -160,9 +160,9 @@ class OpenAIEngine:
         return self._kind is not Kind.OTHER
 
     def _is_doubtful(self, beginning: str) -> bool:
-        """Whether the answer may begin again.
+        """Return whether the answer may begin again.
 
-        Of an engine that is known to go on, a short text proves nothing: answers repeat words.
+        For an engine that is known to continue, a short text proves nothing: answers repeat words.
         """
         if self._continues:
             return False
@@ -172,10 +172,10 @@ class OpenAIEngine:
         self._seams[model] = (time.monotonic() + _REMEMBERED_SECONDS, found)
 
     async def _keeps_beginning(self, request: Request) -> bool:
-        """Whether llama.cpp's prompt would end with the beginning.
+        """Return whether llama.cpp's prompt would end with the beginning.
 
-        With some settings its server drops the beginning without a word, and the model starts
-        over; the prompt that it would use is what tells.
+        With some settings its server silently drops the beginning, and the model starts over; the
+        prompt that it would use shows this.
         """
         body = self._body(request)
         reply = await self._http.json(
@@ -213,7 +213,7 @@ class OpenAIEngine:
         return Listing(tuple(models))
 
     async def _context_tokens(self, trace_id: str) -> int | None:
-        """The context that one request has in llama.cpp."""
+        """Return the size of the context of one request in llama.cpp."""
         try:
             reply = await self._http.json(
                 "GET", self._root + "/props", None, trace_id, _SHORT_TIMEOUT
@@ -226,7 +226,7 @@ class OpenAIEngine:
 
     @property
     def _root(self) -> str:
-        """Where llama.cpp's own endpoints are: beside `/v1`."""
+        """Return the address of llama.cpp's own endpoints, beside `/v1`."""
         return self._http.url.removesuffix("/v1")
 
     async def swap(self, _model: str, _trace_id: str) -> Reply:
@@ -273,7 +273,7 @@ def _tokens(value: object) -> int | None:
 def make_engine(
     session: aiohttp.ClientSession, configured: Configured, settings: Settings
 ) -> Engine:
-    """The client of a configured engine; see catalogue.DIALECTS."""
+    """Return the client of a configured engine; see catalogue.DIALECTS."""
     key = configured.key.get_secret_value()
     return OpenAIEngine(
         EngineHttp(

@@ -1,4 +1,4 @@
-"""Reading what Chat Completions send back: chunks of a stream, whole bodies and errors."""
+"""Decoding the responses of Chat Completions: chunks of a stream, whole bodies and errors."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -117,7 +117,7 @@ class OpenAIDecoder:
     # --- not a stream ---
 
     def _sniff(self, body: bytes) -> bytes:
-        """Collect what is no stream; return the bytes as soon as it turns out to be one."""
+        """Collect a body that is not a stream; return the bytes if it turns out to be one."""
         assert self._body is not None  # noqa: S101  # the caller's condition
         self._body += body
         if self._refused is not None:
@@ -253,7 +253,7 @@ class OpenAIDecoder:
             thought, text = self._splitter.feed(text)
             reasoning += thought
         if reasoning or text:
-            self.is_complete = False  # what ended before was no end
+            self.is_complete = False  # the earlier finish reason was not the end
         _append(reasoning, text, arrived)
 
     def _finish(self, reason: str, arrived: list[Event]) -> None:
@@ -266,14 +266,14 @@ class OpenAIDecoder:
         self.is_complete = True
 
     def _release(self, arrived: list[Event]) -> None:
-        """Append what was held back."""
+        """Append the held back text."""
         if self._unverified:
             held, self._unverified = self._unverified, None
             _append("", held, arrived)
         _append(*self._splitter.end(), arrived)
 
     def _verified(self, text: str) -> str:
-        """The text, once it is certain that the answer does not begin again.
+        """Return the text, once it is certain that the answer does not begin again.
 
         Raise EngineRefused if it does.
         """
@@ -289,7 +289,7 @@ class OpenAIDecoder:
 
 
 def _read(data: bytes) -> dict[str, Any]:
-    """The JSON object that `data` is, fit to be stored. Raise EngineProtocol for anything else."""
+    """Return `data` as a storable JSON object. Raise EngineProtocol for anything else."""
     try:
         document = orjson.loads(data)
         if b"\\u" in data:
@@ -311,7 +311,7 @@ def _is_error(document: dict[str, Any]) -> bool:
 
 
 def _first_choice(choices: object) -> dict[str, Any] | None:
-    """The choice that is ours. Azure sends an empty list first, usage comes with one last."""
+    """Return the first choice. Azure sends an empty list first, usage comes with one last."""
     if choices is None:
         return None
     if not isinstance(choices, list):
@@ -323,7 +323,7 @@ def _first_choice(choices: object) -> dict[str, Any] | None:
 
 
 def _pieces_of(content: object) -> tuple[str, str]:
-    """Reasoning and text of a delta's content, which may be in parts (Mistral)."""
+    """Return reasoning and text of a delta's content, which may be in parts (Mistral)."""
     if isinstance(content, str):
         return "", content
     if content is None:
@@ -358,7 +358,7 @@ def _usage_of(usage: object) -> Usage | None:
 
 
 def _drop_beginning(choice: dict[str, Any], beginning: str) -> None:
-    """A whole body of a continued answer repeats what it went on from."""
+    """Remove the beginning, which a whole body of a continued answer repeats."""
     message = choice.get("message")
     if isinstance(message, dict) and isinstance(content := message.get("content"), str):
         message["content"] = content.removeprefix(beginning)

@@ -1,4 +1,4 @@
-"""What engines say when they refuse or fail, and the names of this service for it."""
+"""Translation of engines' refusals and failures into the codes of this service."""
 
 import re
 from collections.abc import Mapping
@@ -74,7 +74,7 @@ MOST_ERROR_BYTES = 65_536
 
 
 def failure_of(status: int | None, document: object) -> EngineFailed:
-    """Our error for an engine's: by its status (None: in the stream), its codes and its words."""
+    """Return our error for an engine's, by its status (None: in the stream), codes and text."""
     if isinstance(document, list) and document:  # Gemini
         document = document[0]
     error = document.get("error", document) if isinstance(document, dict) else document
@@ -112,7 +112,7 @@ def _kind_of(status: int | None) -> type[EngineFailed]:
 
 
 def refused_parameter(error: Mapping[str, Any]) -> str | None:
-    """The name of the parameter that the engine does not take, if that is what it says."""
+    """Return the name of the parameter that the engine refuses, if its error names one."""
     if isinstance(name := error.get("param"), str):
         return name
     message = error.get("message")

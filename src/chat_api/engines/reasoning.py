@@ -19,7 +19,7 @@ class _State(Enum):
 
 
 class Splitter:
-    """Tells reasoning from text. `is_plain`: everything from here on is text."""
+    """Separates reasoning from text. `is_plain`: everything from here on is text."""
 
     def __init__(self, *, at_beginning: bool = True) -> None:
         self._has_reasoning = False
@@ -31,7 +31,7 @@ class Splitter:
         return self._state is _State.TEXT
 
     def feed(self, piece: str) -> tuple[str, str]:
-        """The reasoning and the text that `piece` adds; reasoning comes before text."""
+        """Return the reasoning and the text that `piece` adds; reasoning comes before text."""
         reasoning = ""
         if self._state is _State.BEGINNING:
             piece = self._begin(self._held + piece)
@@ -47,7 +47,7 @@ class Splitter:
         return reasoning, piece
 
     def end(self) -> tuple[str, str]:
-        """What was held back and is no mark after all."""
+        """Return the held back text, which is not a mark."""
         held, self._held = self._held, ""
         return (held, "") if self._state is _State.REASONING else ("", held)
 

@@ -1,7 +1,7 @@
 """The engine that samosaChaat itself runs: `POST /generate`, `GET /models`, `POST /models/swap`.
 
-Its events are `{"token": "Hel", "gpu": 0}` …, then `{"done": true}`. What else is in an event is
-passed on to clients as it is, but for text that PostgreSQL cannot store and for fields that our own
+Its events are `{"token": "Hel", "gpu": 0}` …, then `{"done": true}`. Other fields of an event are
+passed on to clients unchanged, except text that PostgreSQL cannot store and fields that our own
 events use.
 """
 
@@ -31,13 +31,13 @@ from chat_api.telemetry import log
 
 _SHORT_TIMEOUT = aiohttp.ClientTimeout(total=10)
 _OPTIONS = ("temperature", "max_tokens", "top_k", "force_web_search")
-# Fields by which our stream speaks of itself: an upstream event must not be able to imitate them.
+# Fields of our own events, which an engine's event must not imitate.
 RESERVED = frozenset({"start", "reset", "snapshot", "error", "done", "message_id", "status"})
 _NOTHING = b"{}"
 
 
 def decode_event(data: bytes) -> Event | None:
-    """One upstream event as we pass it on; None for the final one.
+    """Return an engine's event as it is passed on; None for the final one.
 
     The bytes are kept where nothing in them has to change. Raises EngineProtocol for what is
     no JSON object, and EngineFailed for the service's own `error` event.
@@ -79,7 +79,7 @@ class SamosachaatDecoder:
         self._events = sse.Parser(max_event_bytes)
 
     def begin(self, status: int, headers: Mapping[str, str]) -> None:
-        """See Decoder. Whatever is no event stream is refused."""
+        """See Decoder. A response that is not an event stream is refused."""
         failure: type[EngineFailed] | None = None
         if status != HTTPStatus.OK:
             failure = failure_of(status) or (EngineRefused if status >= 400 else EngineProtocol)
@@ -137,7 +137,7 @@ class SamosachaatEngine:
         return None
 
     async def can_continue(self, _request: Request) -> bool:
-        """No: the newest message has to be the user's."""
+        """Return False: the newest message must be the user's."""
         return False
 
     def close(self) -> None:
@@ -145,7 +145,7 @@ class SamosachaatEngine:
         self._http.close()
 
     async def list_models(self, trace_id: str) -> Listing:
-        """See Engine. The service's own words may be passed on."""
+        """See Engine. The service's own JSON may be passed on."""
         reply = await self._http.json(
             "GET", self._http.url + "/models", None, trace_id, _SHORT_TIMEOUT
         )
@@ -157,7 +157,7 @@ class SamosachaatEngine:
         return Listing(tuple(model for model in models if model is not None), reply.body)
 
     async def swap(self, model: str, trace_id: str) -> Reply:
-        """The service's answer to `POST /models/swap`: a success, or a refusal (4xx)."""
+        """Return the response to `POST /models/swap`: a success, or a refusal (4xx)."""
         return await self._http.json(
             "POST",
             self._http.url + "/models/swap",
@@ -184,7 +184,7 @@ def _model_of(item: object) -> ModelInfo | None:
 def make_engine(
     session: aiohttp.ClientSession, configured: Configured, settings: Settings
 ) -> Engine:
-    """The client of a configured engine; see catalogue.DIALECTS."""
+    """Return the client of a configured engine; see catalogue.DIALECTS."""
     return SamosachaatEngine(
         EngineHttp(
             session,

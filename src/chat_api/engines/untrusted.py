@@ -1,4 +1,4 @@
-"""JSON from an engine, which is not trusted, as it may be stored and passed on."""
+"""Making an engine's untrusted JSON fit to be stored and passed on."""
 
 import json
 import re
@@ -10,7 +10,7 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 def read_leniently(data: bytes | bytearray) -> Any:
-    """JSON that only Python's own parser takes: with lone surrogates, or huge integers.
+    """Return JSON that only Python's own parser accepts: with lone surrogates, or huge integers.
 
     Raise EngineProtocol for what is no JSON.
     """
@@ -26,9 +26,9 @@ def _bounded_int(digits: str) -> int | float:
 
 
 def storable(value: Any) -> Any:
-    """The value with what PostgreSQL's text cannot hold replaced by U+FFFD.
+    """Return the value with U+FFFD for characters that PostgreSQL cannot store.
 
-    Also what JSON cannot say: not-a-number and the infinities become null.
+    Not-a-number and the infinities, which JSON does not have, become null.
     """
     if isinstance(value, str):
         return _SURROGATES.sub("\ufffd", value).replace("\0", "\ufffd")

@@ -1,4 +1,4 @@
-"""Running generations, and reading them.
+"""Running generations, and subscriptions to them.
 
 `registry` knows what this process runs. `send_policy` begins a generation, `writer` runs it,
 `running` holds its events, `subscription` writes them to a client's `sink`. `log_writer` and

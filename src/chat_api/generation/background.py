@@ -15,7 +15,7 @@ class Background:
     """Calls `step` again and again until stopped.
 
     While the database is unavailable the step is tried again. Any other error is a defect, which
-    would end the task unnoticed: the process logs it and ends, and another takes over.
+    would end the task silently: so the process logs it and ends, and another one takes over.
     """
 
     died: ClassVar[bool] = False

@@ -1,4 +1,4 @@
-"""One look at all clocks, several times a second, instead of a timer for each."""
+"""One check of all deadlines, several times a second, instead of a timer for each."""
 
 import time
 from collections.abc import Callable
@@ -12,7 +12,7 @@ _TICK_SECONDS = 0.25
 
 
 class Clocks:
-    """Stops generations whose engine is silent, and has subscriptions look at their own clocks."""
+    """Stops generations whose engine sends nothing, and checks the deadlines of subscriptions."""
 
     def __init__(
         self,
@@ -32,11 +32,11 @@ class Clocks:
         self._clock = clock
 
     def task(self) -> Background:
-        """Return the task that looks."""
+        """Return the task that checks."""
         return Background("look-at-clocks", self.step, every_seconds=_TICK_SECONDS)
 
     async def step(self) -> None:
-        """Look once."""
+        """Check once."""
         now = self._clock()
         for generation in list(self._registry.running.values()):
             if self._is_late(generation, now):

@@ -1,4 +1,4 @@
-"""Going on with a text that an earlier attempt has begun, instead of writing it again."""
+"""Continuing the text of an earlier attempt, instead of writing it again."""
 
 import time
 
@@ -14,12 +14,12 @@ from chat_api.generation.retrying import until_available
 from chat_api.generation.running import Beginning
 from chat_api.telemetry import CONTINUED, log, trace_id_var
 
-# How long finding out whether an engine goes on from a text may hold up the generation.
+# The longest delay of a generation by the question whether its engine can continue a text.
 _PATIENCE_SECONDS = 5.0
 
 
 def can_be_continued(written: Written) -> bool:
-    """Whether a model may be asked to go on from the text.
+    """Return whether a model may be asked to continue the text.
 
     An empty text makes some engines show the marks of their template. A U+FFFD at the end may be
     half a character. Reasoning is not sent back to the model, which would think again.
@@ -36,9 +36,9 @@ async def _newest_logged(db: Database, lease: Lease) -> tuple[int, Collector]:
 
 
 async def kept(db: Database, lease: Lease) -> Beginning | None:
-    """Let the lease's events go on after what was logged before, without asking an engine.
+    """Continue the lease's events after those logged before, without asking an engine.
 
-    Clients that cannot be told to forget what they have seen need that. None where nothing was
+    Clients whose dialect has no `reset` need that. None where nothing was
     logged, or the attempt holds the generation no more.
     """
     attempt, earlier = await _newest_logged(db, lease)
@@ -50,7 +50,7 @@ async def kept(db: Database, lease: Lease) -> Beginning | None:
 
 
 class Continuing:
-    """Finds out what can be continued, and prepares the log for it."""
+    """Checks whether a text can be continued, and prepares the log for it."""
 
     def __init__(self, upkeep: Database, engines: Engines) -> None:
         self._upkeep = upkeep
@@ -59,7 +59,7 @@ class Continuing:
     async def is_possible(
         self, written: Written, model_tag: str, context: Context, options: Options
     ) -> bool:
-        """Return whether the model would go on from the text."""
+        """Return whether the model can continue the text."""
         if not can_be_continued(written):
             return False
         order = Order(
@@ -73,7 +73,7 @@ class Continuing:
         return await self._engines.can_continue(order)
 
     async def take_over(self, lease: Lease, context: Context, options: Options) -> Beginning | None:
-        """What the attempt before has logged, now the beginning of this one.
+        """Return the logged text of the previous attempt, now the beginning of this one.
 
         None where it cannot be continued, or this attempt holds the generation no more.
         """

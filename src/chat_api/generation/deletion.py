@@ -11,9 +11,9 @@ from chat_api.generation.running import StopReason
 
 
 class Deletions:
-    """Deletes conversations, and stops what this process runs in them.
+    """Deletes conversations, and stops the generations that this process runs in them.
 
-    Another process notices with its next write of the log that its generation is gone.
+    Another process learns from its next write of the log that its generation is deleted.
     """
 
     def __init__(self, db: Database, registry: Registry) -> None:
@@ -27,7 +27,7 @@ class Deletions:
             raise NotFound
 
     async def delete_user(self, user_id: str) -> None:
-        """Erase everything of a user. Interrupted, it can be repeated."""
+        """Erase all data of a user. After an interruption it can be repeated."""
         await asyncio.shield(self._registry.own(self._erase(user_id), "delete-user"))
 
     async def _delete(self, user_id: str, conversation_id: str) -> bool:

@@ -1,4 +1,4 @@
-"""Leaving in order: running generations end or are handed over to another process."""
+"""The drain: running generations end or are handed over to another process."""
 
 import asyncio
 import time
@@ -17,7 +17,7 @@ from chat_api.generation.stalls import Stalls
 from chat_api.generation.subscriptions import Subscriptions
 from chat_api.telemetry import log
 
-# The last part of the drain, for handing over what is left.
+# The last part of the drain, for handing over the remaining generations.
 HANDOVER_SECONDS = 3.0
 # Long enough for a load balancer to see that readiness fails.
 _NOTICE_SECONDS = 1.0
@@ -26,14 +26,14 @@ _STOP_SECONDS = 1.0
 
 
 class Readers(Protocol):
-    """Clients that read something other than generations."""
+    """Subscriptions to something other than generations."""
 
     def send_away(self) -> None:
         """End every subscription, and begin none."""
 
 
 class Drain:
-    """Lets running generations end within `drain_seconds`, then hands over what is left."""
+    """Lets running generations end within `drain_seconds`, then hands over the others."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class Drain:
         self._clock = clock
 
     async def drain(self) -> None:
-        """Begin and take up nothing any more, wait for what runs, and hand over the rest."""
+        """Begin and claim no more generations, wait for running ones, and hand over the rest."""
         self._registry.is_draining = True
         log.info(
             "draining",
@@ -81,7 +81,7 @@ class Drain:
         await self._registry.cancel_tasks(_STOP_SECONDS)
 
     async def _until_idle(self) -> None:
-        """Return once nothing runs and no client reads, but not at once, and not too late."""
+        """Return once nothing runs and no client reads, within a least and a longest time."""
         began = self._clock()
         earliest = began + min(_NOTICE_SECONDS, self._drain_seconds / 10)
         latest = began + max(0.0, self._drain_seconds - HANDOVER_SECONDS)

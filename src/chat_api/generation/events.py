@@ -165,7 +165,7 @@ def unpack(rows: Iterable[LogRow], after: int) -> Iterator[Numbered]:
             continue
         lines = row.events.encode().split(b"\n")
         is_snapshot = row.is_snapshot
-        if is_snapshot is None:  # written by a replica of the version before (migration 0003)
+        if is_snapshot is None:  # written by a replica of the previous version (migration 0003)
             is_snapshot = len(lines) != row.last_event - row.first_event + 1
         if is_snapshot:
             yield Numbered(row.last_event, lines[0])

@@ -1,4 +1,4 @@
-"""What a client can read of a generation, whichever process runs it."""
+"""Reading a generation from any process: subscriptions, and its text so far."""
 
 from chat_api.db import event_log as db_event_log
 from chat_api.db import generations as db_generations
@@ -38,7 +38,7 @@ class Joins:
     ) -> Subscription | None:
         """Subscribe from the cursor on, or from the start of the running generation.
 
-        Return None where nothing runs and there is no rest to give. Raise NotFound or Draining.
+        Return None if nothing runs and there is no rest. Raise NotFound or Draining.
         """
         if self._registry.is_draining:
             raise Draining
@@ -71,7 +71,8 @@ class Joins:
         resumed: bool = False,
         from_log: bool = False,
     ) -> Subscription:
-        """Subscribe from the start to what an earlier request with the same key began.
+        """Subscribe from the start to the generation that an earlier request with the same key
+        began.
 
         Raise AnswerGone where it was deleted or replaced.
         """
@@ -102,9 +103,9 @@ class Joins:
     async def read(
         self, message_id: str, attempt: int, sink: Sink, *, from_log: bool
     ) -> Subscription:
-        """Subscribe to a generation from its first event on, whatever became of its message.
+        """Subscribe to a generation from its first event on, even if its message was deleted.
 
-        The caller has seen that it is the user's. Raise Draining.
+        The caller must have checked that it belongs to the user. Raise Draining.
         """
         if self._registry.is_draining:
             raise Draining

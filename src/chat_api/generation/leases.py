@@ -1,4 +1,4 @@
-"""Keeping what this process holds: leases of its generations, and its subscriptions' rows."""
+"""Renewing the leases of this process's generations, and the rows of its subscriptions."""
 
 from chat_api.db import leases as db_leases
 from chat_api.db.database import Database
@@ -35,5 +35,6 @@ class Leases:
             self._db, process, self._registry.held(), list(subscribed), self._lease_seconds
         )
         if ended := subscribed - self._subscriptions.message_ids:
-            # They ended meanwhile, and this may have written the rows that their end deleted.
+            # They ended in the meantime, and this call may have rewritten the rows that the end
+            # deleted.
             await db_leases.unsubscribe(self._db, process, list(ended))

@@ -22,7 +22,7 @@ Place = tuple[str, int, int]
 
 
 class Then(Enum):
-    """What follows a page of the log."""
+    """What a subscription does after a page of the log."""
 
     MORE = "more"
     END = "end"
@@ -31,7 +31,7 @@ class Then(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a page means to a subscription: bytes to send, the place after them, what follows."""
+    """The result of a page for a subscription: bytes to send, the next place, and `Then`."""
 
     frames: bytes
     attempt: int
@@ -49,7 +49,7 @@ class SharedPage:
         self._readings: dict[bool, Reading] = {}
 
     def read(self, *, one_attempt: bool) -> Reading:
-        """Return what the page means, also to the other subscriptions of this kind."""
+        """Return the result of the page, which subscriptions of the same kind share."""
         reading = self._readings.get(one_attempt)
         if reading is None:
             reading = _read(self._page, self._place, one_attempt=one_attempt)
@@ -70,7 +70,7 @@ def _read(page: Page, place: Place, *, one_attempt: bool) -> Reading:
         seen, told = (attempt, number), events.place_of_reset(page.attempt)
         attempt = page.attempt
         if page.seam is not None and page.rows:
-            # It goes on from an earlier place: what was seen after that died with the process.
+            # It continues from an earlier place: the events after that were lost with the process.
             so_far = events.collected(page.rows)
             number = so_far.last_event
             snapshot = events.snapshot(so_far.written.text, so_far.written.reasoning)
@@ -99,7 +99,7 @@ def _read(page: Page, place: Place, *, one_attempt: bool) -> Reading:
 
 
 class Load:
-    """Bytes that are read once for all subscriptions that want them at the same time."""
+    """Bytes that are read once for all subscriptions that need them at the same time."""
 
     def __init__(self, read: Coroutine[Any, Any, bytes | None]) -> None:
         self._task = asyncio.create_task(read, name="read-stored")

@@ -15,7 +15,7 @@ _MOST_BATCH_CHARS = 4_000_000
 
 
 class LogWriter:
-    """Writes what this process's generations have published, and learns which it still holds."""
+    """Writes the events of this process's generations, and learns which it still holds."""
 
     def __init__(self, db: Database, registry: Registry, *, every_seconds: float) -> None:
         self._db = db
@@ -40,7 +40,7 @@ class LogWriter:
         await self.flush()
 
     async def flush(self) -> None:
-        """Write what is new. Raise DatabaseUnavailable; nothing is forgotten then."""
+        """Write the new events. Raise DatabaseUnavailable; the events are then kept."""
         running = [one for one in self._registry.running.values() if not one.ending]
         if not running:
             return
@@ -51,7 +51,7 @@ class LogWriter:
                 self._failed, self._losses = False, losses
             rows = [row for one in running if (row := one.unlogged()) is not None]
             small = [piece for row in rows for piece in db_event_log.pieces(row)]
-            # What has piled up in an outage must not become one statement that is always too large.
+            # After an outage, all events in one statement could be too large at every try.
             refused: set[str] = set()
             for batch in _batches(small):
                 held = await self._append(batch, refused)
@@ -79,7 +79,7 @@ class LogWriter:
                 generation.stop_writing(StopReason.NOT_OURS)
 
     async def _append(self, rows: list[LogRow], refused: set[str]) -> dict[str, Held]:
-        """Write the rows, and note the messages of those that the database refuses, one by one."""
+        """Write the rows; if the database refuses a row, find it and note its message."""
         process = self._registry.process
         try:
             return await db_event_log.append(self._db, process, rows)
@@ -95,7 +95,7 @@ class LogWriter:
         return held | await self._append(rows[middle:], refused)
 
     async def compare(self, running: Sequence[RunningGeneration]) -> None:
-        """Ask where the log of each really ends, so that what it lost is written again."""
+        """Compare where each log really ends, so that lost events are written again."""
         ends = await db_event_log.find_ends(
             self._db, [(one.message_id, one.attempt) for one in running]
         )

@@ -21,7 +21,7 @@ class Options:
     instructions: str | None = None
     """In place of the conversation's, for this generation."""
     on_crash: Literal["rerun", "interrupt"] | None = None
-    """What becomes of a text that was shown and cannot be continued; None means rerun."""
+    """What happens to a shown text that cannot be continued; None means rerun."""
 
     def as_json(self) -> str:
         """Return the options as JSON."""
@@ -42,5 +42,5 @@ class Options:
         }
 
 
-# What no engine is told.
+# Options that are not sent to engines.
 _OURS = frozenset({"thinking_mode", "instructions", "on_crash"})

@@ -11,7 +11,7 @@ from chat_api.generation.options import Options
 
 
 class Prompts:
-    """Reads the messages that a generation answers, and builds what the model sees."""
+    """Reads the history of a generation, and builds the messages for the model."""
 
     def __init__(
         self,
@@ -42,10 +42,9 @@ class Prompts:
         )
 
     def build(self, history: Sequence[Turn], options: Options, instructions: str | None) -> Context:
-        """Return what the messages of the engine's request are made of.
+        """Return the context from which the messages of the engine's request are built.
 
-        The generation's instructions, or else the conversation's, if it has any, stand in place of
-        the system prompt.
+        Instructions of the generation, or else of the conversation, replace the system prompt.
         """
         if options.instructions is not None:
             instructions = options.instructions

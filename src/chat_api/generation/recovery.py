@@ -48,12 +48,12 @@ class Recovery:
         return Background("recover-generations", self.scan, every_seconds=every_seconds)
 
     async def scan(self) -> None:
-        """Claim what is abandoned, once.
+        """Claim abandoned generations once.
 
-        An outage of the database is no crash of its clients: those that live need one lease of
-        unbroken contact to show it. Nor is a stall that breaks no connection: what expires during
-        it was valid at the scan before, and is left alone until its process could renew it. What
-        was released needs no such patience.
+        An outage of the database is no crash of its clients: live ones need one lease of unbroken
+        contact to renew. Nor is a stall that breaks no connection: a lease that expires during it
+        was valid at the previous scan, and is not claimed before its process could renew it.
+        Released leases are claimed at once.
         """
         now = self._clock()
         if now - self._last_scan > self._lease_seconds / 2:

@@ -1,4 +1,4 @@
-"""What this process works on."""
+"""The registry of everything that this process works on."""
 
 import asyncio
 import time
@@ -18,7 +18,7 @@ _T = TypeVar("_T")
 class Registry:
     """Owns the running generations, the claims under way and the tasks of this process.
 
-    Everything that asks "does this process do that?" asks here; nothing else keeps a list.
+    No other object keeps such a list.
     """
 
     def __init__(
@@ -26,7 +26,7 @@ class Registry:
     ) -> None:
         self.process = process or str(uuid4())
         self.is_draining = False
-        """Whether this process begins and takes up nothing any more. Set by the drain."""
+        """Whether this process begins and claims no more generations. Set by the drain."""
         self._clock = clock
         self._running: dict[str, RunningGeneration] = {}
         self._is_busy = asyncio.Event()
@@ -42,7 +42,7 @@ class Registry:
         return self._running
 
     def add(self, lease: Lease, beginning: Beginning | None = None) -> RunningGeneration:
-        """Return the running generation of a lease, known to everybody from now on.
+        """Create, register and return the running generation of a lease.
 
         An earlier attempt of this process at the same generation is stopped.
         """
@@ -55,7 +55,7 @@ class Registry:
         return generation
 
     def remove(self, generation: RunningGeneration) -> None:
-        """Forget a generation and close it: nothing more will be done for it here."""
+        """Remove and close a generation, for which this process does nothing more."""
         # A later attempt may have taken its place.
         if self._running.get(generation.message_id) is generation:
             del self._running[generation.message_id]
@@ -91,7 +91,7 @@ class Registry:
         return [(lease.message_id, lease.attempt) for lease in self._claims.values()]
 
     def held(self) -> list[tuple[str, int]]:
-        """Return message id and attempt of all whose lease this process is to renew."""
+        """Return message id and attempt of all leases that this process must renew."""
         running = [(one.message_id, one.attempt) for one in self._running.values()]
         return running + self.claimed()
 
@@ -120,7 +120,7 @@ class Registry:
         return bool(self._sends)
 
     async def until_sends_run(self, timeout: float) -> None:
-        """Return once each send that is being accepted now has begun its generation."""
+        """Return once every send that is being accepted now has begun its generation."""
         if self._sends:
             await asyncio.wait(set(self._sends), timeout=timeout)
             await asyncio.sleep(0)  # a task that has just been started adds its generation then

@@ -1,4 +1,4 @@
-"""Reading a table for every subscription that waits for rows of it, in one statement, in turn."""
+"""Reading a table for all waiting subscriptions, in one statement per round."""
 
 import asyncio
 from abc import ABC, abstractmethod
@@ -16,17 +16,17 @@ SharedT = TypeVar("SharedT")
 
 
 class Waiting(Protocol[PlaceT_co, SharedT_contra]):
-    """A subscription, as its rounds know it. It is hashable."""
+    """A subscription, as rounds use it. It is hashable."""
 
     @property
     def place(self) -> PlaceT_co:
-        """What it waits for the successors of."""
+        """The place after which it waits for rows."""
 
     def take(self, page: SharedT_contra, /) -> None:
-        """There is something new at its place."""
+        """Take a page of new rows."""
 
     def leave(self) -> None:
-        """What follows its place cannot be read."""
+        """End: the rows after its place cannot be read."""
 
 
 class Rounds(ABC, Generic[PlaceT, PageT, SharedT]):
@@ -44,16 +44,16 @@ class Rounds(ABC, Generic[PlaceT, PageT, SharedT]):
 
     @abstractmethod
     async def _read(self, places: Sequence[PlaceT]) -> dict[int, PageT]:
-        """Return the pages that have something new, by the index of their place."""
+        """Return the pages with new rows, by the index of their place."""
 
     @abstractmethod
     def _shared(self, page: PageT, place: PlaceT) -> SharedT:
-        """Return what all subscriptions at the place are given."""
+        """Return the page that all subscriptions at the place share."""
 
     def ask(self, subscription: Waiting[PlaceT, SharedT], *, urgent: bool) -> None:
-        """Have its `take` called when there is something new at its place.
+        """Queue a subscription: its `take` is called when there are new rows at its place.
 
-        `urgent` for one that has something to catch up with: it is looked up at once.
+        With `urgent`, for one that is behind, the next round comes at once.
         """
         self._waiting[subscription] = None
         self._present.set()
@@ -61,7 +61,7 @@ class Rounds(ABC, Generic[PlaceT, PageT, SharedT]):
             self._asked.set()
 
     def forget(self, subscription: Waiting[PlaceT, SharedT]) -> None:
-        """It does not wait any more."""
+        """Remove a subscription from the queue."""
         self._waiting.pop(subscription, None)
 
     async def step(self) -> None:
@@ -89,7 +89,7 @@ class Rounds(ABC, Generic[PlaceT, PageT, SharedT]):
         shared = None if page is None else self._shared(page, place)
         for subscription in subscriptions:
             if subscription not in self._waiting or subscription.place != place:
-                continue  # it has left, or gone on, while the page was read
+                continue  # it ended, or moved on, while the page was read
             del self._waiting[subscription]
             if shared is None:
                 subscription.leave()

@@ -1,4 +1,4 @@
-"""A generation while this process runs it: its text, its newest events, its subscribers."""
+"""A generation that this process runs: its text, its newest events, its subscribers."""
 
 import asyncio
 import math
@@ -23,7 +23,7 @@ from chat_api.tracing import Span
 KEPT_SECONDS = 5.0
 # How long a batch collects confirmed events, which are cheaper to keep together.
 _BATCH_SECONDS = 1.0
-# How much a subscription is given at once, and how much a batch holds.
+# The size of a chunk for a subscription, and of a batch.
 _CHUNK_BYTES = 65_536
 # About what an event has around its JSON.
 _FRAME_BYTES = 40
@@ -50,20 +50,20 @@ class Subscriber(Protocol):
         """Write the new events, whose numbers are `first` to `last`, at once if possible."""
 
     def wake(self) -> None:
-        """Look again for something to send."""
+        """Make its task look for events to send."""
 
 
 @dataclass(frozen=True, slots=True)
 class Beginning:
-    """What this attempt goes on from: a text, and the number of the last event that led to it."""
+    """The beginning of this attempt: a text, and the number of the last event in it."""
 
     written: Written
     last_event: int
     usage: Usage | None = None
-    """What the beginning cost, where its end was saved."""
+    """The usage of the beginning, if its end was saved."""
     took_ms: int = 0
     begins_again: bool = False
-    """Whether what was shown is to be forgotten; the events go on."""
+    """Whether clients must discard the shown text; the numbers of events continue."""
 
 
 @dataclass(slots=True)
@@ -173,7 +173,7 @@ class RunningGeneration:
         )
 
     def _go_on_from(self, beginning: Beginning) -> None:
-        """Take what the log has already."""
+        """Start with the text and events that the log has."""
         written = beginning.written
         self.last_event = self.logged = self._shown = beginning.last_event
         self.token_count = written.token_count
@@ -200,7 +200,7 @@ class RunningGeneration:
         return Written(text, self.token_count, reasoning)
 
     def replace_text(self, written: Written) -> None:
-        """Go on with the text of an earlier attempt; a `snapshot` of it is to be published."""
+        """Replace the text by that of an earlier attempt; the caller publishes a `snapshot`."""
         self.rewritten = True
         self.token_count = written.token_count
         self.chars = len(written.text)
@@ -213,7 +213,7 @@ class RunningGeneration:
             subscriber.wake()
 
     def keep(self, written: Written) -> None:
-        """Go on with this text only; the events that are not in the log are forgotten."""
+        """Replace the text; drop the events that are not in the log."""
         self.refused = True
         self.token_count = written.token_count
         self.chars = len(written.text)
@@ -250,7 +250,7 @@ class RunningGeneration:
             self._thoughts = ["".join(self._thoughts)]
 
     def show(self) -> None:
-        """Show the subscribers what was added; those that are up to date send it at once."""
+        """Show the subscribers the added events; those that are up to date send them at once."""
         first, last = self._shown + 1, self.last_event
         self._shown = last
         if first > last or not self.subscribers:
@@ -308,7 +308,7 @@ class RunningGeneration:
         return lines
 
     def close(self) -> None:
-        """Say that nothing will follow: subscriptions send what is left, and end."""
+        """Mark the events as complete: subscriptions send the rest, and end."""
         self.closed = True
         if self._closing is not None and not self._closing.done():
             self._closing.set_result(None)
@@ -316,7 +316,7 @@ class RunningGeneration:
             subscriber.wake()
 
     async def until_closed(self) -> None:
-        """Return once nothing will follow."""
+        """Return once no more events follow."""
         if not self.closed:
             if self._closing is None:
                 self._closing = asyncio.get_running_loop().create_future()
@@ -334,7 +334,7 @@ class RunningGeneration:
     # --- the event log ---
 
     def unlogged(self, final: bytes | None = None) -> LogRow | None:
-        """Return what is not in the log yet, with `final` as one event more; None for nothing.
+        """Return the events that are not in the log, and `final` after them; None for none.
 
         Events that are neither in the log nor in memory become one snapshot of the text.
         """

@@ -1,4 +1,4 @@
-"""What becomes of a send: a new generation, a repeat of an earlier one, or a refusal."""
+"""The result of a send: a new generation, a repeat of an earlier one, or a refusal."""
 
 import asyncio
 import time
@@ -107,7 +107,7 @@ class SendPolicy:
         creates: bool = False,
         request: KeptRequest | None = None,
     ) -> Subscription:
-        """Keep the message (None: regenerate), begin its generation, and subscribe to it.
+        """Save the message (None: regenerate), begin its generation, and subscribe to it.
 
         `at` is the message to send it after, or the answer to regenerate; None for the last one.
         The conversation's id stands for the parent of a first message. With the key of an earlier
@@ -160,7 +160,7 @@ class SendPolicy:
         one_attempt: bool,
         if_busy: Literal["reject", "stop"] | None = None,
     ) -> Subscription:
-        """Let the last answer go on where it ended, and subscribe to what is new of it.
+        """Continue the last answer where it ended, and subscribe to its new text.
 
         A generation that runs is stopped only with `if_busy`: it may be one that could not go on.
         Raise NothingToContinue or EngineCannotContinue, and what `send` raises.
@@ -270,7 +270,7 @@ class SendPolicy:
             tag = send.draft.model_tag or ended.model_tag
             if not await self._continuing.is_possible(written, tag, context, options):
                 raise EngineCannotContinue
-        # A repeat, or a generation that runs, is found out about in the transaction.
+        # The transaction finds out about a repeat, or a running generation.
         async with self._db.transaction() as connection:
             begun = await db_resuming.resume(
                 connection,

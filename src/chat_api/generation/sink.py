@@ -8,16 +8,16 @@ class Sink(Protocol):
 
     @property
     def blocked_since(self) -> float | None:
-        """Since when a `write` waits for the client (monotonic clock); None where none waits."""
+        """Since when a `write` waits for the client (monotonic clock); None if none waits."""
 
     def try_write(self, data: bytes) -> bool:
         """Write at once, and return True; return False where that is not possible now."""
 
     async def write(self, data: bytes) -> None:
-        """Write, waiting for a client that does not take its bytes."""
+        """Write, waiting until the client reads."""
 
     def abort(self) -> None:
-        """Cut the connection off, without sending what waits; end a `write` that waits."""
+        """Reset the connection, without sending buffered bytes; end a waiting `write`."""
 
 
 class Discard:

@@ -29,7 +29,7 @@ def begin(tracing: Tracing, lease: Lease, options: Options, provider: str) -> Sp
 
 
 def ended(span: Span, ending: Ending, provider: str) -> None:
-    """Note how the generation ended, which is saved, and whose model wrote it."""
+    """Record the saved end of the generation, and the model that wrote it."""
     span.note(
         {
             "gen_ai.provider.name": provider,

@@ -1,4 +1,4 @@
-"""Noticing that a generation stalls its process."""
+"""Detection of generations that stall their process."""
 
 import time
 from collections.abc import Callable
@@ -13,10 +13,10 @@ from chat_api.telemetry import log
 
 
 class Stalls:
-    """Counts a stall of this process as a crash of what it ran, and gives up at the third.
+    """Counts a stall of this process as a crash of its generations; the third one ends them.
 
-    A generation that stalls one process would stall the next. Where no other process has taken it
-    over meanwhile, which counts as a crash, this one counts it, also for a later hand-over. A
+    A generation that stalls one process would stall the next. If no other process has taken it
+    over, which counts as a crash, this one counts it, also for a later hand-over. A
     process that was frozen from outside used no processor: no generation is to blame for that.
     """
 
@@ -42,7 +42,7 @@ class Stalls:
         return Background("watch-stalls", self.watch, every_seconds=self._lease_seconds / 8)
 
     async def watch(self) -> None:
-        """Look whether the process was busy with one thing for longer than its leases last."""
+        """Check whether the process was busy with one thing for longer than a lease."""
         now, worked = self._clock(), self._processor_clock()
         if self._last_look is not None:
             passed, worked = now - self._last_look[0], worked - self._last_look[1]

@@ -40,9 +40,10 @@ class Stops:
         self._clock = clock
 
     async def stop(self, user_id: str, conversation_id: str) -> str:
-        """Stop what runs in the conversation, and return its last answer, as saved, as JSON.
+        """Stop the running generation, and return the conversation's last answer, as saved, as
+        JSON.
 
-        Raise NotFound where nothing ever ran.
+        Raise NotFound if there is no answer.
         """
         found = await db_generations.find_joinable(self._db, user_id, conversation_id, None)
         if found is None:
@@ -51,7 +52,7 @@ class Stops:
             await self.halt(found.running.message_id)
         message = await queries.read_last_answer(self._db, user_id, conversation_id)
         if message is None:
-            raise NotFound("No answer was ever written in this conversation.")
+            raise NotFound("This conversation has no answer.")
         return message
 
     async def halt(self, message_id: str) -> None:

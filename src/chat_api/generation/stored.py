@@ -1,4 +1,4 @@
-"""A generation that has ended, as it was saved, for where its events are gone."""
+"""The frames of an ended generation whose events are gone, made from its saved end."""
 
 from functools import partial
 
@@ -13,7 +13,7 @@ async def stored_frames(
 ) -> bytes | None:
     """Return the frames that end a subscription which has had the events up to `number`.
 
-    Return None where there is nothing to send that would be true. The ids of events that were sent
+    Return None if nothing correct can be sent. The ids of events that were sent
     stand for the same bytes again. A snapshot has the id of the last event that it contains; a
     token with the whole text, which no event was, has an id that no event had.
     """

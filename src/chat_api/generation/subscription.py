@@ -75,20 +75,20 @@ class Subscription:
 
     @property
     def is_local(self) -> bool:
-        """Whether it reads, or has read, what this process runs."""
+        """Return whether it reads, or has read, a generation of this process."""
         return self._running is not None
 
     # --- what wakes it ---
 
     def wake(self) -> None:
-        """Look again for something to send."""
+        """Make `run` look for events to send."""
         if self._alarm is not None and not self._alarm.done():
             self._alarm.set_result(None)
 
     def show(self, frames: bytes, first: int, last: int) -> None:
         """Write new events at once: step 4 of the hot path (docs/decisions/0008).
 
-        Only where nothing else is to be sent before them, and the sink takes them without waiting;
+        Only if nothing else must be sent before them, and the sink takes them without waiting;
         otherwise `run` is woken, and sends them.
         """
         if (
@@ -103,14 +103,14 @@ class Subscription:
             self.wake()
 
     def take(self, page: SharedPage) -> None:
-        """Send what the log has for this place."""
+        """Take a page of the log for this place."""
         self._page = page
         self.wake()
 
     def look_at_clock(
         self, now: float, *, heartbeat_seconds: float, slow_reader_seconds: float
     ) -> None:
-        """Send a heartbeat after a silence; drop a client that takes nothing."""
+        """Send a heartbeat after a silence; disconnect a client that reads nothing."""
         blocked_since = self._sink.blocked_since
         if blocked_since is not None:
             if now - blocked_since > slow_reader_seconds:
@@ -121,12 +121,12 @@ class Subscription:
             self.wake()
 
     def leave(self) -> None:
-        """End before the next event: the client has gone, or is to reconnect."""
+        """End before the next event: the client has disconnected or must reconnect."""
         self._leaving = True
         self.wake()
 
     def send_away(self) -> None:
-        """End now, also where the client takes nothing: the process exits."""
+        """End now, even if the client reads nothing: the process exits."""
         if self._sink.blocked_since is None:
             self.leave()
         else:
@@ -135,14 +135,14 @@ class Subscription:
     # --- the reading ---
 
     async def run(self) -> None:
-        """Write to the sink until the generation ends, or the client is to go or has gone."""
+        """Write to the sink until the generation or the subscription ends."""
         async with aclosing(self._chunks()) as chunks:
             async for chunk in chunks:
                 await self._sink.write(chunk)
                 self._last_sent = self._clock()
 
     def close(self) -> None:
-        """Must be called when the subscription has ended, however it did."""
+        """Release everything; must be called after every end of the subscription."""
         if self._running is not None:
             self._running.subscribers.discard(self)
         self._follower.forget(self)
@@ -208,7 +208,7 @@ class Subscription:
         return self._running
 
     async def _next_page(self) -> SharedPage | None:
-        """Return what the log has for this place; None where something else woke `run`."""
+        """Return the log's page for this place; None if something else woke `run`."""
         self._follower.ask(self, urgent=self._urgent)
         await self._sleep()
         self._follower.forget(self)
@@ -216,7 +216,7 @@ class Subscription:
         return page
 
     def _read(self, page: SharedPage) -> Reading:
-        """Return what a page says, and go on to the place after it."""
+        """Return the result of a page, and move to the place after it."""
         reading = page.read(one_attempt=self._one_attempt)
         if reading.attempt != self._attempt and self._running is not None:
             self._running.subscribers.discard(self)
@@ -226,7 +226,7 @@ class Subscription:
         return reading
 
     async def _stored(self) -> AsyncIterator[bytes]:
-        """Yield the generation as it was saved; those that send the same share the bytes."""
+        """Yield the saved generation; subscriptions that send the same share the bytes."""
         key = (self.message_id, self._one_attempt, (self._number > 0) - (self._number < 0))
         stored = self._follower.share(
             key,

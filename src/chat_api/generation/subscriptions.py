@@ -1,4 +1,4 @@
-"""All subscriptions of this process, and what the other processes know of them."""
+"""All subscriptions of this process to generations, and their rows in the database."""
 
 import time
 from collections import Counter
@@ -95,7 +95,7 @@ class Subscriptions:
         preface: bytes = b"",
         from_log: bool = False,
     ) -> Subscription:
-        """Return a subscription that the other processes know of. Raise DatabaseUnavailable."""
+        """Return a subscription after noting it in the database. Raise DatabaseUnavailable."""
         subscription = self.open(
             message_id,
             attempt,
@@ -139,7 +139,7 @@ class Subscriptions:
                 await db_leases.subscribe(self._db, process, [message_id], self._lease_seconds)
 
     def look_at_clocks(self) -> None:
-        """Send heartbeats after a silence, and drop clients that take nothing."""
+        """Send heartbeats after a silence, and disconnect clients that read nothing."""
         now = self._clock()
         for subscription in list(self._open):
             subscription.look_at_clock(
@@ -149,7 +149,7 @@ class Subscriptions:
             )
 
     def send_away_followers(self) -> None:
-        """End subscriptions to what other processes run: clients can read it there as well."""
+        """End subscriptions to generations of other processes: clients can reconnect to those."""
         for subscription in list(self._open):
             if subscription.message_id not in self._registry.running and not subscription.is_local:
                 subscription.leave()

@@ -1,4 +1,4 @@
-"""Removing what is no longer needed; several processes share the work."""
+"""Removing rows that are no longer needed; several processes share the work."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -15,7 +15,7 @@ _PAUSE_SECONDS = 0.005
 
 
 class Sweeping:
-    """Sweeps the event log of generations that ended a while ago, and what is a day old.
+    """Sweeps the event log of generations that ended a while ago, and rows that are a day old.
 
     Conversations are deleted when they have expired, or, with `retention_days`, when nothing has
     been written in them for so many days.

@@ -1,4 +1,4 @@
-"""Going on with generations whose process died or handed them over."""
+"""Taking over generations whose process died or handed them over."""
 
 from chat_api.db import leases as db_leases
 from chat_api.db.database import Database
@@ -17,9 +17,9 @@ MOST_CRASHES = 3
 
 
 class Takeover:
-    """Goes on with claimed generations where they were, runs them again, or ends them.
+    """Continues claimed generations, runs them again, or ends them.
 
-    Going on needs an engine that can; what is ended keeps what the log holds.
+    Continuing needs an engine that can; an ended one keeps the text that the log holds.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Takeover:
         self._interrupts = interrupts
 
     def begin(self, lease: Lease) -> None:
-        """Go on with a claimed generation, in a task of its own."""
+        """Take over a claimed generation, in a task of its own."""
         self._registry.own(self._take_up(lease), f"take-up-{lease.message_id}")
 
     async def _take_up(self, lease: Lease) -> None:
@@ -55,7 +55,7 @@ class Takeover:
                 )
 
     async def _go_on(self, lease: Lease) -> bool:
-        """End it, or start it; return False where the drain began meanwhile."""
+        """End it, or start it; return False if the drain began in the meantime."""
         if lease.stop_requested:
             await self._writer.close_from_log(lease, "stopped")
         elif lease.crashes >= MOST_CRASHES or (lease.crashes and self._interrupts):
@@ -84,5 +84,5 @@ class Takeover:
 
 
 def _from_the_start(shown: Beginning) -> Beginning:
-    """Return where to begin again after what was shown, of which nothing is text."""
+    """Return the beginning after events without text."""
     return Beginning(Written("", 0), shown.last_event, begins_again=bool(shown.written.reasoning))

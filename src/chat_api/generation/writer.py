@@ -44,14 +44,14 @@ class Titles(Protocol):
     """Gives conversations their titles."""
 
     def completed(self, lease: Lease) -> None:
-        """Take note of a complete answer, without waiting for anything."""
+        """Note a complete answer, without waiting."""
 
 
 class GenerationWriter:
-    """Runs generations: has the engine write, keeps what it writes, and saves the end.
+    """Runs generations: starts the engine, keeps its events, and saves the end.
 
-    A generation is in the registry from the moment its lease is there until nothing more will be
-    done for it here: its end is saved, or it belongs to another process.
+    A generation is in the registry from its lease until its end is saved, or until it belongs to
+    another process.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class GenerationWriter:
     async def _write(
         self, lease: Lease, context: Context, options: Options, beginning: Beginning | None
     ) -> None:
-        """Have the engine write, and save the end: every way out leads through here.
+        """Start the engine, and save the end; every generation ends in this function.
 
         A stop does not cancel this task. It cancels the pump, and the generation ends in order.
         """
@@ -177,7 +177,7 @@ class GenerationWriter:
         generation.finish_reason = await self._engines.generate(order, receiver)
 
     def _note_model(self, generation: RunningGeneration) -> None:
-        """Keep which fallback writes: another model must not go on with its text after a crash."""
+        """Store which fallback writes: another model must not continue its text after a crash."""
 
         async def note() -> None:
             # Where the database is away, the model that was asked for may go on.
@@ -208,7 +208,7 @@ class GenerationWriter:
     # --- the end ---
 
     async def _end_as_pumped(self, generation: RunningGeneration, pump: asyncio.Task[None]) -> None:
-        """Save the end that the pump's end means."""
+        """Save the end of the generation after the end of its pump."""
         reason = generation.stop_reason if pump.cancelled() else None
         if reason is StopReason.NOT_OURS:
             return
@@ -228,7 +228,7 @@ class GenerationWriter:
             await self._end(generation, "interrupted" if is_cut_off else "failed", failure)
 
     async def _end_refused(self, generation: RunningGeneration) -> None:
-        """End a generation whose events the database refuses, with what the log has of it."""
+        """End a generation whose events the database refuses, with the text in the log."""
         generation.ending = True
         generation.keep(await until_available(lambda: self._longest_logged(generation.message_id)))
         status = "interrupted" if generation.chars else "failed"
@@ -237,9 +237,9 @@ class GenerationWriter:
     async def _end(
         self, generation: RunningGeneration, status: str, failure: ApiError | None = None
     ) -> None:
-        """Save the end, then tell the subscriptions.
+        """Save the end, then send it to the subscriptions.
 
-        They are told nothing where the generation belongs to another process by now.
+        They get nothing if the generation now belongs to another process.
         """
         generation.ending = True
         before_done = b""
@@ -375,7 +375,7 @@ class _Pump:
         self._clock = clock
 
     def written_by(self, model_tag: str | None, *, is_fallback: bool) -> None:
-        """Note the model that really writes."""
+        """Note the model that writes."""
         if model_tag is not None:
             self._generation.model_tag = model_tag
         if is_fallback:
@@ -418,9 +418,9 @@ class _Pump:
 
 
 async def _ended(pump: asyncio.Task[None]) -> None:
-    """Return once the pump has ended, however it did.
+    """Return once the pump has ended, with or without an error.
 
-    What `asyncio.wait` does, for less memory: a generation takes minutes, and there are many.
+    It does the same as `asyncio.wait` with less memory: there are many long generations.
     """
     ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -433,7 +433,7 @@ async def _ended(pump: asyncio.Task[None]) -> None:
 
 
 def _usage_of(generation: RunningGeneration) -> Usage | None:
-    """What the answer cost. Of one that went on after a crash, the beginning was output, too."""
+    """Return the answer's usage. After a crash, the continued beginning counts as output, too."""
     usage, beginning = generation.usage, generation.beginning
     if beginning is None:
         return usage

@@ -1,4 +1,4 @@
-"""The neighbours on your own machine: PostgreSQL, an auth service, a real model, and the stack.
+"""The local stack: PostgreSQL, an auth service, a real model, and the command that runs them.
 
 Nothing in here is needed to run the chat API itself; the packages come with the extra `local`.
 """

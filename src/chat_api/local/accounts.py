@@ -1,11 +1,11 @@
 """Which account PostgreSQL runs as: it refuses to be root.
 
-An ordinary user runs it as themselves. For root it is another account, which has to reach the
-data and the programs even where the checkout lies below a closed folder such as /root. Opening
-other people's folders is out of the question, and copies elsewhere are left behind when the
-checkout goes; so there the server gets one capability of root's, CAP_DAC_OVERRIDE, as an ambient
-one: kept across the change of user and the start of the program, unlike all the others, which
-are dropped for good. It is also among the few that containers have by default.
+An ordinary user runs it under their own account. For root it is another account, which must reach
+the data and the programs even if the checkout is in a closed folder such as /root. Changing the
+mode of such folders is not acceptable, and copies elsewhere would stay when the checkout is
+deleted. So the server then gets one capability of root, CAP_DAC_OVERRIDE, as an ambient one: it is
+kept across the change of user and the start of the program, unlike all others, which are
+dropped. It is also among the few that containers have by default.
 """
 
 import os
@@ -37,7 +37,7 @@ class Account:
 
 
 def account_for(cluster: Path, outside: Path, programs: Sequence[Path]) -> Account:
-    """The account that serves the folder `cluster`, which need not exist yet, with `programs`.
+    """Return the account that serves the folder `cluster`, which need not exist yet.
 
     `outside` is the nearest folder above it that is not ours to open. Raises LocalError if no
     account can.
@@ -100,7 +100,7 @@ def _with_access(uid: int, gid: int) -> tuple[str, ...]:
 
 
 def _reaches(account: Account, folder: Path, programs: Sequence[Path]) -> bool:
-    """Whether a process of that account can enter the folder and run the programs; tried."""
+    """Return whether a process of that account can enter the folder and run the programs."""
     test = ["test", "-x", str(folder)]
     for program in programs:
         test += ["-a", "-x", str(program)]

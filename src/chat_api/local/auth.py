@@ -6,7 +6,8 @@
 
 `POST /auth/sign-in` with `{"name": "…", "admin": false}`, from the chat page (FRONTEND_URL):
 200 `{"token", "user": {…}, "expires_at"}`, good for a day; 400 if that is no name, 403 for other
-pages, 415 for anything but JSON. No password: a person at this machine may take any name.
+pages, 415 for anything but JSON. There is no password: every user of this machine may take any
+name.
 """
 
 import argparse

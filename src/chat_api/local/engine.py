@@ -1,4 +1,4 @@
-"""One loaded model: a llama.cpp server in a process of its own, and how to talk to it."""
+"""One loaded model: a llama.cpp server in a process of its own, and its client."""
 
 import asyncio
 import contextlib
@@ -20,21 +20,21 @@ from chat_api.local.process import KeptProcess
 from chat_api.local.prompt import Message, fit
 
 _STOP_STEPS = ((signal.SIGTERM, 3.0),)
-# Small models like to say the same thing over and over again.
+# Small models tend to repeat themselves.
 _REPEAT_PENALTY = 1.1
-# However much the caller allows for the answer, this part of the context is the prompt's.
+# The part of the context that is kept for the prompt, whatever the answer may take.
 _LEAST_PROMPT_SHARE = 0.5
 
 
 class EngineFailed(LocalError):
-    """The model's process is gone or has refused a request."""
+    """The model's process has ended or has refused a request."""
 
 
 @dataclass(frozen=True)
 class Sampling:
     """How an answer is written. `temperature` 0 takes the likeliest token, `top_k` 0 any."""
 
-    temperature: float = 0.2  # a small model loses its way at more
+    temperature: float = 0.2  # a small model writes nonsense above that
     max_tokens: int = 512
     top_k: int = 50
 
@@ -97,15 +97,15 @@ class Engine:
             await asyncio.to_thread(self._process.stop)
 
     async def drain(self) -> None:
-        """Wait until no answer is being written."""
+        """Wait until no answer runs."""
         await self._idle.wait()
 
     def has_ended(self) -> bool:
-        """Whether the process has ended by itself."""
+        """Return whether the process has ended by itself."""
         return self._process is not None and self._process.poll() is not None
 
     async def busy_slots(self) -> int:
-        """How many answers llama.cpp is working on. Raises EngineFailed."""
+        """Return how many answers llama.cpp is working on. Raises EngineFailed."""
         try:
             async with self._http.get("/slots") as response:
                 return sum(slot["is_processing"] for slot in await response.json())
@@ -116,7 +116,7 @@ class Engine:
     async def answer(
         self, messages: Sequence[Message], sampling: Sampling
     ) -> AsyncIterator[AsyncIterator[str]]:
-        """Write an answer: within the block, its pieces as they come; leaving it ends the writing.
+        """Write an answer: the block gets its pieces as they arrive; leaving it stops the answer.
 
         Raises EngineFailed at the start, or from the pieces.
         """
@@ -154,7 +154,7 @@ class Engine:
     async def forward(
         self, method: str, path: str, body: dict[str, Any] | None
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Pass a request on to llama.cpp's own server: within the block, its response.
+        """Pass a request on to llama.cpp's own server: the block gets its response.
 
         A chat without a sampling of its own gets this model's. Raises EngineFailed.
         """
@@ -196,7 +196,7 @@ class Engine:
         return self._session
 
     async def _fitted(self, messages: Sequence[Message], room: int) -> list[Message]:
-        """The messages that fit, by the model's own template and count."""
+        """Return the newest messages that fit, by the model's own template and count."""
         budget = room
         while True:
             fitted = await fit(messages, budget, self._count)

@@ -2,4 +2,4 @@
 
 
 class LocalError(Exception):
-    """Something a person has to put right; the text is a sentence or two that say what and how."""
+    """An error that the user must correct; the text says what is wrong and how to correct it."""

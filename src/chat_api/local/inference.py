@@ -10,7 +10,7 @@ The same model in OpenAI's dialect, as llama.cpp itself speaks it: `POST /v1/cha
 `Authorization: Bearer` there (401).
 
 A swap loads the new model beside the old one, and only then lets it take over: until then, and if
-that fails, the old one answers; what it is in the middle of it finishes.
+that fails, the old one answers. It finishes its running answers.
 """
 
 import argparse
@@ -49,7 +49,7 @@ class _Turn(BaseModel):
 
 
 class _Generate(BaseModel):
-    """The body of /generate. A null is as good as a missing option."""
+    """The body of /generate. A null counts as a missing option."""
 
     model_config = ConfigDict(strict=True)
 
@@ -84,7 +84,7 @@ class Inference:
     def __init__(self, settings: LocalSettings) -> None:
         self.models = ModelFolder(settings.model_dir)
         self.failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        """Done, with the reason, when there is no model and none will come."""
+        """Done, with the reason, when no model can be loaded."""
         self._settings = settings
         self._first = self.models.find(settings.local_model)
         self._current: Engine | None = None
@@ -105,22 +105,22 @@ class Inference:
 
     @property
     def current(self) -> Model | None:
-        """The model that answers now; None before the first one is loaded."""
+        """Return the model that answers now; None before the first one is loaded."""
         return None if self._current is None else self._current.model
 
     async def busy_slots(self) -> int:
-        """How many answers the model is working on."""
+        """Return how many answers the model is working on."""
         return 0 if self._current is None else await self._current.busy_slots()
 
     async def engine(self) -> Engine:
-        """The engine for a new answer, waited for while the first one is loading."""
+        """Return the engine for a new answer, waiting while the first one loads."""
         await self._loaded.wait()
         if self._current is None:
             raise EngineFailed("No model is loaded.")
         return self._current
 
     async def swap(self, model: Model) -> None:
-        """Let `model` give the answers from now on. Raises EngineFailed: the old one stays."""
+        """Replace the model by `model`. Raises EngineFailed; the old one then stays."""
         await self._loaded.wait()
         async with self._swapping:
             if self._current is not None and self._current.model == model:
@@ -185,7 +185,7 @@ class _Streamed:
 
 
 class _Forwarded(_Streamed):
-    """What llama.cpp's own server says, as it is."""
+    """The unchanged response of llama.cpp's own server."""
 
     def __init__(
         self, engine: Engine, method: str, path: str, body: dict[str, Any] | None = None
@@ -211,7 +211,7 @@ class _Forwarded(_Streamed):
                 body = {"error": {"message": str(error), "type": "unavailable_error", "code": 503}}
                 await JSONResponse(body, 503)(scope, receive, send)
                 return
-            raise  # cut off: it must not look like an end
+            raise  # a normal close would look like the end
         await send({"type": "http.response.body", "body": b""})
 
 
@@ -317,7 +317,7 @@ def create_inference_app(inference: Inference, internal_key: str) -> Starlette:
         try:
             await inference.swap(model)
         except EngineFailed as error:
-            raise web.Refused(500, f"{error} The model before it goes on answering.") from None
+            raise web.Refused(500, f"{error} The previous model stays loaded.") from None
         return JSONResponse({"status": "ok", "current_model": tag})
 
     async def health(_: Request) -> JSONResponse:

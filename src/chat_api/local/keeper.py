@@ -3,13 +3,13 @@
 A script of its own, started with an interpreter that imports nothing but the standard library
 (`python -I -S keeper.py '<JSON>'`): its standard input is a pipe whose other end only the starter
 holds. End of file means that the starter wants the program to end or is gone, SIGKILL included;
-which of the two makes no difference. The kernel offers no other notice that a SIGKILL cannot
-suppress and that works on Linux and macOS alike.
+both are handled alike. No other notice of the kernel survives a SIGKILL and works on both Linux and
+macOS.
 
 The JSON object: `argv`; `user` (null, or [uid, gid]); `stop`, a list of [signal, seconds]: each
 signal goes to the program, which then has so long before the next; after the last one everything
-in its process group is killed. SIGTERM to the keeper is the same wish, and repeated the wish to
-go to the next step at once. The keeper's exit code is the program's (128 + n for signal n).
+in its process group is killed. SIGTERM to the keeper means the same; a repeated one starts the next
+step at once. The keeper's exit code is the program's (128 + n for signal n).
 """
 
 import contextlib
@@ -25,7 +25,7 @@ _CANNOT_RUN = 127
 
 
 def _signalled(wakeup: int) -> set[int]:
-    """The signals that arrived since the last call."""
+    """Return the signals that arrived since the last call."""
     try:
         return set(os.read(wakeup, 4096))
     except BlockingIOError:
@@ -87,7 +87,7 @@ def main() -> int:
     try:
         return _keep(child, [(number, seconds) for number, seconds in spec["stop"]], wakeup)
     finally:
-        _kill_group(child.pid)  # whatever the program has left behind
+        _kill_group(child.pid)  # child processes that the program left running
 
 
 if __name__ == "__main__":

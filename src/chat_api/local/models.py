@@ -1,4 +1,4 @@
-"""Which models there are: the one that comes as a package, and the files in the model folder."""
+"""The available models: the one of the package, and the files in the model folder."""
 
 import importlib.util
 import os
@@ -32,7 +32,7 @@ class ModelFolder:
         self._folder = folder
 
     def models(self) -> list[Model]:
-        """The package's model first, then the folder's by name."""
+        """Return the package's model first, then the folder's by name."""
         packaged = _packaged()
         found = [] if packaged is None else [packaged]
         try:
@@ -48,7 +48,7 @@ class ModelFolder:
         return found
 
     def find(self, tag: str) -> Model:
-        """The model of that tag. Raises LocalError, naming the ones there are."""
+        """Return the model of that tag. Raises LocalError, which names the available ones."""
         models = self.models()
         for model in models:
             if model.tag == tag and model.available:

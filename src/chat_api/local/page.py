@@ -1,7 +1,7 @@
 """The chat page on a port of its own: `python -m chat_api.local.page --port 3000`.
 
-Another origin than the API's, as where a page comes from a CDN, so that CORS is put to use. Which
-API and auth service the page talks to follows from LOCAL_API_PORT and LOCAL_AUTH_PORT.
+Its origin differs from the API's, as with a CDN, so that CORS is used. LOCAL_API_PORT
+and LOCAL_AUTH_PORT give the addresses of the API and the auth service.
 """
 
 import argparse

@@ -45,7 +45,7 @@ _INITDB_STOP_STEPS = ((signal.SIGINT, 1.0),)
 
 
 def find_binaries() -> Path:
-    """The folder with PostgreSQL's programs: POSTGRES_BIN, or those of the package.
+    """Return the folder with PostgreSQL's programs: POSTGRES_BIN, or the package's.
 
     Raises LocalError if there are none. The package is not imported: it would make folders, and
     warn, at import.
@@ -66,7 +66,7 @@ def find_binaries() -> Path:
 
 
 def _locale(binaries: Path) -> list[str]:
-    """The server's own locale, which is the same everywhere; before 17, the C library's."""
+    """Return the builtin locale, the same on all machines; before 17, the C library's."""
     said = subprocess.run(
         [binaries / "postgres", "--version"],
         env=_environment(),
@@ -81,13 +81,13 @@ def _locale(binaries: Path) -> list[str]:
 
 
 class EmbeddedPostgres:
-    """One server with everything of it in the folder `data`, reachable by a Unix socket only.
+    """One server with all its files in the folder `data`, reachable by a Unix socket only.
 
     The socket is open only to the user who started this (and the account that runs the
-    server), so every connection is trusted. `options` are settings as in postgresql.conf. When
-    this process dies, of whatever, the server is shut down within a moment. Two servers never
-    share a folder: `start()` waits for one that is on its way out, ends one that was left behind,
-    and refuses where another process is using it.
+    server), so every connection is trusted. `options` are settings as in postgresql.conf. When this
+    process dies for any reason, the server is shut down at once. Two servers never share a folder:
+    `start()` waits for one that is shutting down, ends one that was left running, and fails if
+    another process uses it.
 
     Methods block; they may be called from any thread, one at a time.
     """
@@ -105,7 +105,7 @@ class EmbeddedPostgres:
         return self._home / "log"
 
     def start(self) -> None:
-        """Make the database cluster if there is none, start the server, wait until it answers.
+        """Create the database cluster if there is none, start the server, wait until it is ready.
 
         Raises LocalError, with nothing left running.
         """
@@ -119,7 +119,7 @@ class EmbeddedPostgres:
                     self._cluster, self._home.parent, [binaries / "postgres", binaries / "initdb"]
                 )
                 if account.owner is not None:
-                    # A privileged server's files would be keys to the whole machine.
+                    # Access to a privileged server's files gives access to the whole machine.
                     self._home.chmod(0o700 if account.privileged else 0o711)
                 _end_leftovers(self._cluster, self._sockets)
                 if not (self._cluster / "PG_VERSION").exists():
@@ -147,11 +147,12 @@ class EmbeddedPostgres:
         process.stop()
 
     def poll(self) -> int | None:
-        """The exit code of a server that ended by itself; None while it runs or is not started."""
+        """Return the exit code of a server that ended by itself; None while it runs or before its
+        start."""
         return None if self._process is None else self._process.poll()
 
     def url(self, database: str = "postgres") -> str:
-        """The address for SQLAlchemy with asyncpg; for asyncpg itself, without `+asyncpg`."""
+        """Return the address for SQLAlchemy with asyncpg; for asyncpg itself, remove `+asyncpg`."""
         host = quote(str(self._sockets), safe="/")
         return (
             f"postgresql+asyncpg://{_SUPERUSER}@/{quote(database, safe='')}"
@@ -170,7 +171,7 @@ class EmbeddedPostgres:
         self._sql('DROP DATABASE IF EXISTS :"name" WITH (FORCE)', name=name)
 
     def has_database(self, name: str) -> bool:
-        """Whether there is a database of that name."""
+        """Return whether there is a database of that name."""
         return self._sql("SELECT 1 FROM pg_database WHERE datname = :'name'", name=name) == "1"
 
     def __enter__(self) -> Self:
@@ -186,7 +187,7 @@ class EmbeddedPostgres:
         self.stop()
 
     def _initialise(self, binaries: Path, account: Account, lock: int) -> None:
-        """Make the cluster beside its place and move it there: half of one is never seen."""
+        """Create the cluster next to its folder and rename it, so that it is never incomplete."""
         if self._cluster.exists():
             self._cluster.rmdir()  # fails unless it is empty, and then it is not ours to remove
         new = self._cluster.with_name("data.new")
@@ -206,7 +207,7 @@ class EmbeddedPostgres:
         new.rename(self._cluster)
 
     def _making(self, binaries: Path, new: Path) -> list[str | Path]:
-        """The command that makes a cluster in the folder `new`."""
+        """Return the command that creates a cluster in the folder `new`."""
         argv: list[str | Path] = [
             binaries / "initdb",
             f"--pgdata={new}",
@@ -268,7 +269,7 @@ class EmbeddedPostgres:
             time.sleep(_POLL_SECONDS)
 
     def _sql(self, statement: str, **variables: str) -> str:
-        """Run one statement by psql, which quotes the variables; returns its bare output."""
+        """Run one statement with psql, which quotes the variables; return its plain output."""
         argv = [str(find_binaries() / "psql"), "-XqAt", "-v", "ON_ERROR_STOP=1"]
         argv += ["-h", str(self._sockets), "-p", str(_PORT), "-U", _SUPERUSER, "-d", "postgres"]
         for name, value in variables.items():
@@ -291,7 +292,7 @@ class EmbeddedPostgres:
 
 
 def _environment() -> dict[str, str]:
-    """Little of the caller's: PGPORT and the like would change the server, keys would leak."""
+    """Return few of the caller's variables: PGPORT would change the server, keys would leak."""
     kept = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
     return {name: os.environ[name] for name in kept if name in os.environ} | {
         "LC_ALL": "C",
@@ -300,7 +301,7 @@ def _environment() -> dict[str, str]:
 
 
 def _socket_folder(cluster: Path) -> Path:
-    """The cluster itself, or where that is too long or too odd a path, one of its own elsewhere."""
+    """Return the cluster's folder or, if its path is unsuitable, a folder of its own elsewhere."""
     digest = hashlib.sha256(os.fsencode(cluster)).hexdigest()[:16]
     name = f"samosachaat-{os.geteuid()}-{digest}"
     for folder in (cluster, Path(tempfile.gettempdir()).resolve() / name):
@@ -323,7 +324,7 @@ def _make_private(folder: Path, owner: tuple[int, int] | None) -> None:
         found = folder.lstat()
         if folder.is_symlink() or found.st_uid not in {uid, os.geteuid()} or found.st_mode & 0o077:
             raise LocalError(
-                f"{folder} is needed for PostgreSQL's socket but belongs to somebody else. "
+                f"{folder} is needed for PostgreSQL's socket but belongs to another user. "
                 "Remove it, or set TMPDIR to a folder of your own."
             ) from None
     os.chown(folder, uid, gid)
@@ -363,7 +364,7 @@ def _locked(home: Path) -> Iterator[int]:
 
 
 def _pid_file(cluster: Path) -> list[str]:
-    """The lines of postmaster.pid: pid, data folder, start, port, sockets, host, key, status."""
+    """Return the lines of postmaster.pid: pid, data, start, port, sockets, host, key, status."""
     try:
         return (cluster / "postmaster.pid").read_text("utf-8", "replace").splitlines()
     except FileNotFoundError:
@@ -376,7 +377,7 @@ def _status(cluster: Path) -> str:
 
 
 def _server_processes(cluster: Path) -> list[psutil.Process]:
-    """Every process of a server over this cluster: they all work inside its folder."""
+    """Return all processes of a server of this cluster: each has its folder as working folder."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
@@ -386,7 +387,7 @@ def _server_processes(cluster: Path) -> list[psutil.Process]:
 
 
 def _alive(processes: list[psutil.Process], seconds: float) -> list[psutil.Process]:
-    """Those that still run after at most so long. Zombies do not: not every init reaps at once."""
+    """Return those that still run after a time, without zombies: not every init reaps at once."""
     deadline = time.monotonic() + seconds
     while True:
         running = []
@@ -409,10 +410,10 @@ def _kill_all(processes: list[psutil.Process]) -> None:
 
 
 def _end_leftovers(cluster: Path, sockets: Path) -> None:
-    """End a server whose keeper was killed, and forget one that was.
+    """End a server whose keeper was killed, and remove the pid files of a former one.
 
-    Must hold the lock: then no living keeper has a server here. The two files with a server's pid
-    would stop the next one if that number is another process's by now, as is common in containers.
+    The caller must hold the lock: then no living keeper has a server here. A pid file would stop
+    the next server if another process now has that number, as is common in containers.
     """
     lines = _pid_file(cluster)
     if not lines:

@@ -16,8 +16,8 @@ _KEEPER_SECONDS = 10.0
 class KeptProcess:
     """One program under a keeper (see keeper.py), in a session of its own.
 
-    No Ctrl-C of the terminal reaches it. It ends when it likes, on `stop()`, or when this process
-    dies, of whatever. `stop_steps` are pairs of a signal and the seconds that it gets; after the
+    No Ctrl-C of the terminal reaches it. It ends by itself, on `stop()`, or when this process dies
+    for any reason. `stop_steps` are pairs of a signal and the seconds that it gets; after the
     last pair it is killed, with everything in its process group.
 
     `output` is where its standard output goes, `errors` standard error (None: where ours goes).
@@ -53,7 +53,7 @@ class KeptProcess:
         )
 
     def poll(self) -> int | None:
-        """The program's exit code, or None while it runs."""
+        """Return the program's exit code, or None while it runs."""
         if (code := self._keeper.poll()) is not None:
             self.begin_stop()  # closes the pipe, which has no reader any more
         return code
@@ -65,16 +65,16 @@ class KeptProcess:
         return code
 
     def begin_stop(self) -> None:
-        """Tell the program to end; returns at once."""
+        """Tell the program to end, and return at once."""
         if self._keeper.stdin is not None:
             self._keeper.stdin.close()
 
     def hurry(self) -> None:
-        """Take the next step of stopping now instead of when its time comes."""
+        """Take the next step of stopping now, without waiting for its time."""
         if self._keeper.poll() is None:
             self._keeper.terminate()
 
     def stop(self) -> int:
-        """End the program and wait until it is gone; returns its exit code. Idempotent."""
+        """End the program, wait for its end, and return its exit code. Idempotent."""
         self.begin_stop()
         return self._keeper.wait(self._patience)

@@ -1,4 +1,4 @@
-"""Makes a conversation fit a model's context, and its chat template."""
+"""Cutting a conversation to a model's context and its chat template."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ class Message:
 async def fit(
     messages: Sequence[Message], tokens: int, count: Callable[[str], Awaitable[int]]
 ) -> list[Message]:
-    """The newest of these messages that fit into so many tokens; `count` counts those of a text.
+    """Return the newest messages that fit into so many tokens; `count` counts a text's tokens.
 
     Neighbours of one role become one message, and answers without a question in front are left
     out: many templates refuse both. If even the newest message is too long, its end is kept.

@@ -18,14 +18,16 @@ class LocalSettings(BaseSettings):
 
     local_data_dir: Annotated[
         Path,
-        Field(description="where the stack keeps its database, keys, logs and models"),
+        Field(description="folder of the stack's database, keys, logs and models"),
     ] = Path(".samosachaat")
     local_model_dir: Annotated[
         Path | None,
-        Field(description="further models: every `*.gguf` in this folder; `models` in the above"),
+        Field(
+            description="more models: every `*.gguf` in this folder; default: `models` in the above"
+        ),
     ] = None
     local_model: Annotated[
-        str, Field(description="the model to begin with: its file's name without `.gguf`")
+        str, Field(description="the model at the start: its file's name without `.gguf`")
     ] = "SmolLM2-135M-Instruct.Q4_1"
     local_api_port: Annotated[Port, Field(description="port of the chat API")] = 8002
     local_page_port: Annotated[Port, Field(description="port of the chat page")] = 3000
@@ -36,7 +38,11 @@ class LocalSettings(BaseSettings):
     ] = 4
     local_context_tokens: Annotated[
         int,
-        Field(ge=512, le=1_000_000, description="tokens of one answer and what it answers"),
+        Field(
+            ge=512,
+            le=1_000_000,
+            description="size of a context: tokens of an answer and its prompt",
+        ),
     ] = 4096
 
     @property

@@ -1,4 +1,4 @@
-"""Being told to stop."""
+"""Signals that stop the local stack."""
 
 import contextlib
 import signal
@@ -7,9 +7,9 @@ from types import FrameType
 
 
 class Signals:
-    """Counts the wishes to stop: Ctrl-C, SIGTERM, and the end of the terminal.
+    """Counts requests to stop: Ctrl-C, SIGTERM, and the end of the terminal.
 
-    They only count, so whatever is going on is never torn apart; it has to look.
+    The handlers only count, so they interrupt nothing; running code must check the count.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Everything the chat API needs on one machine, and the chat API itself: `samosachaat up`."""
+"""The chat API and all services that it needs on one machine: `samosachaat up`."""
 
 import contextlib
 import http.client
@@ -31,12 +31,12 @@ _POLL_SECONDS = 0.05
 _PROBE_SECONDS = 2.0
 _LOG_LINES = 12
 _NEIGHBOUR_SECONDS = 5.0
-# Past its own drain the API closes what is left, and its database connections.
+# After its drain the API closes remaining streams, and its database connections.
 _AFTER_DRAIN_SECONDS = 15.0
 
 
 class _Stopped(Exception):
-    """Somebody wants the stack to end."""
+    """A signal asks the stack to end."""
 
 
 @dataclass
@@ -53,7 +53,7 @@ class _Child:
 
 
 def up(settings: LocalSettings) -> int:
-    """Run the stack until a signal ends it; 0. Everything it started has ended then.
+    """Run the stack until a signal ends it; return 0 after the end of all its processes.
 
     Raises LocalError, with everything ended too, if it cannot start or one of its services ends
     by itself. Only for the main thread.
@@ -69,7 +69,7 @@ def up(settings: LocalSettings) -> int:
             stack.start()
             stack.watch()
         except _Stopped:
-            _say("\nStopping. Ctrl-C again to hurry.")
+            _say("\nStopping. Press Ctrl-C again to skip the waiting.")
         finally:
             stack.stop()
     return 0
@@ -85,7 +85,7 @@ class _Stack:
         self._environment = _environment(settings, state, self._postgres)
 
     def start(self) -> None:
-        """Start everything and say what is ready when. Raises LocalError and _Stopped."""
+        """Start everything; print when each service is ready. Raises LocalError and _Stopped."""
         settings = self._settings
         _say(f"samosaChaat, in {self._state.root} (a log of each service in logs/)")
         # The model takes longest and needs no other process.
@@ -111,13 +111,13 @@ class _Stack:
         _say(_how_to_use(settings, token))
 
     def watch(self) -> None:
-        """Look on until there is a reason to end. Raises LocalError or _Stopped."""
+        """Watch the services until there is a reason to end. Raises LocalError or _Stopped."""
         while True:
             self._look()
             time.sleep(_POLL_SECONDS)
 
     def stop(self) -> None:
-        """End everything: who uses goes before who is used."""
+        """End everything; each service ends before those that it uses."""
         seen = self._signals.count
         for child in reversed(self._children):
             child.process.begin_stop()
@@ -194,7 +194,7 @@ class _Stack:
     def _process(self, arguments: list[str], log: Path, stop_seconds: float) -> KeptProcess:
         with log.open("ab") as output:
             return KeptProcess(
-                # -P: a file of the current folder must not pass for a module.
+                # -P: a file of the current folder must not be imported as a module.
                 [sys.executable, "-P", *arguments],
                 env=self._environment,
                 output=output,
@@ -210,7 +210,7 @@ class _Stack:
         _say(_ready(child.name, time.monotonic() - child.began, note))
 
     def _look(self) -> None:
-        """Raise _Stopped if somebody wants an end, LocalError if a service has ended."""
+        """Raise _Stopped after a signal, LocalError if a service has ended."""
         if self._signals.count:
             raise _Stopped
         for child in self._children:
@@ -227,7 +227,7 @@ class _Stack:
 def _environment(
     settings: LocalSettings, state: State, postgres: EmbeddedPostgres
 ) -> dict[str, str]:
-    """What the children get: the caller's variables, and where they find each other."""
+    """Return the children's environment: the caller's variables, and the services' addresses."""
     key = state.secret("internal")
     return (
         os.environ
@@ -246,12 +246,12 @@ def _environment(
 
 
 def _own_engine() -> str:
-    """The address of the caller's own engine; empty for the built-in model."""
+    """Return the address of the caller's own engine; empty for the built-in model."""
     return os.environ.get("OPENAI_BASE_URL", "")
 
 
 def _engine(settings: LocalSettings, key: str) -> dict[str, str]:
-    """Where answers come from: the caller's own engine, else the built-in model in either dialect.
+    """Return the engine's variables: the caller's own engine, else the built-in model.
 
     The built-in model speaks OpenAI's dialect with INFERENCE_API=openai.
     """
@@ -268,13 +268,13 @@ def _engine(settings: LocalSettings, key: str) -> dict[str, str]:
 
 
 def _origins(settings: LocalSettings) -> list[str]:
-    """Where the page may come from: our own port, and where the caller says (a dev server)."""
+    """Return the page's origins: our own port, and those of FRONTEND_URL (a dev server)."""
     ours = [f"http://{host}:{settings.local_page_port}" for host in ("localhost", web.HOST)]
     return [*ours, *filter(None, [os.environ.get("FRONTEND_URL")])]
 
 
 def _drain_seconds(environment: Mapping[str, str]) -> float:
-    """How long the API lets answers run at its end; what is not a number it refuses itself."""
+    """Return the API's drain time; the API itself refuses an invalid number."""
     default: float = Settings.model_fields["drain_seconds"].default
     try:
         return float(environment.get("DRAIN_SECONDS", default))
@@ -301,7 +301,7 @@ def _require_ports(settings: LocalSettings) -> None:
 
 
 def _answers(child: _Child) -> bool:
-    """Whether the service says that it is ready."""
+    """Return whether the service is ready."""
     connection = http.client.HTTPConnection(web.HOST, child.port, timeout=_PROBE_SECONDS)
     try:
         connection.request("GET", child.path)
@@ -340,12 +340,12 @@ sed 's/.*"id" *: *"\\([^"]*\\)".*/\\1/')
 curl -sSN -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' \
 -d {question} {address}/api/conversations/$ID/messages
 
-Ctrl-C ends everything; the data stay."""
+Press Ctrl-C to stop everything; the data is kept."""
 
 
 def _say(text: str) -> None:
     try:
         print(text, flush=True)
-    except OSError:  # the reader has gone; the shutdown must go on
+    except OSError:  # nothing reads the output any more; the shutdown must continue
         with contextlib.suppress(OSError):
             sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115  # until the process ends

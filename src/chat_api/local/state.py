@@ -1,4 +1,4 @@
-"""The folder in which the local stack keeps what is its own: keys, logs, models, the database."""
+"""The data folder of the local stack: keys, logs, models, the database."""
 
 import contextlib
 import fcntl
@@ -15,18 +15,18 @@ _LEAST_FREE_BYTES = 500_000_000
 
 @contextlib.contextmanager
 def usable(folder: Path) -> Iterator[None]:
-    """Turn what the file system refuses inside the block into a sentence about `folder`."""
+    """Raise LocalError with a sentence about `folder` for an OSError inside the block."""
     try:
         yield
     except OSError as error:
         raise LocalError(
             f"{error.filename or folder} cannot be used: {error.strerror}. "
-            "Put that right, or set LOCAL_DATA_DIR to a folder of your own."
+            "Correct that, or set LOCAL_DATA_DIR to a folder of your own."
         ) from error
 
 
 class State:
-    """The state folder at `root`, made when it is first needed."""
+    """The data folder at `root`, created when it is first needed."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -34,10 +34,10 @@ class State:
         self.logs = root / "logs"
 
     def secret(self, name: str) -> str:
-        """The random text (64 hexadecimal digits) of that name, made when first asked for.
+        """Return the random text (64 hexadecimal digits) of that name, created at the first call.
 
-        It is in `<name>.key`, readable by its owner only. However many ask at once, all get the
-        same one, and none ever sees half of it.
+        It is in `<name>.key`, readable by its owner only. Simultaneous callers all get the same
+        complete text.
         """
         path = self.root / f"{name}.key"
         with usable(self.root):
@@ -56,7 +56,7 @@ class State:
             free = shutil.disk_usage(self.root).free
         if free < _LEAST_FREE_BYTES:
             raise LocalError(
-                f"Only {free // 1_000_000} MB are free on the disk of {self.root}; the stack wants "
+                f"Only {free // 1_000_000} MB are free on the disk of {self.root}; the stack needs "
                 f"{_LEAST_FREE_BYTES // 1_000_000} MB. Free some, or set LOCAL_DATA_DIR to a "
                 "folder on another disk."
             )
@@ -80,7 +80,7 @@ class State:
             os.close(descriptor)
 
     def new_log(self, name: str) -> Path:
-        """An empty log file for a child of that name; the one of the last run becomes `.old`."""
+        """Return a new, empty log file for a child; the one of the last run becomes `.old`."""
         path = self.logs / f"{name}.log"
         with usable(self.logs):
             self.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -91,7 +91,7 @@ class State:
 
     @staticmethod
     def _create_once(path: Path, text: str) -> None:
-        """Write the file whole, unless somebody else was first."""
+        """Write the file as a whole, unless another process was first."""
         draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:

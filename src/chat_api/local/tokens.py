@@ -24,11 +24,11 @@ _NAME_CHARS = 80
 
 
 class InvalidToken(Exception):  # what is wrong is its text, for the caller
-    """The token is not one of ours, or no longer; the text is the reason."""
+    """The token is not valid, or not any more; the text is the reason."""
 
 
 def mint_token(state: Path, name: str, admin: bool, ttl_seconds: int) -> str:
-    """A token for the user of that name, valid for so many seconds.
+    """Return a token for the user of that name, valid for so many seconds.
 
     The same name is always the same user. The state folder and the key are made if missing.
     Raises LocalError if it is no name.
@@ -37,7 +37,7 @@ def mint_token(state: Path, name: str, admin: bool, ttl_seconds: int) -> str:
 
 
 def sign_token(key: str, name: str, admin: bool, ttl_seconds: int) -> str:
-    """The same, by the key itself."""
+    """Return a token signed with this key; see `mint_token`."""
     name = unicodedata.normalize("NFC", name.strip())
     if not name or len(name) > _NAME_CHARS or not name.isprintable():
         raise LocalError(f"A name has 1 to {_NAME_CHARS} printable characters.")
@@ -55,7 +55,7 @@ def sign_token(key: str, name: str, admin: bool, ttl_seconds: int) -> str:
 
 
 def read_token(key: str, token: str) -> Mapping[str, Any]:
-    """The claims of a token that `key` has signed. Raises InvalidToken."""
+    """Return the claims of a token that `key` has signed. Raises InvalidToken."""
     try:
         claims: Mapping[str, Any] = jwt.decode(
             token,

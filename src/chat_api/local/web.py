@@ -1,4 +1,4 @@
-"""What the auth and the inference service have in common."""
+"""Shared parts of the local auth and inference services."""
 
 import errno
 import hmac
@@ -62,9 +62,9 @@ def require_bearer(request: Request, keys: str) -> None:
 
 
 def require_json(request: Request) -> None:
-    """Raise Refused (415) unless the body is said to be JSON.
+    """Raise Refused (415) unless the Content-Type is JSON.
 
-    Other pages can send forms and plain text here without asking first, but not this.
+    Other pages can send forms and plain text without a preflight, but not JSON.
     """
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
         raise Refused(415, "send application/json")
@@ -73,15 +73,15 @@ def require_json(request: Request) -> None:
 def require_origin(request: Request, origins: Sequence[str]) -> None:
     """Raise Refused (403) unless the request comes from a page of one of these origins.
 
-    Browsers name the origin whatever address they believe to be talking to, so that a page whose
-    own name leads here (DNS rebinding) is found out.
+    Browsers send the page's origin whatever the address, so that a page whose own name resolves to
+    this machine (DNS rebinding) is refused.
     """
     if request.headers.get("origin") not in origins:
-        raise Refused(403, "only the chat page may ask for this")
+        raise Refused(403, "only the chat page may send this request")
 
 
 async def json_object(request: Request) -> dict[str, Any]:
-    """The request's body. Raises Refused (400) unless it is a JSON object of a sane size."""
+    """Return the request's body. Raises Refused (400) unless it is a small JSON object."""
     body = bytearray()
     try:
         async for chunk in request.stream():
@@ -100,9 +100,9 @@ async def json_object(request: Request) -> dict[str, Any]:
 
 
 def is_taken(port: int) -> bool:
-    """Whether something listens on that port of this machine already.
+    """Return whether a program listens on that port of this machine already.
 
-    On either loopback address: a browser that is told "localhost" tries ::1 first.
+    On either loopback address: for "localhost", a browser tries ::1 first.
     """
     try:
         _bind(socket.AF_INET, HOST, port)
@@ -122,7 +122,7 @@ def _bind(family: socket.AddressFamily, host: str, port: int) -> None:
 
 
 def listen(port: int) -> socket.socket:
-    """A socket on that port of the loopback address; port 0 is any free one. Raises LocalError."""
+    """Return a socket on that loopback port; 0 is any free one. Raises LocalError."""
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

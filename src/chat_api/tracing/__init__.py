@@ -13,17 +13,17 @@ from typing import Protocol
 from chat_api.settings import Settings, SettingsError, http_address
 
 Attributes = Mapping[str, str | int | float | list[str] | None]
-"""What a span says; None is left out. Never a text of a message, a title, a token or a key."""
+"""Attributes of a span, without None. Never a text of a message, a title, a token or a key."""
 
 
 class Span(Protocol):
-    """Something that takes time, and is part of a trace."""
+    """One operation in a trace."""
 
     def headers(self) -> list[tuple[str, str]]:
         """Return the headers that continue the trace in another service (W3C Trace Context)."""
 
     def note(self, attributes: Attributes, *, error: str | None = None) -> None:
-        """Add attributes, and our name for what failed."""
+        """Add attributes, and our code of a failure."""
 
     def rename(self, name: str) -> None:
         """Replace the name."""
@@ -53,11 +53,11 @@ class Tracing(Protocol):
         """End it, where no span was begun."""
 
     async def close(self) -> None:
-        """Send what has not been sent, within seconds."""
+        """Send the remaining spans, within seconds."""
 
 
 span_var: ContextVar[Span | None] = ContextVar("span", default=None)
-"""The span that what is done now belongs to."""
+"""The current span."""
 
 
 def outgoing_headers() -> list[tuple[str, str]]:
@@ -67,9 +67,9 @@ def outgoing_headers() -> list[tuple[str, str]]:
 
 
 def open_tracing(settings: Settings) -> Tracing | None:
-    """Return what begins spans, None where traces are off.
+    """Return the object that begins spans, None if traces are off.
 
-    Raise SettingsError where they are on and cannot be; the text says why.
+    Raise SettingsError, with the reason, if they are on but impossible.
     """
     if settings.otel_traces_exporter == "none":
         return None
@@ -104,7 +104,7 @@ def _check_packages() -> None:
 
 
 def _check_variables() -> None:
-    """Refuse what the SDK would pass over in silence: nothing would arrive."""
+    """Refuse values that the SDK would silently ignore: no trace would arrive."""
     for ending in ("PROTOCOL", "ENDPOINT"):
         names = (f"OTEL_EXPORTER_OTLP_TRACES_{ending}", f"OTEL_EXPORTER_OTLP_{ending}")
         name = next((name for name in names if os.environ.get(name)), None)

@@ -9,7 +9,7 @@ import { texts } from "../texts";
  * quarter: the work in total stays proportional to the size. */
 const MOST_LIVE_CHARS = 6_000;
 const MOST_CHARS = 60_000;
-/** In a line: highlighters search some lines many times. */
+/** The longest line: highlighters search some lines many times. */
 const MOST_LINE_CHARS = 5_000;
 const MOST_NESTED = 40;
 
@@ -60,7 +60,7 @@ export function Code({ text, language, growing }: Source) {
   );
 }
 
-/** The coloured beginning of the text: all of it, unless it is growing or there is no time now. */
+/** The highlighted beginning of the text: all of it, unless it is growing or time is short. */
 function useColours(text: string, language: string, growing: boolean): Coloured | undefined {
   const [, render] = useState({});
   const kept = useRef<Coloured | undefined>(undefined);
@@ -83,7 +83,7 @@ function useColours(text: string, language: string, growing: boolean): Coloured 
   return known?.element && known;
 }
 
-/** Whether a text is to be coloured of which the beginning is. */
+/** Whether a text with a highlighted beginning is to be highlighted further. */
 function isDue(coloured: number, all: number, growing: boolean): boolean {
   if (coloured === all) return false;
   return !growing || all <= MOST_LIVE_CHARS || all >= coloured * 1.25;
@@ -95,7 +95,7 @@ function isReadable(text: string): boolean {
   );
 }
 
-/** Undefined where scopes are nested so deeply that elements could not be. */
+/** Undefined if scopes are nested too deeply for elements. */
 function coloured(tree: Root): VNode | undefined {
   try {
     return h("span", null, colour(tree, 0));

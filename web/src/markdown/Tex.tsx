@@ -8,11 +8,11 @@ let loading: Promise<void> | undefined;
 interface Formula {
   source: string;
   display: boolean;
-  /** Not to be set: it is not complete, or there are too many. */
+  /** Shown as source: it is incomplete, or there are too many formulas. */
   asSource: boolean;
 }
 
-/** A formula; its source until KaTeX is there, or where it cannot be set. */
+/** A formula; its source until KaTeX is loaded, or if it cannot be rendered. */
 export function Tex({ source, display, asSource }: Formula) {
   const place = useRef<HTMLSpanElement>(null);
   const [loaded, setLoaded] = useState(katex !== undefined);

@@ -1,9 +1,9 @@
-// Markdown as it grows: what is finished is parsed once, and only the last block again.
+// Incremental parsing of growing Markdown: finished blocks once, only the last block again.
 
 import type { Token } from "markdown-it/index.mjs";
 import { type Env, groups, partial, whole } from "./parser";
 
-/** A paragraph, list, table, … at the top level. What has not changed is the same object again. */
+/** A paragraph, list, table, … at the top level. An unchanged block stays the same object. */
 export interface Block {
   tokens: Token[];
 }
@@ -17,7 +17,7 @@ export class GrowingMarkdown {
   private finished: Block[] = [];
   /** The link definitions up to there. */
   private references: object = {};
-  /** Where the last complete line ends that was looked at. */
+  /** The end of the last complete line that was parsed. */
   private seenTo = 0;
 
   /**
@@ -83,7 +83,7 @@ const SHOWN = ["type", "tag", "nesting", "content", "markup", "info", "hidden", 
   ["meta", "id", "subId", "label", "open", "children"], // the parts of `meta`, and what is inside
 );
 
-/** Everything of these tokens that is shown. */
+/** All visible text of these tokens. */
 function fingerprint(tokens: Token[]): string {
   return JSON.stringify(tokens, SHOWN);
 }

@@ -6,12 +6,12 @@ let spent = 0;
 let scheduled = false;
 const waiting = new Set<() => void>();
 
-/** Whether the present slice has time left. */
+/** Whether the current slice has time left. */
 export function affordable(): boolean {
   return spent < SLICE_MS && waiting.size === 0;
 }
 
-/** Return what `work` returns; its time counts against the present slice. */
+/** Return what `work` returns; its time counts for the current slice. */
 export function spend<T>(work: () => T): T {
   const start = performance.now();
   try {

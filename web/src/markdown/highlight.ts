@@ -40,7 +40,7 @@ const lowlight = createLowlight({
   },
 });
 
-/** The text as a tree of coloured spans; undefined where that is not possible. */
+/** The text as a tree of highlighted spans; undefined if that is not possible. */
 export function highlight(language: string, text: string): Root | undefined {
   if (!lowlight.registered(language)) return undefined;
   try {

@@ -3,14 +3,14 @@
 import katex from "katex";
 import "katex/dist/katex.min.css";
 
-// Elements in one another: a nested group takes up to eight. Browsers crash at a thousand or two.
+// Depth of elements: a nested group takes up to eight. Browsers crash at one or two thousand.
 const MOST_NESTED = 250;
 const MOST_ELEMENTS = 20_000;
 const MOST_CHARS = 5_000;
 // A macro can make millions of elements out of a line.
 const DEFINITION = /\\(?:[gex]?def|(?:re)?newcommand|providecommand|(?:future)?let)(?![a-z])/i;
 
-/** Puts the formula into `place`; its source if it is too large or cannot be read. */
+/** Renders the formula into `place`; its source if it is too large or invalid. */
 export function render(source: string, place: HTMLElement, display: boolean): void {
   // Not part of the page: an element that is too deep must not get there.
   const formula = document.createElement("span");

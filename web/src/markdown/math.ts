@@ -6,7 +6,7 @@
 import type MarkdownIt from "markdown-it";
 import type { StateBlock, StateInline } from "markdown-it/index.mjs";
 
-/** What is longer is text. Bounds the search for a closing delimiter. */
+/** A longer formula is text. Bounds the search for a closing delimiter. */
 const MOST_CHARS = 10_000;
 
 interface Delimiters {

@@ -1,5 +1,5 @@
 // Markdown as models write it: CommonMark with tables, footnotes, task lists, mathematics and a few
-// tags. What would be too deep or too large for a browser stays its source.
+// tags. A text that is too deep or too large for a browser is shown as source.
 
 import { footnote, type FootNoteEnv } from "@mdit/plugin-footnote";
 import MarkdownIt from "markdown-it";
@@ -9,7 +9,7 @@ import { math } from "./math";
 
 /** Of an address that is not marked up. */
 const MOST_ADDRESS_CHARS = 2_000;
-/** Containers in one another: a list counts twice. */
+/** Depth of nested containers: a list counts twice. */
 const MOST_NESTED = 40;
 /** Of a paragraph: some marks take time that grows with the square of it. */
 const MOST_PARAGRAPH_CHARS = 50_000;
@@ -45,7 +45,7 @@ function make(): MarkdownIt {
     .use(footnote);
   // `2^[n]` is not a footnote.
   parser.disable("footnoteInline");
-  // "file.py" and "example.com" are not links unless somebody says so.
+  // "file.py" and "example.com" are not links without a scheme or markup.
   parser.linkify.set({ fuzzyLink: false, fuzzyEmail: false });
   boundLinks(parser);
   parser.core.ruler.after("inline", "tasks", tasks);
@@ -123,7 +123,7 @@ function keepUnused(state: StateCore): void {
   }
 }
 
-/** What is nested too deeply is shown as it is written; markdown-it itself would drop it. */
+/** Shows too deeply nested text as source; markdown-it itself would drop it. */
 function deep(state: StateBlock, startLine: number, endLine: number, silent: boolean): boolean {
   if (silent || state.level < MOST_NESTED) return false;
   let next = startLine + 1;
@@ -162,7 +162,7 @@ export function groups(tokens: Token[]): Token[][] {
   return found;
 }
 
-/** Replaces what is too large by its source; blocks in a row by one. */
+/** Replaces too large blocks by their source, and neighbouring ones by a single block. */
 function largeBlocks(state: StateCore): void {
   const env = state.env as Env;
   const blocks = groups(state.tokens);

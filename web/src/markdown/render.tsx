@@ -22,7 +22,7 @@ const tagOf = (tag: string) => (tag === "h1" ? "h2" : tag);
 const OWN_DIRECTION = /^(p|ul|ol|blockquote|table)$/;
 const SAFE_ADDRESS = /^(https?:|mailto:)/i;
 
-/** Emphasis within emphasis within …: what is deeper shows its marks instead. */
+/** The depth of nested emphasis above which the marks are shown instead. */
 const MOST_NESTED = 40;
 
 interface Open {
@@ -181,7 +181,7 @@ function footnote(token: Token): { id: number; label?: string } {
   return token.meta as { id: number; label?: string };
 }
 
-/** All of them at the end; while more is coming, a single one where it is defined. */
+/** All footnotes at the end; while the text grows, each one where it is defined. */
 function Footnotes({ token, children }: { token: Token; children?: ComponentChildren }) {
   const single = token.type === "footnote_reference_open";
   const number = parseInt(footnote(token)?.label ?? "", 10);
@@ -192,7 +192,7 @@ function Footnotes({ token, children }: { token: Token; children?: ComponentChil
   );
 }
 
-/** Shows the footnote. Not a link: an address within the page would be one of its places. */
+/** Scrolls to the footnote. Not a link, because its address would change the open conversation. */
 function FootnoteLink({ number }: { number: number }) {
   const show = ({ currentTarget }: Event) =>
     (currentTarget as Element)

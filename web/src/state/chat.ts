@@ -1,4 +1,4 @@
-// One open conversation: its messages, the question on its way, the answer being written.
+// One open conversation: its messages, the question being sent, the running answer.
 
 import { batch, computed, signal } from "@preact/signals";
 import type { Message, Opened } from "../api";
@@ -34,30 +34,30 @@ import { tell } from "./tabs";
 import { number, texts } from "../texts";
 import { explain, sentence } from "./explain";
 
-/** A message, and what is known of it here only. */
+/** A message, and its local state. */
 export type Shown = Message & { notice?: string };
 
-/** The answer being written. */
+/** The running answer. */
 export interface Live {
   answer: Answer;
   /** Text from before the connection: shown until the stream has caught up with it. */
   seed: string;
-  /** The old answer whose place it takes. */
+  /** The old answer that it replaces. */
   replaces?: string | undefined;
   stopping?: boolean;
-  /** The stream brings nothing, but the service has more of the answer. */
+  /** The stream delivers nothing, but the service has more of the answer. */
   held?: boolean;
 }
 
 const PAGE = 60;
-/** Enough of a conversation to see how its newest answer is getting on. */
+/** How many messages show the state of the newest answer. */
 const GLANCE = 4;
-/** After that, a message that was not confirmed is not sent again without being asked for. */
+/** After that, an unconfirmed message is only sent again at the user's request. */
 const SEND_AGAIN_MS = 10 * 60_000;
-/** So long after a stop, the stream should have brought the end. */
+/** The time after a stop within which the stream should have ended. */
 const STOP_MS = 3_000;
 const HIDDEN_FRAME_MS = 250;
-/** A stream that has brought no `start` within this time may be held back by a proxy. */
+/** Without `start` within this time, a proxy may be buffering the stream. */
 const START_MS = 5_000;
 /** The same for one that has begun, in which a heartbeat comes every 15 seconds. */
 const HEARTBEAT_MS = 20_000;
@@ -68,27 +68,27 @@ export class Chat {
   readonly loaded = signal(false);
   readonly problem = signal<{ text: string; gone: boolean } | undefined>(undefined);
   readonly nextBefore = signal<string | null>(null);
-  /** The message on its way. */
+  /** The message being sent. */
   readonly pending = signal<Pending | undefined>(undefined);
   readonly unsent = signal<Unsent[]>([]);
   readonly live = signal<Live | undefined>(undefined);
-  /** Why the running answer cannot be read. It is not joined again without being asked for. */
+  /** Why the running answer cannot be read. It is only joined again at the user's request. */
   readonly trouble = signal("");
   readonly answering = computed(() => Boolean(this.live.value ?? this.pending.value));
 
   private reading: AbortController | undefined;
-  /** Somebody looks at it. */
+  /** Whether it is visible. */
   private looked = true;
   private latest: Answer | undefined;
-  /** When the stream last brought something, a heartbeat included. */
+  /** When the stream last delivered bytes, including heartbeats. */
   private heardAt = 0;
   private refreshing: Promise<void> | undefined;
-  /** A frame is on its way. */
+  /** Whether an animation frame is requested. */
   private frame = false;
 
   constructor(readonly id: string) {}
 
-  /** Shows what there is: also after a reload, and when somebody comes back. */
+  /** Shows the conversation: when it is opened, after a reload, and on return to it. */
   async open(): Promise<void> {
     this.looked = true;
     const pending = readPending(this.id);
@@ -101,7 +101,7 @@ export class Chat {
     await this.refresh();
   }
 
-  /** Leaves the answer running, and stops reading it; once a question on its way has arrived. */
+  /** Stops reading, once a question being sent has arrived; the answer continues. */
   leave(): void {
     this.looked = false;
     if (!this.pending.peek()) this.drop();
@@ -149,7 +149,7 @@ export class Chat {
     else void this.read();
   }
 
-  /** Shows what the service has. */
+  /** Shows the service's state. */
   private take(opened: Opened): void {
     const first = opened.messages[0]?.id;
     const before = this.messages.peek();
@@ -166,14 +166,14 @@ export class Chat {
     conversations.put(opened);
   }
 
-  /** Asked for before the answer began that is being read: of no use any more. */
+  /** Requested before the answer began that is being read, and therefore outdated. */
   private isOlderThanTheAnswer(messages: Message[]): boolean {
     const start = this.reading && this.latest?.start;
     if (!start) return false;
     return !messages.some(({ id }) => id === start.message_id || id === start.user_message_id);
   }
 
-  /** What the service has is neither on its way nor unsent, whatever the connection told. */
+  /** Messages that the service has are neither being sent nor unsent. */
   private reconcile(): void {
     const messages = this.messages.peek();
     const arrived = ({ after, body }: Pending) => {
@@ -227,23 +227,23 @@ export class Chat {
     });
   }
 
-  /** How an answer is to be written, as fields of a request. */
+  /** The options of an answer, as fields of a request. */
   private options(): Record<string, unknown> {
     const own = Object.entries(conversations.conversation(this.id)?.options ?? {});
     const set = new Set(own.flatMap(([name, value]) => (value === null ? [] : [name])));
-    // What is set for the conversation goes before what is set for all.
+    // The conversation's options override the general ones.
     const general = Object.entries(chosen()).filter(([name]) => !set.has(name));
     return { ...Object.fromEntries(general), ...models.forAnswer(this.id) };
   }
 
-  /** Sends again what was not sent, or perhaps was: the same key makes that harmless. */
+  /** Sends a message again that may have been sent: the same key makes that harmless. */
   sendAgain({ key, body, after }: Unsent): void {
     if (this.answering.peek()) return;
     this.keepUnsent(this.unsent.peek().filter((one) => one.key !== key));
     void this.ask({ key, body, sentAt: Date.now(), after });
   }
 
-  /** Gives up what was not sent; `edit` puts its text back to where it was typed. */
+  /** Discards an unsent message; `edit` returns its text to the composer. */
   discard({ key, body }: Unsent, edit: boolean): void {
     const draft = readDraft(this.id).trim();
     if (edit) writeDraft(this.id, draft ? `${body.content}\n\n${draft}` : body.content);
@@ -258,7 +258,7 @@ export class Chat {
     void this.ask({ key: newKey(), body, sentAt: Date.now(), after: parent_id ?? undefined });
   }
 
-  /** Has an answer written again, the last one if none is named. */
+  /** Regenerates an answer, the last one if none is named. */
   regenerate(answer?: Message, model?: string): void {
     if (this.isBusy()) return;
     const replaces = this.messages.peek().findLast((message) => message.role === "assistant")?.id;
@@ -329,7 +329,7 @@ export class Chat {
     return true;
   }
 
-  /** Lets the last answer go on where it ended early. */
+  /** Continues the last answer after an early end. */
   goOn(): void {
     const last = this.messages.peek().at(-1);
     if (this.answering.peek() || last?.role !== "assistant") return;
@@ -342,13 +342,13 @@ export class Chat {
     if (live) this.live.value = { ...live, stopping: true };
     announce(texts.peek().answer.stoppingNow);
     if (this.latest?.start ?? this.running()) return this.stopBegun();
-    // On its way: it is stopped when it has begun (see `begin`), or given up.
+    // Being sent: it is stopped when it has begun (see `begin`), or discarded.
     const { reading } = this;
     if (!live?.answer.waiting) await pause(START_MS, reading?.signal ?? AbortSignal.abort());
     if (this.reading === reading && !this.latest?.start) await this.giveUp();
   }
 
-  /** The answer runs: the service stops it, and the stream brings its end. */
+  /** Stops a running answer: the service stops it, and the stream delivers its end. */
   private async stopBegun(): Promise<void> {
     try {
       await api.stop(this.id);
@@ -362,13 +362,13 @@ export class Chat {
     }
     const { reading } = this;
     await pause(STOP_MS, reading?.signal ?? AbortSignal.abort());
-    // The stream has brought the end by now, unless its connection is dead.
+    // The stream has delivered the end by now, unless its connection is dead.
     if (!reading || this.reading !== reading) return;
     this.drop();
     await this.refresh();
   }
 
-  /** Stops what may not even have arrived. */
+  /** Stops a message that may not have arrived. */
   private async giveUp(): Promise<void> {
     this.drop();
     const pending = this.pending.peek();
@@ -396,7 +396,7 @@ export class Chat {
     return this.latest?.start;
   }
 
-  /** It is not sent (again) without being asked for, and the next message may go ahead. */
+  /** It is only sent again at the user's request, and the next message may be sent. */
   private setAside(pending: Pending, problem: string): void {
     batch(() => {
       this.keepUnsent([...this.unsent.peek(), { ...pending, problem }]);
@@ -407,7 +407,7 @@ export class Chat {
   /** Reads one answer to its end: to that question, or the one being written, if any. */
   private async read(question?: Question, replaces?: string, begun?: Answer): Promise<void> {
     const before = this.live.peek();
-    // Where a reading was broken off, for want of a sign-in, it goes on.
+    // Continues a reading that ended because the sign-in expired.
     const from = question || !before || this.latest?.done ? undefined : this.latest;
     this.drop();
     const reading = new AbortController();
@@ -475,7 +475,7 @@ export class Chat {
     }
   }
 
-  /** An answer has begun: make a place for it. */
+  /** Adds the message of an answer that has begun. */
   private async begin(start: Start, question: Question | undefined): Promise<void> {
     const has = (id: string) => this.messages.peek().some((message) => message.id === id);
     const pending = this.pending.peek();
@@ -529,7 +529,7 @@ export class Chat {
     this.messages.value = [...this.messages.peek(), message];
   }
 
-  /** Puts the newest state on the screen with the next frame. */
+  /** Shows the newest state with the next frame. */
   private show(answer: Answer): void {
     this.latest = answer;
     this.heardAt = Date.now();
@@ -544,12 +544,12 @@ export class Chat {
     });
   }
 
-  /** An answer has ended: put what was read in its place. */
+  /** Replaces the running answer by the ended one. */
   private async end(answer: Answer | undefined): Promise<void> {
     const done = answer?.done;
     const replaces = this.live.peek()?.replaces;
     if (!done) {
-      // There is nothing to read: what there was has ended, and is in the conversation.
+      // Nothing to read: the answer has ended and is in the conversation.
       const shown = this.live.peek() !== undefined;
       this.live.value = undefined;
       if (shown || this.messages.peek().some(({ status }) => status === "generating"))
@@ -575,7 +575,7 @@ export class Chat {
         if (message.id !== place) return message;
         const model_tag = done.model_tag ?? message.model_tag;
         if (kept === undefined) return withNotice({ ...message, ...written, model_tag }, detail);
-        // Of one failure after the other, the newest reason is the one to know.
+        // After several failures, the newest reason is shown.
         return withNotice(message, message.status === "failed" ? detail : ofKept(status, detail));
       });
       this.live.value = undefined;
@@ -587,7 +587,7 @@ export class Chat {
     void conversations.refresh();
   }
 
-  /** It was deleted elsewhere. What was written for it goes to where a new one begins. */
+  /** It was deleted elsewhere. Its draft moves to the new conversation. */
   private vanish(): void {
     this.drop();
     if (this.problem.peek()?.gone) return;
@@ -608,7 +608,7 @@ export class Chat {
 
   private refuse(error: unknown, question: Question | undefined): void {
     refused(error);
-    // What has been read stays in sight; it goes on after the sign-in.
+    // The text read so far stays visible; reading continues after the sign-in.
     if (error instanceof Refused && error.status === 401) return;
     this.keepRead();
     this.live.value = undefined;
@@ -639,7 +639,7 @@ export class Chat {
     }
   }
 
-  /** What has been read of a running answer stays in sight without its stream. */
+  /** Keeps the text of a running answer visible without its stream. */
   private keepRead(): void {
     const { start, text = "" } = this.latest ?? {};
     this.messages.value = this.messages.peek().map((message) => {
@@ -648,7 +648,7 @@ export class Chat {
     });
   }
 
-  /** Says something beside the last message. */
+  /** Shows a note beside the last message. */
   private note(notice: string): void {
     const last = this.messages.peek().at(-1);
     if (!last) return;
@@ -689,7 +689,7 @@ function withNotice(message: Message & { notice?: string }, notice: string | und
   return notice === undefined ? plain : { ...plain, notice };
 }
 
-/** The message as the service has it; the very object that was there if nothing has changed. */
+/** The service's message; the same object as before if nothing has changed. */
 function merged(message: Message, before: Shown | undefined): Shown {
   const now = withNotice(message, before?.notice);
   return JSON.stringify(Object.entries(now).sort()) ===

@@ -1,4 +1,4 @@
-// The conversation that the address names, and those looked at before.
+// The conversation that the address names, and those opened before.
 
 import { effect, signal } from "@preact/signals";
 import { Chat } from "./chat";
@@ -27,7 +27,7 @@ export function forgetChats(): void {
   kept.clear();
 }
 
-/** Follows the address from now on. */
+/** Starts following the address. */
 export function followAddress(): void {
   effect(() => {
     const id = session.value === undefined ? undefined : openId.value;
@@ -37,7 +37,7 @@ export function followAddress(): void {
     chat.value = id === undefined ? undefined : chatOf(id);
     void chat.peek()?.open();
   });
-  // After a sign-in in mid-conversation, go on.
+  // Continue after a sign-in during a conversation.
   let asked = false;
   effect(() => {
     if (asked && !expired.value && session.value) void chat.peek()?.refresh();

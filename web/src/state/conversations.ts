@@ -1,4 +1,4 @@
-// The list of conversations: pages, groups by day, and what is done to its items.
+// The list of conversations: pages, groups by day, and the actions on its items.
 
 import { batch, computed, signal } from "@preact/signals";
 import { type Change, type Conversation, Unreachable } from "../api";
@@ -33,17 +33,17 @@ export const loading = signal(false);
 export const problem = signal("");
 /** Only conversations with this tag are listed. */
 export const filter = signal<string | undefined>(undefined);
-/** Known from elsewhere, of pages that have not been scrolled to: favourites, and what was opened. */
+/** Conversations of pages that are not loaded: favourites, and opened ones. */
 const strays = signal<Listed[]>([]);
 
-/** To be deleted when its time for an undo is over: id to a time in ms since 1970. */
+/** Deleted when the time for an undo is over: id to a time in ms since 1970. */
 const doomed = signal<Record<string, number>>({});
 
 const shown = computed(() => items.value.filter((item) => !(item.id in doomed.value)));
 const fits = ({ tags }: Listed) =>
   filter.value === undefined || (tags?.includes(filter.value) ?? false);
 
-/** Every conversation that is known here, newest activity first. */
+/** All loaded conversations, newest activity first. */
 export const known = computed(() => {
   const listed = new Set(items.value.map((item) => item.id));
   const others = strays.value.filter((item) => !listed.has(item.id) && !(item.id in doomed.value));
@@ -62,7 +62,7 @@ export const groups = computed<Group[]>(() => {
   return found;
 });
 
-/** The tags of all conversations that are known here, in the order of the alphabet. */
+/** The tags of all loaded conversations, sorted. */
 export const tags = computed(() => {
   const all = new Set(known.value.flatMap((item) => item.tags ?? []));
   if (filter.value !== undefined) all.add(filter.value);
@@ -111,7 +111,7 @@ async function page(
   return { items: listed, next: answer.next_cursor };
 }
 
-/** The very object that was there if nothing has changed, so that its row is not drawn again. */
+/** The same object as before if nothing has changed, so that its row is not rendered again. */
 function unchanged(now: Listed, before: Listed | undefined): Listed {
   return JSON.stringify(now) === JSON.stringify(before) ? before! : now;
 }
@@ -119,7 +119,7 @@ function unchanged(now: Listed, before: Listed | undefined): Listed {
 let refreshing: Promise<void> | undefined;
 let stale = false;
 
-/** Loads the newest page again; what is older stays as it is known. One request at a time. */
+/** Loads the newest page again; older items stay as they are. One request at a time. */
 export function refresh(): Promise<void> {
   if (refreshing) stale = true;
   refreshing ??= loadFirst().finally(() => {
@@ -153,7 +153,7 @@ async function loadFirst(): Promise<void> {
   }
 }
 
-/** Says why there is no (further) list, unless the page says already that there is no service. */
+/** Shows why the list is missing, unless the page already shows that there is no service. */
 function fail(error: unknown): void {
   refused(error);
   if (error instanceof Unreachable && items.peek().length > 0) return;
@@ -221,7 +221,7 @@ export async function create(model: string | undefined): Promise<Conversation> {
   return created;
 }
 
-/** Takes over what the service says of one conversation. */
+/** Stores the service's state of one conversation. */
 export function put(changed: Conversation): void {
   const { id, user_id, title, model_tag, is_favorited, created_at, updated_at } = changed;
   const { instructions, options, tags, metadata } = changed;
@@ -242,7 +242,7 @@ export function put(changed: Conversation): void {
   });
 }
 
-/** The change at once, and back again if the service does not want it; whether it was saved. */
+/** Applies a change at once, and reverts it if the service refuses; whether it was saved. */
 export async function change(id: string, fields: Change): Promise<boolean> {
   const before = conversation(id);
   if (before) replace({ ...before, ...fields });
@@ -260,7 +260,7 @@ export async function change(id: string, fields: Change): Promise<boolean> {
   }
 }
 
-/** Hands the conversation to the browser as a Markdown file. */
+/** Downloads the conversation as a Markdown file. */
 export async function download(id: string): Promise<void> {
   try {
     const { file, name } = await api.export(id);
@@ -276,7 +276,7 @@ export async function download(id: string): Promise<void> {
   }
 }
 
-/** It has been deleted elsewhere. */
+/** Removes a conversation that was deleted elsewhere. */
 export function drop(id: string): void {
   batch(() => {
     items.value = items.peek().filter((item) => item.id !== id);
@@ -349,7 +349,7 @@ async function execute(id: string, leaving = false): Promise<void> {
   tell({ type: "list" });
 }
 
-/** Deletes what should have been deleted by now. */
+/** Deletes conversations whose time for an undo is over. */
 export function settle(): void {
   doomed.value = read<Record<string, number>>(personal(DOOMED)) ?? {};
   for (const [id, until] of Object.entries(doomed.peek())) {

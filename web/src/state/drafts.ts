@@ -4,7 +4,7 @@
 import { personal } from "./session";
 import { read, write } from "./storage";
 
-/** A message on its way. It is kept until the service has said `start`. */
+/** A message being sent. It is kept until `start` arrives. */
 export interface Pending {
   /** The Idempotency-Key: sending it again with this joins, and never doubles. */
   key: string;
@@ -14,7 +14,7 @@ export interface Pending {
   after?: string | undefined;
 }
 
-/** A message that was not sent, or perhaps was: what becomes of it is up to the person. */
+/** A message that may not have been sent: the user decides what happens to it. */
 export interface Unsent extends Pending {
   problem: string;
 }

@@ -1,17 +1,17 @@
-// What failed, in the language of the interface.
+// Error messages in the language of the interface.
 
 import { Refused, Unreadable } from "../stream";
 import { texts } from "../texts";
 import type { Refusal } from "../texts/en";
 
-/** A sentence for a person. */
+/** The error as a sentence for the user. */
 export function explain(error: unknown): string {
   if (error instanceof Unreadable) return texts.value.service.unreadable;
   const { message } = error as Error;
   return error instanceof Refused ? sentence(error.code, message, error.retryAfterMs) : message;
 }
 
-/** The sentence for a name of the service's; the service's own, in English, where there is none. */
+/** The sentence for an error code; the service's own, in English, if there is none. */
 export function sentence(code: string, said: string, retryAfterMs = 0): string {
   const { refusals, comeBack } = texts.value.service;
   const known = refusals[code as Refusal];

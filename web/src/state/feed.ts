@@ -1,4 +1,4 @@
-// The change feed: what happens on any device. One tab of a browser reads it, and tells the others.
+// The change feed of all devices. One tab of a browser reads it, and informs the others.
 
 import { effect } from "@preact/signals";
 import { backoff, batches, bodyOf, pause, Refused } from "../stream";
@@ -16,7 +16,7 @@ const RETRY_MS = 30_000;
 let cursor = "";
 let heardAt = 0;
 
-/** Whether the feed tells of all changes, so that nothing needs to be asked for. */
+/** Whether the feed reports all changes, so that no polling is needed. */
 export function isFed(): boolean {
   return Date.now() - heardAt < SILENCE_MS;
 }
@@ -43,7 +43,7 @@ export function followChanges(callback: (changes: Change[], isReader: boolean) =
   });
 }
 
-/** Out of sight, the feed is read only to notify of what has ended. */
+/** While hidden, the feed is only read for notifications of ended answers. */
 function isWanted(): boolean {
   return !away.value || notifications.value;
 }
@@ -65,7 +65,7 @@ async function read(
       });
     } catch (error) {
       refused(error);
-      // A service that does not know the feed, or has no place for it: the page asks instead.
+      // A service without the feed, or over its limit of streams: the page polls instead.
       if (error instanceof Refused) await pause(RETRY_MS, signal);
     }
     heardAt = 0;

@@ -1,5 +1,5 @@
-// Reads an answer, with a stream of this tab's own or, where there are enough of those, through
-// another tab or by short looks. A hidden tab lets go of its stream.
+// Reads an answer, with a stream of this tab's own or, if there are enough of those, through
+// another tab or by polling. A hidden tab closes its stream.
 
 import { effect, signal } from "@preact/signals";
 import { type Answer, type Question, readAnswer, type Source } from "../stream";
@@ -8,21 +8,21 @@ import { takeLook, takeTurn, type Turn } from "./turns";
 
 /** A tab that is hidden for this time closes its stream. */
 const GRACE_MS = 5_000;
-/** How long a tab without a stream waits before it tries to get one, and looks for itself. */
+/** How long a tab without a stream waits before it tries to get one, or polls. */
 const TICK_MS = 2_000;
 const HIDDEN_TICK_MS = 30_000;
-/** A tab that shares its stream says something within this time. */
+/** A tab that shares its stream sends a message within this time. */
 const SOON_MS = 400;
 /** For this time after its last message, a sharing tab counts as present. */
 const FRESH_MS = 5_000;
-/** How long a look lasts, from the first event and altogether. */
+/** How long a poll lasts, from the first event and in total. */
 const LOOK_MS = 300;
 const LONGEST_LOOK_MS = 5_000;
 /** How often a stream is passed on to other tabs, and for how long after the last one asked. */
 const SHARE_EVERY_MS = 100;
 const SHARE_FOR_MS = 10_000;
 
-/** This tab has been hidden for a while. */
+/** Whether this tab has been hidden for a while. */
 export const away = signal(document.hidden);
 
 let leaving: ReturnType<typeof setTimeout> | undefined;
@@ -43,7 +43,7 @@ export async function* follow(
   let answer = from;
   try {
     while (!signal.aborted) {
-      // A question goes out at once; what is only read can wait for its turn.
+      // A question is sent at once; reading alone can wait for its turn.
       const asking = question !== undefined && answer.cursor === undefined;
       const turn = asking || !away.peek() ? await takeTurn(source.conversationId, asking) : "full";
       const answers =
@@ -120,7 +120,7 @@ async function* elsewhere(
   others.changed = false;
 }
 
-/** One short look at the stream: what has come since the last one. */
+/** One poll of the stream: the events since the last one. */
 async function* look(source: Source, signal: AbortSignal, from: Answer): AsyncGenerator<Answer> {
   const turn = await takeLook(signal);
   if (!turn) return;
@@ -144,11 +144,11 @@ async function* look(source: Source, signal: AbortSignal, from: Answer): AsyncGe
   }
 }
 
-/** What other tabs tell of one conversation, and what else ends a wait. */
+/** Messages of other tabs about one conversation, and other events that end a wait. */
 class Others {
   heardAt = 0;
   nextLook = 0;
-  /** A stream may be had now that could not be had before. */
+  /** A stream may be available now. */
   changed = false;
   private latest: Answer | undefined;
   private wake: () => void = () => undefined;
@@ -177,7 +177,7 @@ class Others {
     this.wake();
   }
 
-  /** The newest answer that another tab has told of, once. */
+  /** The newest answer that another tab has sent, returned once. */
   take(): Answer | undefined {
     const latest = this.latest;
     this.latest = undefined;

@@ -1,11 +1,11 @@
-// The language of the interface: that of the browser, or the one that was chosen.
+// The language of the interface: the chosen one, or the browser's.
 
 import { effect } from "@preact/signals";
 import { languageOfBrowser, show, texts } from "../texts";
 import { language } from "./preferences";
 import { toast } from "./say";
 
-/** Shows the language that is wanted, from now on; resolves when it is shown. */
+/** Starts following the chosen language; resolves when it is shown. */
 export function followLanguage(): Promise<void> {
   let showing = Promise.resolve();
   effect(() => {

@@ -10,35 +10,35 @@ type AnswerChange = Extract<Change, { answer: unknown }>["answer"];
 /** Conversation to message. */
 type Ends = Record<string, string>;
 
-// Tabs hear of an end in any order, and what one tab keeps reaches the others late. So each of the
-// two only grows, and what is seen stays seen.
+// Tabs learn of an end in any order, and a tab's storage reaches the others late. So each of the
+// two only grows, and a seen answer stays seen.
 const ENDED = "ended";
 const SEEN = "seen";
 const MOST_KEPT = 200;
 
-/** The conversations in which an answer is being written, as far as the change feed has told. */
+/** The conversations with a running answer, according to the change feed. */
 export const running = signal<ReadonlySet<string>>(new Set());
 /** The conversations with an answer that ended and was not seen in this browser. */
 export const unread = signal<ReadonlySet<string>>(new Set());
 
-/** Takes over what the change feed says of an answer. */
+/** Stores the change feed's state of an answer. */
 export function markAnswer({ conversation_id: id, message_id, status }: AnswerChange): void {
   setRunning(id, status === "generating");
   if (status === "generating") return;
   keep(isLookedAt(id) ? SEEN : ENDED, id, message_id);
 }
 
-/** The feed has missed something: which answers run is not known any more. */
+/** The feed has missed changes: running answers are unknown until the next ones. */
 export function forgetRunning(): void {
   running.value = new Set();
 }
 
-/** The conversation is gone. */
+/** Removes the marks of a deleted conversation. */
 export function unmark(id: string): void {
   setRunning(id, false);
 }
 
-/** Keeps the marks of the person who is signed in, from now on. */
+/** Starts storing the marks of the signed-in user. */
 export function keepMarks(): void {
   const look = () => {
     const id = openId.peek();

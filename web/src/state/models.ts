@@ -15,7 +15,7 @@ export const swapping = signal<{ tag: string; since: number } | undefined>(undef
 
 export const current = computed(() => models.value?.current_model ?? undefined);
 
-/** Picked for a conversation that does not exist yet. */
+/** Chosen for a conversation that does not exist yet. */
 export const picked = signal<string | undefined>(undefined);
 
 /** The models that can answer at once; samosaChaat's own engine has one at a time. */

@@ -1,4 +1,4 @@
-// A notification when an answer ends while no tab of the page is in sight, for those who want it.
+// An optional notification when an answer ends while no tab of the page is visible.
 
 import { texts } from "../texts";
 import { conversation } from "./conversations";
@@ -7,14 +7,14 @@ import { addressOf, go } from "./router";
 import { toast } from "./say";
 import type { Change } from "./tabs";
 
-/** Held, by all tabs together, while one of them is in sight. */
+/** A shared lock, held while any tab is visible. */
 const VISIBLE = "samosachaat.visible";
 
 type AnswerChange = Extract<Change, { answer: unknown }>["answer"];
 
 export const canNotify = "Notification" in globalThis;
 
-/** Switches notifications on, if the browser lets the page show them, or off. */
+/** Switches notifications on, if the browser allows them, or off. */
 export async function setNotifications(wanted: boolean): Promise<void> {
   notifications.value = wanted;
   const allowed = wanted && (await Notification.requestPermission()) === "granted";
@@ -22,7 +22,7 @@ export async function setNotifications(wanted: boolean): Promise<void> {
   if (wanted && !allowed) toast(texts.peek().notifications.refused);
 }
 
-/** Tells the other tabs whether this one is in sight, from now on. */
+/** Starts informing the other tabs whether this one is visible. */
 export function showPresence(): void {
   let leave: (() => void) | undefined;
   const look = () => {
@@ -43,7 +43,7 @@ export function showPresence(): void {
   });
 }
 
-/** Says that an answer has ended, where that is wanted and no tab is in sight. */
+/** Shows that an answer has ended, if notifications are on and no tab is visible. */
 export async function notifyOf(answer: AnswerChange): Promise<void> {
   const { conversation_id: id, message_id, status } = answer;
   if (!canNotify || !notifications.peek() || status === "generating" || !document.hidden) return;

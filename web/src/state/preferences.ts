@@ -1,10 +1,10 @@
-// What a person has chosen on this browser.
+// The user's choices in this browser.
 
 import { effect, signal } from "@preact/signals";
 import { onChange, read, write } from "./storage";
 import type { Language } from "../texts";
 
-/** How answers are to be written; null leaves it to the service. */
+/** The options of answers; null leaves them to the service. */
 export interface Options {
   temperature: number | null;
   max_tokens: number | null;
@@ -24,7 +24,7 @@ export const DEFAULTS: Options = {
 };
 
 export const options = kept<Options>("options", DEFAULTS);
-/** Whether the end of an answer is notified while the page is out of sight. */
+/** Whether to notify of the end of an answer while the page is hidden. */
 export const notifications = kept<boolean>("notifications", false);
 /** null leaves it to the browser. */
 export const language = kept<Language | null>("language", null);

@@ -1,4 +1,4 @@
-// Two kinds of address: `/` for a new conversation, `/c/<id>` for one that is there.
+// Two kinds of address: `/` for a new conversation, `/c/<id>` for an existing one.
 
 import { computed, signal } from "@preact/signals";
 

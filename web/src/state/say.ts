@@ -1,4 +1,4 @@
-// What is said to a screen reader, and in passing on the screen.
+// Announcements for screen readers, and short messages on the screen.
 
 import { signal } from "@preact/signals";
 
@@ -19,7 +19,7 @@ export const toasts = signal<Toast[]>([]);
 
 let last = 0;
 
-/** Shows a line for a while (which is a live region too); returns what takes it away earlier. */
+/** Shows a message for a while, in a live region; returns a function that removes it earlier. */
 export function toast(
   text: string,
   options: { action?: Toast["action"]; ms?: number } = {},

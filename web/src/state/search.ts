@@ -1,4 +1,4 @@
-// A search in titles and messages, as somebody types.
+// A search in titles and messages that follows the input.
 
 import { batch, signal } from "@preact/signals";
 import type { Found } from "../api";
@@ -6,10 +6,10 @@ import { api, refused } from "./service";
 import { explain } from "./explain";
 
 const PAGE = 20;
-/** Who has read so many results does better with another word. */
+/** The most results that are loaded; a narrower query finds the others. */
 export const MOST_FOUND = 200;
 const MOST_CHARS = 200;
-/** Typing goes on if the next key comes within this time. */
+/** A search starts when no key was pressed for this time. */
 const PAUSE_MS = 150;
 
 export class Search {
@@ -20,7 +20,7 @@ export class Search {
   private cursor: string | null = null;
   private timer: ReturnType<typeof setTimeout> | undefined;
 
-  /** Looks for this from now on; for nothing, if it is blank. */
+  /** Sets the query; a blank one ends the search. */
   change(text: string): void {
     clearTimeout(this.timer);
     this.query = [...text.trim()].slice(0, MOST_CHARS).join("");
@@ -64,7 +64,7 @@ export class Search {
   }
 }
 
-/** A text in pieces, those that match marked. `matches` are in code points. */
+/** A text in pieces, with the matches marked. `matches` are in code points. */
 export function pieces(
   text: string,
   matches: readonly (readonly [number, number])[],

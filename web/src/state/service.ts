@@ -1,4 +1,4 @@
-// The connection to the API, and whether there is one.
+// The state of the connection to the API.
 
 import { signal } from "@preact/signals";
 import { Api, Unreachable } from "../api";
@@ -30,7 +30,7 @@ export function configure(given: Config): void {
   );
   addEventListener("offline", () => {
     void suspect();
-    // What is asked at the very moment of the event may still get through.
+    // A request at the moment of the event may still succeed.
     setTimeout(suspect, SECOND_LOOK_MS);
   });
 }
@@ -40,20 +40,20 @@ export function refused(error: unknown): void {
   if (error instanceof Refused && error.status === 401 && session.peek()) expired.value = true;
 }
 
-/** Calls back each time that the service can be reached again. Returns what ends that. */
+/** Calls back each time the service is reachable again. Returns a function that ends that. */
 export function onFound(callback: () => void): () => void {
   found.add(callback);
   return () => found.delete(callback);
 }
 
-/** Ends all waiting, here and in stream.ts: for a person who does not want to wait. */
+/** Ends all waiting, here and in stream.ts, at the user's request. */
 export function tryNow(): void {
   dispatchEvent(new Event("online"));
 }
 
 let probing = false;
 
-/** Something could not be reached: find out, say so, and try until it can be. */
+/** After a failed request: checks the service, shows that it is unreachable, and retries. */
 export async function suspect(): Promise<void> {
   if (probing) return;
   probing = true;

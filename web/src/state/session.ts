@@ -35,7 +35,7 @@ export function userId(): string {
   return session.peek()?.user.id ?? "nobody";
 }
 
-/** The name of something kept for this person only. */
+/** The name of a stored value of this user only. */
 export function personal(name: string): string {
   return `${name}.${userId()}`;
 }
@@ -53,7 +53,7 @@ export async function signIn(config: Config, name: string, admin: boolean): Prom
 const text = (claim: unknown) =>
   typeof claim === "string" || typeof claim === "number" ? String(claim) : undefined;
 
-/** Signs in with a token from elsewhere; what it says of its owner is only read for display. */
+/** Signs in with a pasted token; its claims are only read for display. */
 export function useToken(token: string): void {
   const claims = claimsOf(token);
   const id = text(claims["sub"]) ?? "somebody";

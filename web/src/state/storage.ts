@@ -1,5 +1,5 @@
-// What the browser keeps for the page. A browser that keeps nothing (private windows, full disks)
-// only makes it forgetful.
+// The browser's storage. Without storage (private windows, full disks) the page works, but keeps
+// nothing.
 
 const PREFIX = "samosachaat.";
 
@@ -18,7 +18,7 @@ export function write(name: string, value: unknown): void {
     if (value === undefined) localStorage.removeItem(PREFIX + name);
     else localStorage.setItem(PREFIX + name, JSON.stringify(value));
   } catch {
-    // Nothing to be done, and nothing that the person could do.
+    // Neither the page nor the user can correct this.
   }
 }
 

@@ -1,5 +1,4 @@
-// Keeps what is shown in step with what happens elsewhere: in other tabs, on other devices, and on
-// the service while it could not be reached.
+// Keeps the shown state up to date with other tabs, other devices, and the service after an outage.
 
 import { effect } from "@preact/signals";
 import { chat, forgetChats } from "./chats";
@@ -57,10 +56,10 @@ export function keepInStep(): void {
   followChanges(takeOver);
 }
 
-/** The feed began after the list was loaded: what changed in between is asked for once. */
+/** The feed began after the list was loaded: load the changes in between once. */
 let isBehind = false;
 
-/** Takes over what has changed, on this device or another. */
+/** Applies changes of this or another device. */
 function takeOver(changes: Change[], isReader: boolean): void {
   const open = chat.peek();
   let isStale = false;
@@ -86,7 +85,7 @@ function takeOver(changes: Change[], isReader: boolean): void {
       isStale ||= conversation_id === open?.id && !open.knows(message_id, status);
     }
   }
-  // An answer that is read here brings its own news.
+  // This tab already reads the answer.
   if (isStale && !open?.answering.peek()) void open?.refresh();
 }
 
@@ -102,7 +101,7 @@ function lookAround(): void {
   void chat.peek()?.refresh();
 }
 
-/** One light request while somebody looks on; the conversation only where something happened. */
+/** One small request while the page is visible; the conversation only after a change. */
 async function poll(): Promise<void> {
   if (idle() || document.hidden || (isFed() && !isBehind)) return;
   isBehind = false;

@@ -1,4 +1,4 @@
-// What the tabs of one browser tell each other.
+// Messages between the tabs of one browser.
 
 import type { Conversation } from "../api";
 import type { Answer } from "../stream";
@@ -12,15 +12,15 @@ export type Change =
   | { resync: true };
 
 export type News =
-  /** Something happened in this conversation: a message, an answer, its end. */
+  /** This conversation has changed: a message, an answer, its end. */
   | { type: "conversation"; id: string }
-  /** The list is not what it was. */
+  /** The list has changed. */
   | { type: "list" }
-  /** A tab without a stream of its own wants to hear of the answer in this conversation. */
+  /** A tab without a stream of its own asks for the answer in this conversation. */
   | { type: "asking"; id: string }
   /** The answer so far, from the tab that reads its stream. */
   | { type: "answer"; id: string; answer: Answer }
-  /** What the change feed has told the tab that reads it; nothing, for a sign of life. */
+  /** Changes from the tab that reads the change feed; none as a heartbeat. */
   | { type: "changes"; cursor: string; changes: Change[] }
   /** A tab has closed a stream. */
   | { type: "free" };
@@ -32,18 +32,18 @@ channel?.addEventListener("message", ({ data }: MessageEvent<News>) => {
   for (const listener of listeners) listener(data);
 });
 
-/** Tells all other tabs. */
+/** Sends a message to all other tabs. */
 export function tell(news: News): void {
   channel?.postMessage(news);
 }
 
-/** Tells all tabs, this one included. */
+/** Sends a message to all tabs, including this one. */
 export function tellAll(news: News): void {
   tell(news);
   for (const listener of listeners) listener(news);
 }
 
-/** Calls back with what other tabs tell. Returns what ends that. */
+/** Calls back with other tabs' messages. Returns a function that ends that. */
 export function onNews(callback: (news: News) => void): () => void {
   listeners.add(callback);
   return () => listeners.delete(callback);

@@ -44,7 +44,7 @@ export async function takeTurn(id: string, insist: boolean): Promise<Turn | "sha
   });
 }
 
-/** The right to have one short look at a stream; waits until no other tab has one. */
+/** The right to poll a stream once; waits until no other tab does. */
 export async function takeLook(signal: AbortSignal): Promise<Turn | undefined> {
   return locks ? hold(locks, LOOK, { signal }) : unlimited();
 }

@@ -305,7 +305,7 @@ export const en = {
     topK: "Top-k",
     topKHint: "How many of the most likely tokens are considered.",
     standard: "default",
-    /** Of what it is the default; for those who cannot see it. */
+    /** Names the option of a default, for screen readers. */
     standardOf: (label: string) => ` ${label.toLowerCase()}`,
     think: "Think step by step first",
     searchWeb: "Search the web, if the model can",

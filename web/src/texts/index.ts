@@ -7,7 +7,7 @@ import { en } from "./en";
 /** Every language has all of these. */
 export type Texts = typeof en;
 
-/** The languages that there are texts in, by their own names. */
+/** The available languages, by their own names. */
 export const LANGUAGES = { en: "English", de: "Deutsch", hi: "हिन्दी" } as const;
 export type Language = keyof typeof LANGUAGES;
 
@@ -17,20 +17,20 @@ const LOADERS: Record<Language, () => Promise<Texts>> = {
   hi: async () => (await import("./hi")).hi,
 };
 
-/** The texts in the language that is shown. */
+/** The texts in the shown language. */
 export const texts = signal<Texts>(en);
 const shown = signal<Language>("en");
 let wanted: Language = "en";
 
 const ofTag = (tag: string) => tag.split("-")[0]!.toLowerCase();
 
-/** The first of the browser's languages that there are texts in. */
+/** The first of the browser's languages that is available. */
 export function languageOfBrowser(): Language {
   const found = navigator.languages.map(ofTag).find((name) => name in LANGUAGES);
   return (found as Language | undefined) ?? "en";
 }
 
-/** Shows the interface in this language. Rejects where its texts cannot be loaded. */
+/** Shows the interface in this language. Rejects if its texts cannot be loaded. */
 export async function show(language: Language): Promise<void> {
   wanted = language;
   const loaded = await LOADERS[language]();

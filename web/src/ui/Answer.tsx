@@ -14,7 +14,7 @@ export function AnswerText({ text, growing }: { text: string; growing: boolean }
   );
 }
 
-/** What the model thought before it answered, folded. */
+/** The model's reasoning before the answer, collapsed. */
 export function Thinking({ text, growing }: { text: string; growing: boolean }) {
   const t = texts.value.answer;
   const [open, setOpen] = useState(false);
@@ -52,7 +52,7 @@ function useBeginnings(growing: boolean): number {
   return state.current.count;
 }
 
-/** Some models begin with their thoughts, between tags. */
+/** Some models begin with reasoning between tags. */
 function withoutThoughts(text: string) {
   const opening = /^\s*<think>/.exec(text);
   if (!opening) return { said: text, thinking: false };

@@ -129,7 +129,7 @@ function Signed() {
   );
 }
 
-/** Opens what is set for this conversation, and shows whether anything is. */
+/** Opens the settings of this conversation, and shows whether any are set. */
 function SettingsButton({ id }: { id: string }) {
   const t = texts.value.tags;
   const { instructions, options, tags = [] } = conversations.conversation(id) ?? {};
@@ -180,7 +180,7 @@ function NotFound() {
   );
 }
 
-/** Says that there is no connection, and when it is tried again. */
+/** Shows that there is no connection, and when it is tried again. */
 function Banner() {
   const until = lost.value;
   if (until === undefined) return null;
@@ -224,7 +224,7 @@ function useDrawer(): boolean {
   return open;
 }
 
-/** What a key does anywhere on the page. Says whether there was anything to do. */
+/** Handles a key anywhere on the page. Returns whether it did anything. */
 const GLOBAL: Partial<Record<Shortcut, (event: KeyboardEvent) => boolean>> = {
   find: () => {
     palette.value = !palette.peek();

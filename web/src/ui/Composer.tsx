@@ -28,13 +28,13 @@ interface Props {
   sendNow?: boolean;
 }
 
-/** Where one types. */
+/** The text area. */
 export function Composer({ chat, sendNow = false }: Props) {
   const t = texts.value.composer;
   const id = chat?.id;
   const [text, setText] = useState(() => readDraft(id));
   const [problem, setProblem] = useState("");
-  /** It is sent when the connection is back. */
+  /** The message is sent when the connection is restored. */
   const [waiting, setWaiting] = useState(false);
   const [starting, setStarting] = useState(false);
   const area = useRef<HTMLTextAreaElement>(null);
@@ -182,7 +182,7 @@ export function Composer({ chat, sendNow = false }: Props) {
   );
 }
 
-/** Not to be pressed by the second click on the button "Send", whose place it takes. */
+/** Ignores the second click of a double click on "Send", whose place it takes. */
 function Stop({ stopping, stop }: { stopping: boolean; stop: () => void }) {
   const t = texts.value.composer;
   const [wait, setWait] = useState(Math.max(0, clickedAt + DOUBLE_CLICK_MS - Date.now()));

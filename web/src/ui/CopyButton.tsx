@@ -3,7 +3,7 @@ import { announce, toast } from "../state/say";
 import { Icon } from "./Icon";
 import { texts } from "../texts";
 
-/** Puts a text on the clipboard and says so. */
+/** Copies a text to the clipboard, and announces it. */
 export function CopyButton({ text, label }: { text: string; label: string }) {
   const [copied, setCopied] = useState(false);
   const copy = async () => {
@@ -37,7 +37,7 @@ async function putOnClipboard(text: string): Promise<boolean> {
   }
 }
 
-/** The way of before the clipboard API, which browsers refuse without https or a permission. */
+/** Copies without the clipboard API, which browsers refuse without https or a permission. */
 function copySelected(text: string): boolean {
   const before = document.activeElement;
   const field = document.createElement("textarea");

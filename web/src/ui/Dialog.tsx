@@ -16,7 +16,7 @@ interface Props {
 export function Dialog({ title, onClose, plain = false, class: name = "", children }: Props) {
   const dialog = useRef<HTMLDialogElement>(null);
   const titleId = useId();
-  // Before the next key arrives: who types on after Ctrl+K means the dialog.
+  // Before the next key arrives: keys typed after Ctrl+K belong to the dialog.
   useLayoutEffect(() => {
     const shown = dialog.current!;
     const before = document.activeElement;

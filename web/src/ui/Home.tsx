@@ -5,7 +5,7 @@ import { Composer } from "./Composer";
 import { Mark } from "./Icon";
 import { texts } from "../texts";
 
-/** The beginning of a conversation. */
+/** The page of a new conversation. */
 export function Home() {
   const t = texts.value.home;
   const [version, setVersion] = useState(0);

@@ -41,7 +41,7 @@ export function Icon({ name, filled = false }: { name: IconName; filled?: boolea
   );
 }
 
-/** A samosa that is about to say something. */
+/** The logo, a samosa; `lively` animates it. */
 export function Mark({ lively = false }: { lively?: boolean }) {
   return (
     <svg class={lively ? "mark lively" : "mark"} viewBox="0 0 48 48" aria-hidden="true">

@@ -9,7 +9,7 @@ interface Props<T> {
   isOpen: Signal<T | false | undefined>;
 }
 
-/** A dialog whose code is loaded when it is first opened; it is closed where that fails. */
+/** A dialog whose code is loaded when it is first opened; it is closed if that fails. */
 export function Lazy<T>({ load, isOpen }: Props<T>) {
   const [loaded, setLoaded] = useState<ComponentType>();
   useEffect(() => {

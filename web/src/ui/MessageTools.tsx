@@ -14,7 +14,7 @@ export function Tool({ icon, label, run }: { icon: IconName; label: string; run:
   );
 }
 
-/** Which version of a message is shown, and the ones beside it. */
+/** The shown version of a message, and buttons for the previous and the next one. */
 export function Versions({ chat, message }: { chat: Chat; message: Shown }) {
   const t = texts.value.messages;
   const { version, versions } = message;
@@ -48,7 +48,7 @@ interface EditorProps {
   close: () => void;
 }
 
-/** Another text for a message, in its place. */
+/** An editor in the place of a message. */
 export function Editor({ chat, message, close }: EditorProps) {
   const t = texts.value.messages;
   const [text, setText] = useState(message.content);

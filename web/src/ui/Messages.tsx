@@ -192,7 +192,7 @@ function Tools({ chat, message, again }: { chat: Chat; message: Shown; again: bo
   );
 }
 
-/** What is said of an answer that is empty or did not end as it should. */
+/** The note for an answer that is empty or did not complete. */
 function Outcome({ chat, message, last }: { chat: Chat; message: Shown; last: boolean }) {
   const text = outcome(message);
   if (text === undefined) return null;
@@ -224,7 +224,7 @@ function Outcome({ chat, message, last }: { chat: Chat; message: Shown; last: bo
   );
 }
 
-/** Whether an answer can go on where it ended, if its engine is able to. */
+/** Whether an answer can be continued, if its engine is able to. */
 function endedEarly({ status, content, finish_reason }: Shown): boolean {
   if (content.trim() === "") return false;
   const isCut = status === "complete" && finish_reason === "length";
@@ -273,7 +273,7 @@ function Again({ chat, label }: { chat: Chat; label: string }) {
   );
 }
 
-/** What there is to say while an answer is being written. */
+/** The note beside a running answer. */
 function Progress({ live: { answer, stopping, held } }: { live: Live }) {
   const { waiting, again } = answer;
   const { answer: t, page, tryNow: label } = texts.value;
@@ -294,7 +294,7 @@ function Progress({ live: { answer, stopping, held } }: { live: Live }) {
       </p>
     );
   }
-  // The first failure is usually over before it could be read. The banner says the rest.
+  // The first failure is usually over before it can be read. The banner shows longer ones.
   if (waiting && waiting.failures > 1) {
     return <p class="progress">{answer.start ? t.lost : t.notSentYet}</p>;
   }

@@ -17,17 +17,17 @@ interface Entry {
   icon?: IconName;
   text: string;
   aside: string;
-  /** Where in a message it was found. */
+  /** The matching part of a message. */
   found?: Found;
   run: () => void;
 }
 
 const MOST_KNOWN = 50;
 const MOST_COMMANDS = 4;
-/** So near to the end of the results, the next page is loaded. */
+/** The next page is loaded when the list is scrolled so near to its end. */
 const NEAR_END_PX = 200;
 
-/** Ctrl+K: to any conversation, or to what else one may want (WAI-ARIA combobox pattern). */
+/** Ctrl+K: finds a conversation or a command (WAI-ARIA combobox pattern). */
 export function Palette() {
   const t = texts.value.palette;
   const [query, setQuery] = useState("");
@@ -143,7 +143,7 @@ function Snippet({ found: { snippet, matches } }: { found: Found }) {
   );
 }
 
-/** The titles that are known here first, at once; then what the service has found. */
+/** First the loaded titles, at once; then the hits of the service. */
 function entriesOf(query: string, known: conversations.Listed[], found: Found[]): Entry[] {
   const words = query.toLocaleLowerCase().split(/\s+/).filter(Boolean);
   const fits = ({ text }: Entry) => words.every((word) => text.toLocaleLowerCase().includes(word));

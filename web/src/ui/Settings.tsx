@@ -13,7 +13,7 @@ import { Dialog } from "./Dialog";
 import { settings } from "./shell";
 import { useId } from "preact/hooks";
 
-/** How answers are written, and how the page looks. */
+/** Options of answers, and appearance of the page. */
 export default function Settings() {
   const set = (change: Partial<Options>) => (options.value = { ...options.value, ...change });
   const { notifications: t, settings: s } = texts.value;

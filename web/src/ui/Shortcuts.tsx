@@ -3,7 +3,7 @@ import { Dialog } from "./Dialog";
 import { keysOf, type Shortcut, SHORTCUTS } from "./keys";
 import { shortcuts } from "./shell";
 
-/** All that can be done with a key. */
+/** The list of keyboard shortcuts. */
 export default function Shortcuts() {
   const { title, of } = texts.value.shortcuts;
   return (

@@ -158,7 +158,7 @@ function List() {
   );
 }
 
-/** The days and their conversations; of a long list only what is near the part in sight. */
+/** The days and their conversations; of a long list only the rows near the visible part. */
 function Days({ groups, near, sizes }: DaysProps) {
   const parts: ComponentChildren[] = [];
   let top = 0;
@@ -225,11 +225,11 @@ function Skeleton() {
   );
 }
 
-/** An answer is being written in it, or has ended and was not seen. */
+/** Marks a conversation with a running answer or an unread one. */
 type RowMark = "busy" | "unread" | undefined;
 
 function markOf(id: string): RowMark {
-  // Of the open conversation the page knows without the change feed.
+  // The state of the open conversation is known without the change feed.
   const isOpen = id === openId.value && chat.value !== undefined;
   const isBusy = isOpen ? chat.value!.answering.value : running.value.has(id);
   return isBusy ? "busy" : unread.value.has(id) ? "unread" : undefined;

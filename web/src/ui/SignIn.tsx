@@ -5,7 +5,7 @@ import { Mark } from "./Icon";
 import { texts } from "../texts";
 import { explain } from "../state/explain";
 
-/** The page of somebody who is not signed in. */
+/** The page of a user who is not signed in. */
 export function SignInPage() {
   return (
     <main class="welcome">
@@ -21,7 +21,7 @@ export function SignInPage() {
   );
 }
 
-/** A name where the local stack signs people in, else a token from elsewhere. */
+/** A form for a name if there is a sign-in service, otherwise for a token. */
 export function SignInForm() {
   const t = texts.value.signIn;
   const byName = config.signIn !== null;

@@ -1,6 +1,6 @@
 import { Component, type ComponentChildren, h } from "preact";
 
-/** A component that is rendered again only where `same` says that its properties differ. */
+/** A component that is only rendered again if `same` returns false for its properties. */
 export function memo<P extends object>(
   render: (props: P) => ComponentChildren,
   same: (before: P, after: P) => boolean,

@@ -1,4 +1,4 @@
-// What of the page's frame is open, and where the focus goes.
+// The open parts of the page's frame, and the focus.
 
 import { signal } from "@preact/signals";
 import type { Message } from "../api";
@@ -10,21 +10,21 @@ export const drawer = signal(false);
 export const palette = signal(false);
 export const settings = signal(false);
 export const shortcuts = signal(false);
-/** What is set for the open conversation is being changed. */
+/** Whether the settings of the open conversation are shown. */
 export const conversationSettings = signal(false);
 /** A message that is to be deleted, once that is confirmed. */
 export const deleting = signal<{ chat: Chat; message: Message } | undefined>(undefined);
 
-/** A touch screen: what one types on is on the screen too. */
+/** A touch screen, whose keyboard covers a part of the page. */
 export const coarse = matchMedia("(pointer: coarse)");
 
-/** Puts the cursor where one types; not on a touch screen, where that opens the keyboard. */
+/** Focuses the composer; not on a touch screen, where that opens the keyboard. */
 export function focusComposer(always = false): void {
   if (coarse.matches && !always) return;
   requestAnimationFrame(() => document.querySelector<HTMLTextAreaElement>("#composer")?.focus());
 }
 
-/** Whether something is open that takes the keys for itself. */
+/** Whether a dialog or menu is open that handles keys itself. */
 export function somethingIsOpen(): boolean {
   return document.querySelector("dialog[open], :popover-open") !== null || drawer.peek();
 }

@@ -1,7 +1,7 @@
 import type { RefObject } from "preact";
 import { useCallback, useLayoutEffect, useState } from "preact/hooks";
 
-/** How far beyond what is in sight rows are drawn, and in what steps that moves. */
+/** How far beyond the visible part rows are rendered, and in what steps that moves. */
 const MARGIN_PX = 6_000;
 const STEP_PX = 1_000;
 

@@ -29,7 +29,7 @@ class ServerConnection(Protocol):
         """Write a piece of the body at once, and return True; False where it would have to wait."""
 
     def abort(self) -> None:
-        """Cut the connection off, without sending what waits."""
+        """Reset the connection, without sending buffered bytes."""
 
     def when_gone(self, call: Callable[[], None]) -> None:
         """Call a function once the client has gone."""
@@ -69,7 +69,7 @@ class Connection:
         self.blocked_since: float | None = None
         self.is_aborted = False
         self.stream: EventStream | None = None
-        """What is to be sent once the application has returned."""
+        """Sends the rest of the response after the application has returned."""
 
     def open(self, when_gone: Callable[[], None]) -> None:
         """Begin to take bytes; the response's head has been sent. The caller's task writes them."""

@@ -18,7 +18,7 @@ _ASK_AGAIN_SECONDS = 5.0
 
 
 class Reading(Protocol):
-    """What an open stream sends: a subscription, to a generation or to the change feed."""
+    """What an open stream sends: a subscription to a generation or to the change feed."""
 
     async def run(self) -> None:
         """Write to the sink until the end."""
@@ -27,16 +27,16 @@ class Reading(Protocol):
         """End before the next event."""
 
     def close(self) -> None:
-        """Must be called when it has ended, however it did."""
+        """Release everything; must be called after every end of the subscription."""
 
 
 class OpenStream:
-    """A place among a user's open streams, and whether the stream's token is still valid.
+    """One of a user's open streams; it ends when the stream's token is no longer valid.
 
-    What the auth service said is trusted here for no longer than anywhere else: then it is asked
-    again, and the stream of a token that is refused closes without `done`; its client reconnects
-    and is told why. While the auth service cannot answer, the stream goes on until the token's own
-    end. Nothing of this happens per event: there is one timer per stream. The token is kept until
+    A validation is trusted for as long as in other requests. Then the auth service is asked again,
+    and the stream of a refused token closes without `done`; its client reconnects and gets 401.
+    While the auth service is unavailable, the stream continues until the token expires. There is
+    one timer per stream and no work per event. The token is kept until
     `close`, and no longer.
     """
 
@@ -47,10 +47,10 @@ class OpenStream:
         authorization: str | None,
         user: User,
     ) -> None:
-        """Take the place. Raise TooManyStreams."""
+        """Count the stream. Raise TooManyStreams."""
         open_streams.enter(user.id)
         self.refused = False
-        """Whether the token is why the subscription ended."""
+        """Whether the subscription ended because of the token."""
         self._open_streams = open_streams
         self._is_open = True
         self._authenticator = authenticator
@@ -63,7 +63,7 @@ class OpenStream:
 
     @classmethod
     def of(cls, request: Request, services: Services, user: User) -> "OpenStream":
-        """Return a place for a request's stream. Raise TooManyStreams."""
+        """Return the counted stream of a request. Raise TooManyStreams."""
         return cls(
             services.open_streams,
             services.authenticator,
@@ -72,17 +72,17 @@ class OpenStream:
         )
 
     def follow(self, subscription: Reading) -> None:
-        """Keep the place for a subscription, and end it when the token is refused."""
+        """Count until a subscription ends, and end it when the token is refused."""
         self._subscription = subscription
         self._look()
 
     @property
     def follows(self) -> bool:
-        """Whether a subscription needs the place."""
+        """Whether a subscription keeps the count."""
         return self._subscription is not None
 
     def close(self) -> None:
-        """Give the place back."""
+        """End the count."""
         if not self._is_open:
             return
         self._is_open = False
@@ -124,7 +124,7 @@ class OpenStream:
             self._refuse()
             return
         self._expires = validation.expires
-        # A little late rather than early: it would find what it has seen already.
+        # A little late, because an early call would get the cached validation.
         left = self._authenticator.trusted_for(validation) + 0.05
         self._timer = asyncio.get_running_loop().call_later(left, self._look)
 

@@ -20,17 +20,17 @@ from chat_api.telemetry import OPEN_STREAMS, log
 
 
 class Finishing(Protocol):
-    """Ends a response: the connection, or what stands between it and the subscription."""
+    """Ends a response: the connection, or a translator in front of it."""
 
     async def finish(self) -> None:
-        """End the response, or cut the connection off."""
+        """End the response, or reset the connection."""
 
 
 class EventStream(Response):
     """Sends a subscription's events until it ends or the client goes away.
 
-    The response begins where it was made, and goes on in `LongResponses`: the frames and objects of
-    the application, which are most of what an open stream would hold in memory, are gone by then.
+    The response begins in the application and continues in `LongResponses`, after the application's
+    frames and objects, which would be most of an open stream's memory, have been released.
     `headers` are added to those of every event stream; `sink` ends it in place of the connection.
     """
 
@@ -65,7 +65,7 @@ class EventStream(Response):
         connection.stream = self
 
     async def send_events(self, connection: Connection) -> None:
-        """Send the body, and close."""
+        """Send the body, then close the subscription."""
         OPEN_STREAMS.inc()
         connection.open(self._subscription.leave)
         try:
@@ -84,7 +84,7 @@ class EventStream(Response):
             self.close()
 
     def close(self) -> None:
-        """End the subscription, and give the stream's place back."""
+        """End the subscription and the stream's count."""
         self._subscription.close()
         self._stream.close()
 
@@ -101,7 +101,7 @@ async def run_to_end(subscription: Reading, stream: OpenStream, receive: Receive
 
 
 class LongResponses:
-    """Lets an event stream go on when the application has returned.
+    """Continues an event stream after the application has returned.
 
     The outermost middleware. Our server has one around the application for each request, which
     leaves nothing to this one. What goes on is given the server's own `receive` and `send`.

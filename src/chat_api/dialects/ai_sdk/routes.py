@@ -52,7 +52,7 @@ _STREAM: dict[str, Any] = {
     "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EXAMPLE}},
 }
 # Chat ids of the client's own may have slashes, which some of its releases do not encode.
-ChatId = Annotated[str, Path(description="one of our ids, or the client's own")]
+ChatId = Annotated[str, Path(description="a conversation's id, or the client's own id")]
 
 
 @router.post(
@@ -68,7 +68,7 @@ async def send_turn(
     stream: UserStream,
     turn: Annotated[Turn, Depends(json_body(Turn, at_least_bytes=_MOST_BODY_BYTES))],
 ) -> Response:
-    """Keep the last message and stream its answer, or write an answer again.
+    """Save the last message and stream its answer, or regenerate an answer.
 
     An unknown `id` begins a conversation. The same message again streams the same answer.
     """
@@ -100,7 +100,7 @@ async def resume_stream(
             alias="startIndex",
             ge=-(2**31),
             le=2**31,
-            description="leave out so many chunks; none if negative",
+            description="the number of chunks to skip; negative: none",
         ),
     ] = 0,
 ) -> Response:
@@ -137,15 +137,15 @@ async def resume_stream(
 
 @router.get("/{chat_id:path}/messages", response_model=list[UiMessage], responses=problems(404))
 async def list_messages(services: ServicesOf, user: CurrentUser, chat_id: ChatId) -> Response:
-    """The conversation as UI messages, to begin a page with.
+    """Return the conversation as UI messages, for the first load of a page.
 
-    While an answer is written, they end with its question: resume the stream for the answer. Of a
+    While an answer runs, they end with its question: resume the stream for the answer. Of a
     very long conversation, the newest messages: 2,000, and 4 MB of JSON.
     """
     conversation_id = await _conversation(services, user, chat_id)
     if conversation_id is None:
         raise NotFound
-    # Asked for first: an answer that ends meanwhile is complete in what is read next.
+    # Read first: an answer that ends in between is complete in the messages read next.
     found = await db_generations.find_joinable(services.db, user.id, conversation_id, None)
     opened = await queries.open_conversation(
         services.db, user.id, conversation_id, limit=MOST_LISTED, before=None
@@ -163,7 +163,7 @@ async def list_messages(services: ServicesOf, user: CurrentUser, chat_id: ChatId
 
 @router.post("/{chat_id:path}/stop", response_model=UiMessage, responses=problems(404))
 async def stop(services: ServicesOf, user: CurrentUser, chat_id: ChatId) -> Response:
-    """Stop the running answer, on whichever replica it runs; what was written is kept."""
+    """Stop the running answer, on whichever replica it runs; the text so far is kept."""
     conversation_id = await _conversation(services, user, chat_id)
     if conversation_id is None:
         raise NotFound

@@ -1,4 +1,4 @@
-"""What `useChat` sends, and the messages that it begins with."""
+"""The bodies that `useChat` sends, and the messages that it loads first."""
 
 from typing import Annotated, Any, Literal
 
@@ -31,7 +31,7 @@ class SentMessage(Request):
     parts: Annotated[list[SentPart], Field(min_length=1)]
 
     def content(self) -> str:
-        """Return the text of a message. Raise Invalid where it is none, or has a file."""
+        """Return the text of a message. Raise Invalid if it has none, or has a file."""
         if any(part.type == "file" for part in self.parts):
             raise Invalid([("parts", "hold a file; only text can be sent")])
         text = "".join(part.text or "" for part in self.parts if part.type == "text")
@@ -42,23 +42,23 @@ class SentMessage(Request):
 
 
 class Turn(AnswerOptions):
-    """A message to answer, or an answer to write again."""
+    """A message to answer, or an answer to regenerate."""
 
-    id: Annotated[ClientId, Field(description="of the conversation, ours or the client's own")]
+    id: Annotated[ClientId, Field(description="a conversation's id, or the client's own id")]
     trigger: Literal["submit-message", "regenerate-message"] = "submit-message"
     message_id: Annotated[
         ClientId | None,
         Field(
             alias="messageId",
-            description="the message to edit, or the answer to write again, or its question",
+            description="the message to edit, or the answer to regenerate, or its question",
         ),
     ] = None
     messages: Annotated[
         list[dict[str, Any]] | None,
-        Field(description="only the last one is read: the history is the service's"),
+        Field(description="only the last one is read: the service keeps the history"),
     ] = None
     message: Annotated[
-        dict[str, Any] | None, Field(description="the last one alone, instead of `messages`")
+        dict[str, Any] | None, Field(description="only the last message, instead of `messages`")
     ] = None
 
     def last(self) -> SentMessage | None:

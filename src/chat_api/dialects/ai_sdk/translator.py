@@ -30,8 +30,8 @@ def ui_id(message_id: str) -> str:
 class UiMessageStream:
     """The chunks of one generation, from its first event on: a `Translator`.
 
-    A text that the client has seen cannot be taken back. Where a later attempt has the same text so
-    far, the stream goes on, else it raises CannotGoOn.
+    A text that the client has received cannot be revoked. If a later attempt has the same text so
+    far, the stream continues, otherwise it raises CannotGoOn.
     """
 
     def __init__(self) -> None:
@@ -165,7 +165,7 @@ class UiMessageStream:
         self.has_ended = True
 
     def _lost(self) -> bytes:
-        """End a stream whose place is unknown: the client would ask again without end."""
+        """End a stream whose place is unknown; otherwise the client would retry endlessly."""
         self.has_ended = True
         chunks = ({"type": "error", "errorText": _LOST}, {"type": "finish"})
         return b"".join(b"data: %b\n\n" % orjson.dumps(chunk) for chunk in chunks) + _DONE
@@ -183,7 +183,7 @@ class _Sent:
         self._digest.update(piece.encode())
 
     def rest_of(self, whole: str) -> str:
-        """Return what follows of a text. Raise CannotGoOn where it begins otherwise."""
+        """Return the rest of a text. Raise CannotGoOn if it begins differently."""
         begun = hashlib.sha256(whole[: self._length].encode())
         if begun.digest() != self._digest.digest():
             raise CannotGoOn

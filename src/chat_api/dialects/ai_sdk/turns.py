@@ -1,4 +1,4 @@
-"""What a POST of `useChat` asks for: a new message, an edit, an answer again, or a repeat."""
+"""The meaning of a POST of `useChat`: a new message, an edit, a regeneration, or a repeat."""
 
 import re
 import uuid
@@ -36,13 +36,13 @@ def conversation_ids(user: User, chat_id: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """An answer whose generation is long over: the message as our own API writes it."""
+    """An answer whose events are gone: the message as JSON of our own API."""
 
     message: dict[str, Any]
 
 
 class Turns:
-    """Begins what one POST asks for, and subscribes to it."""
+    """Begins the generation that a POST asks for, and subscribes to it."""
 
     def __init__(self, services: Services, user: User, turn: Turn, sink: Sink) -> None:
         self._services = services
@@ -52,7 +52,7 @@ class Turns:
         self._conversation_id = ""
 
     async def begin(self) -> Subscription | Saved:
-        """Do what the POST asks for. Raise what `SendPolicy.send` raises, and Invalid."""
+        """Carry out the POST. Raise Invalid, or an error of `SendPolicy.send`."""
         last = self._turn.last()
         is_sent = last is not None and last.role == "user"
         if self._turn.trigger == "submit-message" and last is None:
@@ -216,7 +216,7 @@ class Turns:
 
 
 def _our_id(name: str) -> str | None:
-    """Return the id of a message that a name is, in this dialect's form or in our own."""
+    """Return the message's id if a name is one, in this dialect's form or in our own."""
     found = _OURS.fullmatch(name)
     if found is not None:
         return str(uuid.UUID(found[1]))

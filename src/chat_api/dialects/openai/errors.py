@@ -21,7 +21,7 @@ def invalid(param: str, reason: str, *, code: str = "invalid_value") -> BadReque
 
 
 def unsupported(param: str, what: str = "") -> BadRequest:
-    """Return the refusal of what this service cannot do."""
+    """Return the refusal of an unsupported parameter."""
     return BadRequest(
         f"'{param}'{what} is not supported.",
         fields={"param": param, "code": "unsupported_parameter"},
@@ -29,7 +29,7 @@ def unsupported(param: str, what: str = "") -> BadRequest:
 
 
 def refusal(error: ApiError) -> Response:
-    """Return the response for an error. What is invalid (422) is a 400 here."""
+    """Return the response for an error. Invalid (422) becomes 400 here."""
     status = 400 if error.status == 422 else error.status
     problems = error.fields.get("errors") or [{}]
     param = error.fields.get("param", problems[0].get("field"))

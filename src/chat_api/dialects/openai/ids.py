@@ -26,7 +26,7 @@ def reasoning_id(message_id: str, index: int = 0) -> str:
 
 
 def find(prefix: str, text: str) -> str | None:
-    """Return our id; None for what is no id with this prefix."""
+    """Return our id; None for a text that is not an id with this prefix."""
     found = _ID.fullmatch(text)
     if found is None or found[1] != prefix:
         return None
@@ -35,7 +35,7 @@ def find(prefix: str, text: str) -> str | None:
 
 
 def ours(prefix: str, text: str) -> str:
-    """Return our id. Raise NotFound for what is no id with this prefix."""
+    """Return our id. Raise NotFound for a text that is not an id with this prefix."""
     found = find(prefix, text)
     if found is None:
         raise NotFound

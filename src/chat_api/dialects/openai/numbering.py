@@ -1,4 +1,4 @@
-"""Stores the number of each response's final event while the log still tells it."""
+"""Stores the number of each response's final event while the log still has the events."""
 
 from chat_api.db import event_log, responses
 from chat_api.db.database import Database

@@ -22,7 +22,7 @@ _SENTENCES = {"inference_unavailable": "The model is not available at the moment
 
 @dataclass(frozen=True, slots=True)
 class Echo:
-    """What a response repeats of its request. It is stored, so that replays are identical."""
+    """The fields of the request that a response repeats. Stored, so that replays are identical."""
 
     created_at: int
     model: str = "default"
@@ -44,14 +44,14 @@ class Echo:
 
     @classmethod
     def from_json(cls, text: str) -> "Echo":
-        """Return what `as_json` wrote; fields of a newer replica are ignored."""
+        """Return the object that `as_json` wrote; fields of a newer replica are ignored."""
         document = orjson.loads(text)
         return cls(**{name: document[name] for name in cls.__slots__ if name in document})
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How an answer ended, in the words of our own dialect."""
+    """The end of an answer, in the terms of our own dialect."""
 
     status: str
     token_count: int = 0
@@ -59,7 +59,7 @@ class Ended:
     finish_reason: str | None = None
     usage: Mapping[str, int] | None = None
     error: str | None = None
-    """Our name for what failed."""
+    """Our code of the failure."""
 
     @property
     def is_whole(self) -> bool:
@@ -148,7 +148,7 @@ def listing(data: Sequence[Json], *, has_more: bool) -> Json:
 
 
 def ended_message(message: Json) -> Ended:
-    """Return how a message ended, as our own API writes it."""
+    """Return the end of a message in JSON of our own API."""
     return Ended(
         message["status"],
         message["token_count"],
@@ -166,7 +166,7 @@ def response(
     output: Sequence[Json] = (),
     ended: Ended | None = None,
 ) -> Json:
-    """Return a response that is in progress or, with `ended`, over."""
+    """Return a response in progress or, with `ended`, a finished one."""
     return {
         "id": ids.response_id(message_id),
         "object": "response",

@@ -247,7 +247,7 @@ async def _halt(services: Services, stored: StoredResponse) -> None:
 
 
 def _echo(stored: StoredResponse) -> Echo:
-    """Return what was kept of the request; of our own API's requests nothing is."""
+    """Return the stored fields of the request; requests of our own API have none."""
     if stored.echo is not None:
         return Echo.from_json(stored.echo)
     model = orjson.loads(stored.message)["model_tag"]

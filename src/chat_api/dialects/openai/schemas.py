@@ -1,4 +1,4 @@
-"""What clients of this dialect send. Fields that are not here have no effect."""
+"""The bodies that clients of this dialect send. Other fields have no effect."""
 
 import hashlib
 import json
@@ -55,12 +55,12 @@ class NewResponse(Request):
 
     @property
     def most_tokens(self) -> int | None:
-        """How long the answer may become: no longer than in our own API."""
+        """Return the maximum length of the answer, at most that of our own API."""
         return None if self.max_output_tokens is None else min(self.max_output_tokens, _MOST_TOKENS)
 
     @property
     def response_format(self) -> Json | None:
-        """The format as Chat Completions have it."""
+        """Return the format in the form of Chat Completions."""
         given = None if self.text is None else self.text.format
         if given is None or given.get("type") != "json_schema":
             return given
@@ -88,13 +88,13 @@ class Entry:
 
 
 def fingerprint(user_id: str, document: Json) -> bytes:
-    """Return what two requests share only if they are the same."""
+    """Return a value that two requests share only if they are equal."""
     text = json.dumps([user_id, document], sort_keys=True)
     return hashlib.sha256(text.encode()).digest()
 
 
 def read_response(document: object) -> NewResponse:
-    """Return the request. Raise Invalid, or BadRequest for what this service cannot do."""
+    """Return the request. Raise Invalid, or BadRequest for unsupported parameters."""
     fields = as_object(document)
     for name, is_refused in (
         ("store", fields.get("store") is False),

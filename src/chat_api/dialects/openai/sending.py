@@ -1,4 +1,4 @@
-"""A request for a response: where it goes, and the use case that it calls."""
+"""Sending a request for a response: its place in a conversation, and its generation."""
 
 import time
 from collections.abc import Sequence
@@ -109,7 +109,7 @@ async def _known(services: Services, user: User, entries: Sequence[Entry]) -> di
 
 
 def echo_of(asked: NewResponse, place: Place) -> Echo:
-    """Return what the response repeats of its request."""
+    """Return the fields of the request that the response repeats."""
     reasoning, text = asked.reasoning, asked.text
     return Echo(
         created_at=int(time.time()),
@@ -161,7 +161,7 @@ async def send(
             top_p=asked.top_p,
             response_format=asked.response_format,
             instructions=instructions,
-            # The pieces of an answer that is returned whole are not seen.
+            # No client reads the pieces of an answer that is returned whole.
             on_crash="interrupt" if is_shown else None,
         ),
         model_tag=asked.model,

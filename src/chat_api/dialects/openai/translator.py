@@ -1,4 +1,4 @@
-"""From a generation's events to a response's: a function of the events from the first one on.
+"""Translation of a generation's events into a response's: a pure function of all events.
 
 Translations must not change while generations run: a client's cursor counts what was translated.
 The golden tests hold them.
@@ -123,7 +123,7 @@ class Translator:
         return sent + self._delta(self._reasoning, thought)
 
     def _catch_up(self, snapshot: Json) -> bytes:
-        """Show what a snapshot has beyond what was shown."""
+        """Show the part of a snapshot that was not shown before."""
         content = str(snapshot["content"])
         shown = "" if self._message is None else self._message.text
         if not content.startswith(shown):

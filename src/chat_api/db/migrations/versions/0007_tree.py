@@ -1,6 +1,6 @@
 """Messages form a tree; conversations have instructions, options, tags and metadata.
 
-Replicas of the version before go on serving. They insert messages without `parent_id` and
+Replicas of the previous version go on serving. They insert messages without `parent_id` and
 `version`: both are found out when such a message is read, and written before the tree changes
 (`db.tree.fill`). They show no message whose `replaces` is not null, and so none that is not on the
 shown path: that has its own id in `replaces`.
@@ -76,7 +76,7 @@ def upgrade() -> None:
 
 
 def _fill(steps: Steps) -> None:
-    """Give every message its parent, once. What replicas of the version before insert later, and
+    """Give every message its parent, once. What replicas of the previous version insert later, and
     conversations that were locked, are filled before their tree changes."""
     after: str | None = None
 
