@@ -197,7 +197,9 @@ class WireServer(ABC):
         self.run(self._cut(self._busy))
 
     async def _listen(self) -> None:
-        listener = socket.socket()
+        # asyncio sends at once (TCP_NODELAY) on sockets that are known to be TCP's. Otherwise what
+        # is written before a reset may wait for an acknowledgement, and is lost.
+        listener = socket.socket(proto=socket.IPPROTO_TCP)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", self.port))
         self._server = await self._loop.create_server(
