@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Mapping
 from typing import Any
-from uuid import uuid4
+from uuid import UUID
 
 import pytest
 from tests.support.client import Client
@@ -14,7 +14,7 @@ from chat_api.api.direct import ROUTES
 
 JSON = {"content-type": "application/json"}
 MESSAGES = "/api/conversations/{id}/messages"
-UNSEEN = uuid4()
+UNSEEN = UUID("5d1b7c0e-3f52-4c8e-9a64-0b7f2f6a1c11")
 NEXT = cursors.written(1_764_000_000_000_000, UNSEEN)
 # Requests by what is unusual about them; `{id}` is a conversation of the user's.
 REQUESTS: dict[str, tuple[str, str, Mapping[str, Any]]] = {
