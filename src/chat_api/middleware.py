@@ -1,5 +1,6 @@
 """Middlewares of all requests, as plain ASGI: none of them buffers a stream."""
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -21,6 +22,7 @@ from chat_api.telemetry import (
 )
 from chat_api.tracing import Span, Tracing, span_var
 
+_CONVERTER = re.compile(r":\w+(?=\})")
 _NO_ROUTE = "unknown"
 _QUIET = frozenset({"/api/health", "/api/ready", "/metrics"})
 _EXPOSED = (
@@ -196,7 +198,13 @@ def _metrics_of(method: str, route: str, status: int) -> tuple[Counter, Histogra
 
 def _route(scope: Scope) -> str:
     """Return the route's template, or one name for all paths without a route."""
-    return str(getattr(scope.get("route"), "path", _NO_ROUTE))
+    return _described(getattr(scope.get("route"), "path", _NO_ROUTE))
+
+
+@lru_cache(maxsize=1000)
+def _described(path: str) -> str:
+    """Return a route's path as the API's description has it: without converters."""
+    return _CONVERTER.sub("", path)
 
 
 class CatchAll:
