@@ -49,7 +49,7 @@ tests/openid/node_modules/.ready: tests/openid/package.json tests/openid/package
 
 test: $(VENV)/ready .venv-clients/ready $(PAGE) $(patsubst %,tests/%/node_modules/.ready,browser dialects openid) ## Run all tests: a real PostgreSQL, real sockets, a real browser
 	@cd web && npm run --silent test
-	@$(PY) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	@$(PY) -m pytest -n 3 --dist loadgroup --no-loadscope-reorder
 	@$(MAKE) --no-print-directory test-oldest
 
 test-oldest: $(VENV)/ready ## Run the tests of the database on the oldest PostgreSQL (POSTGRES_15=its programs)

@@ -90,3 +90,15 @@ async def test_a_language_that_cannot_be_loaded_leaves_the_page_in_english(
     await tab.page.goto("/")
     await expect(tab.composer).to_be_visible()
     await expect(tab.page.locator("html")).to_have_attribute("lang", "en")
+
+
+async def test_a_language_that_the_browser_cannot_format_for_is_passed_over(
+    visit: Visit, auth: AuthServer, past: Past
+) -> None:
+    alice = auth.user("alice")
+    talk = await past.conversation(alice, "Talk", "Hello", "Hi")
+    tab = await visit(alice, None)
+    languages = "Object.defineProperty(navigator, 'languages', {get: () => ['en-US@posix']})"
+    await tab.page.add_init_script(languages)
+    await tab.page.goto(f"/c/{talk}")
+    await expect(tab.answer).to_contain_text("12 tokens")

@@ -115,7 +115,7 @@ async def test_two_versions_behind_one_proxy_are_never_a_blank_page(
         service = start_service(FRONTEND_URL=site.origin)
         builds = (BUILT, next_build(tmp_path / "page"))
         place = site.start(service.port, auth.port, builds)
-        for number in range(8):
+        for number in range(4):
             tab = await visit(auth.user(f"user-{number}"), None, site=place)
             tab.failed_requests_are_fine = True
             await tab.page.goto("/")

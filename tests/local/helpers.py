@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -12,6 +11,7 @@ from pathlib import Path
 import httpx2
 import psutil
 import pytest
+from tests.support.ports import free_ports
 from tests.support.waiting import eventually_sync
 
 from chat_api.local.process import KeptProcess
@@ -19,13 +19,6 @@ from chat_api.local.process import KeptProcess
 INTERNAL_KEY = "internal-key-of-the-local-tests"
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be root")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def running_in(folder: Path) -> list[psutil.Process]:
@@ -63,7 +56,7 @@ def service(
     module: str, env: Mapping[str, str], health: str = "/health"
 ) -> Iterator[httpx2.Client]:
     """A client of the service of that module, once it is healthy."""
-    port = free_port()
+    [port] = free_ports(1)
     process = KeptProcess(
         [sys.executable, "-m", module, "--port", str(port)],
         env={**os.environ, "INTERNAL_API_KEY": INTERNAL_KEY, **env},

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from tests.local.helpers import free_port
+from tests.support.ports import free_ports
 
 from chat_api.local.settings import LocalSettings
 from chat_api.local.state import State
@@ -92,13 +92,9 @@ class TestUpRefuses:
 
     @pytest.fixture
     def env(self, tmp_path: Path) -> dict[str, str]:
-        return {
-            "LOCAL_DATA_DIR": str(tmp_path / "state"),
-            "LOCAL_API_PORT": str(free_port()),
-            "LOCAL_PAGE_PORT": str(free_port()),
-            "LOCAL_AUTH_PORT": str(free_port()),
-            "LOCAL_INFERENCE_PORT": str(free_port()),
-        }
+        names = ("LOCAL_API_PORT", "LOCAL_PAGE_PORT", "LOCAL_AUTH_PORT", "LOCAL_INFERENCE_PORT")
+        ports = map(str, free_ports(len(names)))
+        return {"LOCAL_DATA_DIR": str(tmp_path / "state"), **dict(zip(names, ports, strict=True))}
 
     def refusal(self, env: dict[str, str]) -> str:
         done = run("up", cwd=None, **env)

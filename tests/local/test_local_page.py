@@ -6,7 +6,8 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from tests.local.helpers import free_port, service
+from tests.local.helpers import service
+from tests.support.ports import free_ports
 
 from chat_api import frontend
 from chat_api.local import stack
@@ -52,11 +53,12 @@ def test_without_a_built_page_it_says_how_to_build_it(tmp_path: Path) -> None:
 
 def test_a_stack_without_a_page_needs_no_port_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
+        api, auth, inference = free_ports(3)
         settings = LocalSettings(
             local_page_port=other.getsockname()[1],
-            local_api_port=free_port(),
-            local_auth_port=free_port(),
-            local_inference_port=free_port(),
+            local_api_port=api,
+            local_auth_port=auth,
+            local_inference_port=inference,
         )
         with pytest.raises(LocalError, match="LOCAL_PAGE_PORT"):
             stack._require_ports(settings)

@@ -3,22 +3,16 @@
 import os
 import re
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.ports import free_ports
 from tests.support.waiting import eventually_sync
 
 START_SECONDS = 90.0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass
@@ -26,7 +20,7 @@ class Stack:
     process: subprocess.Popen[str]
     folder: Path
     output: Path
-    ports: tuple[int, int, int, int]
+    ports: list[int]
 
     @property
     def said(self) -> str:
@@ -47,7 +41,7 @@ class Stack:
 def started(command: Sequence[str], folder: Path) -> Iterator[Stack]:
     """`command up` in a folder, until it has printed what to paste; ended afterwards."""
     output = folder / "output"
-    ports = (free_port(), free_port(), free_port(), free_port())
+    ports = free_ports(4)
     names = ("LOCAL_INFERENCE_PORT", "LOCAL_AUTH_PORT", "LOCAL_API_PORT", "LOCAL_PAGE_PORT")
     with output.open("w") as out:
         process = subprocess.Popen(

@@ -48,6 +48,7 @@ const refusals: Record<Refusal, string> = {
   auth_unavailable: "Die Anmeldung kann gerade nicht geprüft werden.",
   not_ready: "Der Dienst startet gerade.",
   draining: "Der Dienst wird gerade neu gestartet.",
+  user_moving: "Ihre Daten werden gerade auf einen anderen Server verschoben.",
   too_many_connections: "Der Dienst hat gerade zu viele Verbindungen.",
   superseded: "Ein anderer Server schreibt diese Antwort weiter.",
   inference_protocol: "Das Modell hat unverständlich geantwortet.",

@@ -56,6 +56,7 @@ export type Refusal =
   | "auth_unavailable"
   | "not_ready"
   | "draining"
+  | "user_moving"
   | "too_many_connections"
   | "superseded"
   | "inference_protocol"

@@ -47,6 +47,7 @@ const refusals: Record<Refusal, string> = {
   auth_unavailable: "साइन-इन की जाँच अभी नहीं हो सकती।",
   not_ready: "सेवा अभी शुरू हो रही है।",
   draining: "सेवा अभी फिर से शुरू हो रही है।",
+  user_moving: "आपका डेटा अभी दूसरे सर्वर पर ले जाया जा रहा है।",
   too_many_connections: "सेवा पर अभी बहुत ज़्यादा कनेक्शन हैं।",
   superseded: "यह जवाब अब दूसरा सर्वर लिख रहा है।",
   inference_protocol: "मॉडल ने ऐसा जवाब दिया जिसे समझा नहीं जा सका।",

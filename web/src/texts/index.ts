@@ -47,7 +47,16 @@ export async function show(language: Language): Promise<void> {
 export function locale(): string {
   const language = shown.value;
   const tags = globalThis.navigator?.languages ?? [];
-  return tags.find((tag) => ofTag(tag) === language) ?? language;
+  return tags.find((tag) => ofTag(tag) === language && isTag(tag)) ?? language;
+}
+
+/** Some browsers name a language that `Intl` refuses, such as "en-US@posix". */
+function isTag(text: string): boolean {
+  try {
+    return Intl.getCanonicalLocales(text).length > 0;
+  } catch {
+    return false;
+  }
 }
 
 export function number(value: number, options: Intl.NumberFormatOptions = {}): string {

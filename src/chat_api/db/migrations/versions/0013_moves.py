@@ -69,6 +69,8 @@ CREATE TRIGGER samosachaat_conversation_guarded BEFORE INSERT OR UPDATE OR DELET
         LOOP
             EXECUTE format('GRANT %s ON frozen_users TO %s', held.privilege,
                 CASE held.grantee WHEN 0 THEN 'PUBLIC' ELSE held.grantee::regrole::text END);
+            EXECUTE format('GRANT EXECUTE ON FUNCTION samosachaat_refuse_frozen(text) TO %s',
+                CASE held.grantee WHEN 0 THEN 'PUBLIC' ELSE held.grantee::regrole::text END);
         END LOOP;
     END $grants$
     """,
