@@ -11,7 +11,7 @@ in AUTOCOMMIT. Each step can be repeated, so that a migration that was cut off c
 import asyncio
 import random
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -48,13 +48,49 @@ END $attempts$
 """
 
 
-def in_short_attempts(statements: str) -> str:
+def in_short_attempts(*statements: str) -> str:
     """Return one statement that does these inside the migration's own transaction.
 
     It waits for a lock only briefly, and tries again later; the last attempt's error,
     `lock_not_available`, is raised.
     """
-    return _IN_SHORT_ATTEMPTS.format(statements=statements, milliseconds=2 * LOCK_MILLISECONDS)
+    joined = "".join(f"{statement.strip().removesuffix(';')};\n" for statement in statements)
+    return _IN_SHORT_ATTEMPTS.format(statements=joined, milliseconds=2 * LOCK_MILLISECONDS)
+
+
+_GRANT_LIKE_CONVERSATIONS = """
+DO $grants$
+DECLARE
+    held record;
+BEGIN
+    FOR held IN
+        SELECT privilege_type AS privilege,
+            CASE grantee WHEN 0 THEN 'PUBLIC' ELSE grantee::regrole::text END AS grantee
+        FROM pg_class CROSS JOIN LATERAL aclexplode(relacl)
+        WHERE pg_class.oid = 'conversations'::regclass AND grantee <> relowner
+            AND privilege_type IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE')
+    LOOP
+        {grants}
+    END LOOP;
+END $grants$
+"""
+_GRANT_TABLES = "EXECUTE format('GRANT %s ON {names} TO %s', held.privilege, held.grantee);"
+_GRANT_FUNCTIONS = (
+    "IF held.privilege <> 'SELECT' THEN "
+    "EXECUTE format('GRANT EXECUTE ON FUNCTION {names} TO %s', held.grantee); END IF;"
+)
+
+
+def grant_like_conversations(tables: Sequence[str] = (), functions: Sequence[str] = ()) -> str:
+    """Return one statement that grants these to the roles that have rights on `conversations`.
+
+    Such a role, where it is not the one that migrates, gets the same rights on the tables. It may
+    call the functions if it may change conversations, also where a database grants new functions to
+    no role by default.
+    """
+    kinds = ((_GRANT_TABLES, tables), (_GRANT_FUNCTIONS, functions))
+    grants = (grant.format(names=", ".join(names)) for grant, names in kinds if names)
+    return _GRANT_LIKE_CONVERSATIONS.format(grants="\n        ".join(grants))
 
 
 def cause_of(error: BaseException, kinds: tuple[type[BaseException], ...]) -> BaseException | None:

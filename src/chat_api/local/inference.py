@@ -19,6 +19,7 @@ import contextlib
 import json
 import signal
 import sys
+from abc import ABC, abstractmethod
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -161,7 +162,7 @@ async def _retire(engine: Engine) -> None:
         await engine.stop()
 
 
-class _Streamed:
+class _Streamed(ABC):
     """A response as it is written: an ASGI application.
 
     Not Starlette's StreamingResponse: that notices a client's leaving only when there is something
@@ -180,8 +181,9 @@ class _Streamed:
         if isinstance(results[0], Exception):
             raise results[0]
 
+    @abstractmethod
     async def _write(self, scope: Scope, receive: Receive, send: Send) -> None:
-        raise NotImplementedError
+        """Write the response, unless the client leaves before."""
 
 
 class _Forwarded(_Streamed):

@@ -7,7 +7,7 @@ to the commit: the user's counter is the last lock of a transaction, and no clie
 
 from alembic import op
 
-from chat_api.db.steps import in_short_attempts
+from chat_api.db.steps import grant_like_conversations, in_short_attempts
 
 revision = "0008"
 down_revision = "0007"
@@ -116,24 +116,7 @@ UPGRADE = (
         "NEW.status <> OLD.status AND NEW.user_id IS NOT NULL",
     ),
     # A role that may change conversations, but is not the one that migrates, runs the triggers.
-    """
-    DO $grants$
-    DECLARE
-        held record;
-    BEGIN
-        FOR held IN
-            SELECT table_name, privilege_type AS privilege, grantee
-            FROM (VALUES ('changes'), ('change_counters')) AS v (table_name)
-            CROSS JOIN pg_class
-            CROSS JOIN LATERAL aclexplode(relacl)
-            WHERE pg_class.oid = 'conversations'::regclass AND grantee <> relowner
-                AND privilege_type IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE')
-        LOOP
-            EXECUTE format('GRANT %s ON %I TO %s', held.privilege, held.table_name,
-                CASE held.grantee WHEN 0 THEN 'PUBLIC' ELSE held.grantee::regrole::text END);
-        END LOOP;
-    END $grants$
-    """,
+    grant_like_conversations(("changes", "change_counters")),
 )
 DOWNGRADE = (
     "LOCK TABLE conversations, generations IN SHARE ROW EXCLUSIVE MODE",
@@ -152,12 +135,8 @@ DOWNGRADE = (
 
 
 def upgrade() -> None:
-    op.execute(in_short_attempts(_joined(UPGRADE)))
+    op.execute(in_short_attempts(*UPGRADE))
 
 
 def downgrade() -> None:
-    op.execute(in_short_attempts(_joined(DOWNGRADE)))
-
-
-def _joined(statements: tuple[str, ...]) -> str:
-    return ";\n".join(statement.strip() for statement in statements) + ";"
+    op.execute(in_short_attempts(*DOWNGRADE))

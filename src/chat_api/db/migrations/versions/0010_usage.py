@@ -6,7 +6,7 @@ version before are counted, too, and each exactly once: `ended_at` is set once f
 
 from alembic import op
 
-from chat_api.db.steps import in_short_attempts
+from chat_api.db.steps import grant_like_conversations, in_short_attempts
 
 revision = "0010"
 down_revision = "0009"
@@ -92,22 +92,7 @@ CREATE TRIGGER samosachaat_generation_deleted AFTER DELETE ON generations
     EXECUTE FUNCTION samosachaat_generation_deleted()
     """,
     # A role that may change conversations, but is not the one that migrates, runs the triggers.
-    """
-    DO $grants$
-    DECLARE
-        held record;
-    BEGIN
-        FOR held IN
-            SELECT privilege_type AS privilege, grantee
-            FROM pg_class CROSS JOIN LATERAL aclexplode(relacl)
-            WHERE pg_class.oid = 'conversations'::regclass AND grantee <> relowner
-                AND privilege_type IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE')
-        LOOP
-            EXECUTE format('GRANT %s ON usage_ledger TO %s', held.privilege,
-                CASE held.grantee WHEN 0 THEN 'PUBLIC' ELSE held.grantee::regrole::text END);
-        END LOOP;
-    END $grants$
-    """,
+    grant_like_conversations(("usage_ledger",)),
 )
 DOWNGRADE = (
     "LOCK TABLE generations IN SHARE ROW EXCLUSIVE MODE",
@@ -120,12 +105,8 @@ DOWNGRADE = (
 
 
 def upgrade() -> None:
-    op.execute(in_short_attempts(_joined(UPGRADE)))
+    op.execute(in_short_attempts(*UPGRADE))
 
 
 def downgrade() -> None:
-    op.execute(in_short_attempts(_joined(DOWNGRADE)))
-
-
-def _joined(statements: tuple[str, ...]) -> str:
-    return ";\n".join(statement.strip() for statement in statements) + ";"
+    op.execute(in_short_attempts(*DOWNGRADE))

@@ -6,7 +6,7 @@ limits of their settings, and show a conversation that has expired until it is s
 
 from alembic import op
 
-from chat_api.db.steps import Steps
+from chat_api.db.steps import Steps, grant_like_conversations
 
 revision = "0011"
 down_revision = "0010"
@@ -35,33 +35,13 @@ CREATE TABLE IF NOT EXISTS audit_log (
 CREATE INDEX IF NOT EXISTS audit_log_by_user ON audit_log (user_id, id) WHERE user_id IS NOT NULL
 """
 
-# A role that may change conversations, but is not the one that migrates, uses the tables.
-GRANTS = """
-DO $grants$
-DECLARE
-    held record;
-BEGIN
-    FOR held IN
-        SELECT table_name, privilege_type AS privilege, grantee
-        FROM (VALUES ('user_limits'), ('audit_log')) AS v (table_name)
-        CROSS JOIN pg_class
-        CROSS JOIN LATERAL aclexplode(relacl)
-        WHERE pg_class.oid = 'conversations'::regclass AND grantee <> relowner
-            AND privilege_type IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE')
-    LOOP
-        EXECUTE format('GRANT %s ON %I TO %s', held.privilege, held.table_name,
-            CASE held.grantee WHEN 0 THEN 'PUBLIC' ELSE held.grantee::regrole::text END);
-    END LOOP;
-END $grants$
-"""
-
 
 def upgrade() -> None:
     with op.get_context().autocommit_block():
         steps = Steps(op.get_bind())
         steps.briefly(COLUMN)
         steps.briefly(TABLES)
-        steps.run(GRANTS)
+        steps.run(grant_like_conversations(("user_limits", "audit_log")))
         # What is not temporary costs this index nothing.
         steps.index(
             "conversations_expiring", "ON conversations (expires_at) WHERE expires_at IS NOT NULL"

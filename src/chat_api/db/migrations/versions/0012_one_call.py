@@ -10,6 +10,8 @@ version before go on calling this one.
 
 from alembic import op
 
+from chat_api.db.steps import grant_like_conversations
+
 revision = "0012"
 down_revision = "0011"
 branch_labels = None
@@ -181,31 +183,9 @@ END $body$
 
 FUNCTIONS = ("samosachaat_begin_answer", "samosachaat_end_answer")
 
-# A role that may change conversations, but is not the one that migrates, calls the functions, also
-# where a database grants new functions to no role by default.
-_GRANTS = """
-DO $grants$
-DECLARE
-    held record;
-BEGIN
-    FOR held IN
-        SELECT DISTINCT function, grantee
-        FROM (VALUES ('samosachaat_begin_answer'::regproc), ('samosachaat_end_answer'))
-            AS v (function)
-        CROSS JOIN pg_class
-        CROSS JOIN LATERAL aclexplode(relacl)
-        WHERE pg_class.oid = 'conversations'::regclass AND grantee <> relowner
-            AND privilege_type = 'UPDATE'
-    LOOP
-        EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %s', held.function::regprocedure,
-            CASE held.grantee WHEN 0 THEN 'PUBLIC' ELSE held.grantee::regrole::text END);
-    END LOOP;
-END $grants$
-"""
-
 
 def upgrade() -> None:
-    for statement in (_BEGIN, _END, _GRANTS):
+    for statement in (_BEGIN, _END, grant_like_conversations(functions=FUNCTIONS)):
         op.execute(statement)
 
 

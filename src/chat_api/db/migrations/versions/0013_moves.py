@@ -7,7 +7,7 @@ it); the end of an answer does not, so running answers end in order.
 
 from alembic import op
 
-from chat_api.db.steps import in_short_attempts
+from chat_api.db.steps import grant_like_conversations, in_short_attempts
 
 revision = "0013"
 down_revision = "0012"
@@ -56,24 +56,7 @@ CREATE TRIGGER samosachaat_conversation_guarded BEFORE INSERT OR UPDATE OR DELET
     FOR EACH ROW EXECUTE FUNCTION samosachaat_conversation_guarded()
     """,
     # A role that may change conversations, but is not the one that migrates, runs the trigger.
-    """
-    DO $grants$
-    DECLARE
-        held record;
-    BEGIN
-        FOR held IN
-            SELECT privilege_type AS privilege, grantee
-            FROM pg_class CROSS JOIN LATERAL aclexplode(relacl)
-            WHERE pg_class.oid = 'conversations'::regclass AND grantee <> relowner
-                AND privilege_type IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE')
-        LOOP
-            EXECUTE format('GRANT %s ON frozen_users TO %s', held.privilege,
-                CASE held.grantee WHEN 0 THEN 'PUBLIC' ELSE held.grantee::regrole::text END);
-            EXECUTE format('GRANT EXECUTE ON FUNCTION samosachaat_refuse_frozen(text) TO %s',
-                CASE held.grantee WHEN 0 THEN 'PUBLIC' ELSE held.grantee::regrole::text END);
-        END LOOP;
-    END $grants$
-    """,
+    grant_like_conversations(("frozen_users",), functions=("samosachaat_refuse_frozen",)),
 )
 DOWNGRADE = (
     "LOCK TABLE conversations IN SHARE ROW EXCLUSIVE MODE",
@@ -85,12 +68,8 @@ DOWNGRADE = (
 
 
 def upgrade() -> None:
-    op.execute(in_short_attempts(_joined(UPGRADE)))
+    op.execute(in_short_attempts(*UPGRADE))
 
 
 def downgrade() -> None:
-    op.execute(in_short_attempts(_joined(DOWNGRADE)))
-
-
-def _joined(statements: tuple[str, ...]) -> str:
-    return ";\n".join(statement.strip() for statement in statements) + ";"
+    op.execute(in_short_attempts(*DOWNGRADE))
