@@ -1,4 +1,4 @@
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { Chat, Shown } from "../state/chat";
 import { Icon, type IconName } from "./Icon";
 import { isComposing, pressed } from "./keys";
@@ -53,7 +53,8 @@ export function Editor({ chat, message, close }: EditorProps) {
   const t = texts.value.messages;
   const [text, setText] = useState(message.content);
   const area = useRef<HTMLTextAreaElement>(null);
-  useEffect(() => {
+  // Before the browser paints: what is typed at once goes to the end, or replaces a selection.
+  useLayoutEffect(() => {
     area.current!.focus();
     area.current!.setSelectionRange(text.length, text.length);
   }, []);
