@@ -8,7 +8,17 @@ import pytest
 from pydantic import BaseModel, ConfigDict
 from tests.unit.world import World
 
-from chat_api.api import schemas
+from chat_api.api.schemas.events import (
+    EVENTS,
+    DoneEvent,
+    ErrorEvent,
+    ReasoningEvent,
+    ResetEvent,
+    SnapshotEvent,
+    StartEvent,
+    TokenEvent,
+)
+from chat_api.api.schemas.responses import Conversation, Message
 from chat_api.db import queries
 from chat_api.db.queries import ConversationSettings
 from chat_api.engines.engine import Usage
@@ -41,7 +51,7 @@ def check(model: type[BaseModel], text: str | None) -> dict[str, Any]:
 async def test_a_conversation_is_as_described(world: World) -> None:
     conversation = await world.conversation()
     new = check(
-        schemas.Conversation,
+        Conversation,
         await queries.read_conversation(world.pool, world.user, conversation),
     )
     assert new | {"created_at": "", "updated_at": ""} == {
@@ -59,14 +69,14 @@ async def test_a_conversation_is_as_described(world: World) -> None:
     }
     assert new["created_at"] == new["updated_at"]
     changed = check(
-        schemas.Conversation,
+        Conversation,
         await queries.update_conversation(
             world.pool, world.user, conversation, ConversationSettings(is_favorited=True)
         ),
     )
     assert changed == new | {"is_favorited": True}
     (listed,) = await queries.list_conversations(world.pool, world.user, limit=5)
-    assert check(schemas.Conversation, listed.json) == changed
+    assert check(Conversation, listed.json) == changed
     assert listed.id == conversation
 
 
@@ -77,7 +87,7 @@ async def test_a_created_conversation_is_as_described(world: World) -> None:
         "019aab5c-7d0e-7c39-9f6e-0a3a3e1fb0a1",
         ConversationSettings("T", "m"),
     )
-    created = check(schemas.Conversation, text)
+    created = check(Conversation, text)
     assert (created["title"], created["model_tag"]) == ("T", "m")
     await world.pool.fetch("DELETE FROM conversations WHERE user_id = $1", world.user)
 
@@ -108,7 +118,7 @@ async def test_messages_are_as_described(status: str, world: World) -> None:
     documents = [json.dumps(message) for message in json.loads(f"[{found.messages}]")]
     if found.running is not None:
         documents.append(found.running.json)
-    question, answer = (check(schemas.Message, document) for document in documents)
+    question, answer = (check(Message, document) for document in documents)
     assert question | {"created_at": ""} == {
         "id": lease.question_id,
         "conversation_id": conversation,
@@ -148,7 +158,7 @@ async def test_messages_are_as_described(status: str, world: World) -> None:
     }
     read = await queries.read_message(world.pool, world.user, conversation, lease.message_id)
     assert read is not None
-    assert check(schemas.Message, read) == answer
+    assert check(Message, read) == answer
     assert await queries.read_last_answer(world.pool, world.user, conversation) == read
 
 
@@ -169,9 +179,9 @@ async def test_text_comes_back_exactly(text: str, world: World) -> None:
     )
     assert found is not None
     messages = json.loads(f"[{found.messages}]")
-    assert [check(schemas.Message, json.dumps(m))["content"] for m in messages] == [text, text]
+    assert [check(Message, json.dumps(m))["content"] for m in messages] == [text, text]
     shown = check(
-        schemas.Conversation,
+        Conversation,
         await queries.read_conversation(world.pool, world.user, conversation),
     )
     assert shown["title"] == text
@@ -183,18 +193,18 @@ async def test_text_comes_back_exactly(text: str, world: World) -> None:
 @pytest.mark.parametrize(
     ("model", "data"),
     [
-        (schemas.StartEvent, events.start("c", "m", "q", 1)),
-        (schemas.TokenEvent, events.token("Hel")),
-        (schemas.ReasoningEvent, events.reasoning("Hm.")),
-        (schemas.ResetEvent, events.reset(2)),
-        (schemas.SnapshotEvent, events.snapshot("Hello")),
-        (schemas.SnapshotEvent, events.snapshot("Hello", "Hm.")),
-        (schemas.ErrorEvent, events.error("inference_refused", "It refused.")),
+        (StartEvent, events.start("c", "m", "q", 1)),
+        (TokenEvent, events.token("Hel")),
+        (ReasoningEvent, events.reasoning("Hm.")),
+        (ResetEvent, events.reset(2)),
+        (SnapshotEvent, events.snapshot("Hello")),
+        (SnapshotEvent, events.snapshot("Hello", "Hm.")),
+        (ErrorEvent, events.error("inference_refused", "It refused.")),
     ],
 )
 def test_events_are_as_described(model: type[BaseModel], data: bytes) -> None:
     check(model, data.decode())
-    assert model in schemas.EVENTS
+    assert model in EVENTS
 
 
 @pytest.mark.parametrize("kept", [None, "m0"])
@@ -203,5 +213,5 @@ def test_the_last_event_is_as_described(kept: str | None, usage: Usage | None) -
     data = events.done(
         "m", "complete", 3, 7, kept, model_tag="small", finish_reason="stop", usage=usage
     )
-    document = check(schemas.DoneEvent, data.decode())
+    document = check(DoneEvent, data.decode())
     assert document["usage"] == (usage and {"input_tokens": 7, "output_tokens": 3})

@@ -13,15 +13,9 @@ from starlette.responses import Response
 from chat_api.api import cursors
 from chat_api.api.bodies import json_body
 from chat_api.api.responses import problems
-from chat_api.api.schemas import (
-    AdminUsagePage,
-    AuditEntry,
-    AuditPage,
-    NewUserLimits,
-    UserLimitsRead,
-    is_storable,
-    request_body,
-)
+from chat_api.api.schemas.fields import is_storable
+from chat_api.api.schemas.requests import NewUserLimits, request_body
+from chat_api.api.schemas.responses import AdminUsagePage, AuditEntry, AuditPage, UserLimitsRead
 from chat_api.api.services import Administrator, Services, ServicesOf
 from chat_api.api.usage import FirstDay, LastDay, day_limits, period, written
 from chat_api.db import audit, limits, usage

@@ -9,7 +9,7 @@ from fastapi import Request as HttpRequest
 from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
 
-from chat_api.api.schemas import Request
+from chat_api.api.schemas.requests import Request
 from chat_api.api.services import services_of
 from chat_api.errors import BadRequest, Invalid, PayloadTooLarge, UnsupportedMediaType
 

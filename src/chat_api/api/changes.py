@@ -6,7 +6,7 @@ from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import Response
 
 from chat_api.api.responses import problems
-from chat_api.api.schemas import change_stream
+from chat_api.api.schemas.events import change_stream
 from chat_api.api.services import CurrentUser, ServicesOf
 from chat_api.api.streaming.connection import connection_of
 from chat_api.api.streaming.open_stream import UserStream

@@ -16,18 +16,16 @@ from uuid_utils.compat import uuid7
 from chat_api.api import cursors
 from chat_api.api.bodies import json_body
 from chat_api.api.responses import problems, with_text, written_json
-from chat_api.api.schemas import (
-    Conversation,
+from chat_api.api.schemas.fields import is_storable
+from chat_api.api.schemas.requests import (
     ConversationChange,
     ConversationFields,
-    ConversationPage,
-    ConversationWithMessages,
     NewConversation,
     Rename,
     ShownPath,
-    is_storable,
     request_body,
 )
+from chat_api.api.schemas.responses import Conversation, ConversationPage, ConversationWithMessages
 from chat_api.api.services import (
     ConversationId,
     CurrentUser,

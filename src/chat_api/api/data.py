@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from chat_api.api.bodies import pieces_of
 from chat_api.api.responses import problems
-from chat_api.api.schemas import FailedImport, Imported
+from chat_api.api.schemas.responses import FailedImport, Imported
 from chat_api.api.services import ConversationId, CurrentUser, ServicesOf
 from chat_api.api.streaming.download import Download
 from chat_api.api.streaming.open_stream import UserStream

@@ -10,7 +10,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from starlette.responses import Response
 
 from chat_api.api.responses import problems, written_json
-from chat_api.api.schemas import Health, Ready
+from chat_api.api.schemas.responses import Health, Ready
 from chat_api.api.services import Services, services_of
 from chat_api.db import housekeeping
 from chat_api.db.database import Database, reason_of

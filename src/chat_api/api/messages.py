@@ -10,15 +10,9 @@ from starlette.responses import Response
 
 from chat_api.api.bodies import json_body
 from chat_api.api.responses import problems, with_text, written_json
-from chat_api.api.schemas import (
-    AnswerOptions,
-    Message,
-    NewMessage,
-    Regeneration,
-    Versions,
-    event_stream,
-    request_body,
-)
+from chat_api.api.schemas.events import event_stream
+from chat_api.api.schemas.requests import AnswerOptions, NewMessage, Regeneration, request_body
+from chat_api.api.schemas.responses import Message, Versions
 from chat_api.api.services import (
     ConversationId,
     CurrentUser,

@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from chat_api.api.bodies import json_body
 from chat_api.api.responses import problems, written_json
-from chat_api.api.schemas import Swap, request_body
+from chat_api.api.schemas.requests import Swap, request_body
 from chat_api.api.services import Administrator, CurrentUser, ServicesOf
 from chat_api.db import audit
 from chat_api.errors import Draining

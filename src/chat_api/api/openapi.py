@@ -6,7 +6,8 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from chat_api.api.schemas import CHANGES, EVENTS, Message, Problem
+from chat_api.api.schemas.events import CHANGES, EVENTS
+from chat_api.api.schemas.responses import Message, Problem
 
 # Schemas that routes refer to by name only.
 _MODELS: tuple[type[BaseModel], ...] = (Message, Problem, *EVENTS, *CHANGES)

@@ -9,7 +9,8 @@ from starlette.responses import Response
 
 from chat_api.api import cursors
 from chat_api.api.responses import problems, written_json
-from chat_api.api.schemas import TEXT_PATTERN, FoundPage, Text
+from chat_api.api.schemas.fields import TEXT_PATTERN, Text
+from chat_api.api.schemas.responses import FoundPage
 from chat_api.api.services import CurrentUser, ServicesOf
 from chat_api.conversations.search import Found
 from chat_api.db.search import Place

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 from pydantic import BeforeValidator
 
 from chat_api.api.responses import problems
-from chat_api.api.schemas import DayLimit, DayLimits, UsagePage, UsageSum
+from chat_api.api.schemas.responses import DayLimit, DayLimits, UsagePage, UsageSum
 from chat_api.api.services import CurrentUser, Services, ServicesOf
 from chat_api.db import limits, usage
 from chat_api.db.limits import UserLimits

@@ -12,7 +12,8 @@ from starlette.responses import Response
 from chat_api import sse
 from chat_api.api.bodies import json_body
 from chat_api.api.responses import problems, written_json
-from chat_api.api.schemas import is_storable, request_body
+from chat_api.api.schemas.fields import is_storable
+from chat_api.api.schemas.requests import request_body
 from chat_api.api.services import CurrentUser, Services, ServicesOf
 from chat_api.api.streaming.connection import connection_of
 from chat_api.api.streaming.open_stream import OpenStream, UserStream

@@ -5,7 +5,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from chat_api.api.bodies import errors_of
-from chat_api.api.schemas import TEXT_PATTERN, AnswerOptions, Request, Storable, Text
+from chat_api.api.schemas.fields import TEXT_PATTERN, Storable, Text
+from chat_api.api.schemas.requests import AnswerOptions, Request
 from chat_api.errors import Invalid
 
 MOST_ID_CHARS = 200

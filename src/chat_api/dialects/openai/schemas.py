@@ -9,15 +9,15 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 
 from chat_api.api.bodies import errors_of
-from chat_api.api.schemas import (
+from chat_api.api.schemas.fields import (
     Instructions,
     Metadata,
     ModelTag,
-    Request,
     is_format,
     is_storable,
     whole_number,
 )
+from chat_api.api.schemas.requests import Request
 from chat_api.dialects.openai.errors import invalid, unsupported
 from chat_api.dialects.openai.objects import Json
 from chat_api.errors import Invalid
