@@ -43,7 +43,7 @@ from chat_api.conversations.imports import Imports
 from chat_api.conversations.search import Search
 from chat_api.conversations.tree import Trees
 from chat_api.db.database import Database
-from chat_api.db.sends import Quotas
+from chat_api.db.quotas import Quotas
 from chat_api.dialects.ai_sdk import routes as ai_sdk
 from chat_api.dialects.openai import conversations as openai_conversations
 from chat_api.dialects.openai import responses as openai_responses

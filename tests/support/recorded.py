@@ -77,7 +77,7 @@ async def live(world: Any) -> None:
     from tests.unit.world import key, log_row
 
     from chat_api.db import event_log, generations, housekeeping, leases, queries, sends
-    from chat_api.db.sends import Quotas
+    from chat_api.db.quotas import Quotas
 
     pool, user = world.pool, world.user
     first, second = await world.conversation("Mine"), await world.conversation()

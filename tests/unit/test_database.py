@@ -21,7 +21,7 @@ from chat_api.db.database import (
     reason_of,
 )
 from chat_api.db.generations import Lease
-from chat_api.db.sends import Quotas
+from chat_api.db.quotas import Quotas
 from chat_api.db.shares import conversation_id_var
 from chat_api.errors import DatabaseBusy, DatabaseRefused, DatabaseUnavailable, NotFound
 from chat_api.local.postgres import EmbeddedPostgres

@@ -12,8 +12,9 @@ from tests.unit.world import World, connected, key, opened
 from chat_api.db import changes, exports, queries
 from chat_api.db.expiry import BATCH, LOOKED_AT
 from chat_api.db.generations import Lease
+from chat_api.db.idempotency import Repeat
 from chat_api.db.responses import KeptRequest
-from chat_api.db.sends import Busy, Repeat
+from chat_api.db.sends import Busy
 from chat_api.errors import AnswerGone
 from chat_api.generation.joining import Joins
 from chat_api.generation.sink import Discard

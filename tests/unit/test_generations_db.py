@@ -26,7 +26,8 @@ from chat_api.db import leases as db_leases
 from chat_api.db.database import Connection, Database
 from chat_api.db.event_log import Held, LogRow, Page
 from chat_api.db.generations import Lease, Outcome, Turn
-from chat_api.db.sends import Busy, Repeat
+from chat_api.db.idempotency import Repeat
+from chat_api.db.sends import Busy
 from chat_api.errors import IdempotencyKeyReused, NothingToAnswer
 from chat_api.text import is_blank
 

@@ -9,7 +9,9 @@ from tests.unit.world import World, key, log_row
 
 from chat_api.db import generations, sends
 from chat_api.db.generations import Lease, Outcome
-from chat_api.db.sends import Busy, Draft, Quotas, Repeat
+from chat_api.db.idempotency import Repeat
+from chat_api.db.quotas import Quotas
+from chat_api.db.sends import Busy, Draft
 from chat_api.errors import ApiError, TooManyGenerations, TooManyMessages
 
 LIMITED = Quotas(messages_per_minute=5, running_generations=2)

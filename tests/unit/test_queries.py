@@ -23,6 +23,7 @@ from chat_api.db import leases as db_leases
 from chat_api.db.database import Connection, Database
 from chat_api.db.event_log import LogRow
 from chat_api.db.queries import ConversationSettings
+from chat_api.db.quotas import UNLIMITED
 from chat_api.db.sends import Busy
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -68,7 +69,7 @@ async def resumed(world: World, user_id: str, conversation_id: str, message_id: 
             world.draft(None),
             process=world.process,
             lease_seconds=60,
-            quotas=sends.UNLIMITED,
+            quotas=UNLIMITED,
         )
 
 

@@ -12,7 +12,8 @@ from chat_api.api.limits import Failures, network_of
 from chat_api.api.streaming.accounting import OpenStreams
 from chat_api.db import housekeeping
 from chat_api.db.generations import Lease
-from chat_api.db.sends import Busy, Quotas
+from chat_api.db.quotas import Quotas
+from chat_api.db.sends import Busy
 from chat_api.errors import (
     NothingToAnswer,
     TooManyFailures,

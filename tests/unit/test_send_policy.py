@@ -7,7 +7,7 @@ from tests.unit.world import LEASE_SECONDS, World
 
 from chat_api.db import leases as db_leases
 from chat_api.db.generations import Lease
-from chat_api.db.sends import UNLIMITED
+from chat_api.db.quotas import UNLIMITED
 from chat_api.errors import ConversationBusy
 from chat_api.generation.options import Options
 from chat_api.generation.prompts import Prompts

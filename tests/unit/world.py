@@ -14,17 +14,10 @@ from chat_api.db import generations, queries, sends
 from chat_api.db.database import Connection, Database, driver_address
 from chat_api.db.event_log import LogRow
 from chat_api.db.generations import Ending, Lease, Outcome
+from chat_api.db.idempotency import IdempotencyKey, Repeat
 from chat_api.db.queries import ConversationSettings
-from chat_api.db.sends import (
-    UNLIMITED,
-    Begun,
-    Busy,
-    Draft,
-    HistoryBounds,
-    IdempotencyKey,
-    Quotas,
-    Repeat,
-)
+from chat_api.db.quotas import UNLIMITED, Quotas
+from chat_api.db.sends import Begun, Busy, Draft, HistoryBounds
 from chat_api.generation import events
 
 LEASE_SECONDS = 60.0

@@ -27,8 +27,8 @@ from chat_api.api.streaming.response import EventStream, run_to_end
 from chat_api.auth import User
 from chat_api.conversations.titles import title_of
 from chat_api.db import queries
+from chat_api.db.idempotency import IdempotencyKey
 from chat_api.db.queries import MOST_LISTED
-from chat_api.db.sends import IdempotencyKey
 from chat_api.errors import (
     BadRequest,
     Invalid,

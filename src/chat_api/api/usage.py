@@ -12,7 +12,7 @@ from chat_api.api.schemas.responses import DayLimit, DayLimits, UsagePage, Usage
 from chat_api.api.services import CurrentUser, Services, ServicesOf
 from chat_api.db import limits, usage
 from chat_api.db.limits import UserLimits
-from chat_api.db.sends import Quotas
+from chat_api.db.quotas import Quotas
 from chat_api.errors import Invalid
 
 router = APIRouter(prefix="/api/usage", tags=["usage"])

@@ -10,7 +10,15 @@ from chat_api.db import sends
 from chat_api.db.connecting import Connection
 from chat_api.db.database import Database
 from chat_api.db.generations import Lease
-from chat_api.db.sends import Busy, Draft, Quotas, Repeat
+from chat_api.db.idempotency import Repeat, find_repeat, keep_key
+from chat_api.db.quotas import (
+    GENERATION_RETRY_SECONDS,
+    Quotas,
+    check_quotas,
+    count_message,
+    quotas_of,
+)
+from chat_api.db.sends import Busy, Draft
 from chat_api.db.visibility import VISIBLE
 from chat_api.errors import NothingToContinue, TooManyGenerations
 
@@ -89,18 +97,18 @@ async def resume(
     conversation = await connection.fetchrow(sends.LOCK_CONVERSATION, user_id, conversation_id)
     if conversation is None:
         return None
-    quotas = sends.quotas_of(conversation, quotas)
+    quotas = quotas_of(conversation, quotas)
     if draft.idempotency is not None:
-        repeat = await sends.find_repeat(connection, user_id, draft.idempotency)
+        repeat = await find_repeat(connection, user_id, draft.idempotency)
         if repeat is not None:
             return repeat
     if busy := await sends.find_busy(connection, conversation_id):
-        await sends.check_quotas(connection, user_id, quotas)
+        await check_quotas(connection, user_id, quotas)
         return busy
     last = await connection.fetchrow(_READ_LAST, user_id, conversation_id)
     if not ended.is_resumable or last is None or Ended(**dict(last)) != ended:
         raise NothingToContinue
-    await sends.count_message(connection, user_id, conversation_id, quotas, draft)
+    await count_message(connection, user_id, conversation_id, quotas, regenerates=False)
     lease = _lease(conversation_id, ended, draft)
     row = await connection.fetchrow(
         _RESUME,
@@ -116,11 +124,9 @@ async def resume(
         lease.model_tag,
     )
     if row is None:
-        raise TooManyGenerations(quotas.running_generations, sends.GENERATION_RETRY_SECONDS)
+        raise TooManyGenerations(quotas.running_generations, GENERATION_RETRY_SECONDS)
     if draft.idempotency is not None:
-        await sends.keep_key(
-            connection, user_id, conversation_id, ended.message_id, draft.idempotency
-        )
+        await keep_key(connection, user_id, conversation_id, ended.message_id, draft.idempotency)
     return replace(lease, attempt=row["attempt"], resumed_after=row["resumed_after"])
 
 

@@ -7,66 +7,27 @@ the user's quota, the generation or the key.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
-from chat_api.db import limits, named, responses, tree, usage
-from chat_api.db.database import Connection, Database, Record
+from chat_api.db import limits, named, responses, tree
+from chat_api.db.database import Connection, Database
 from chat_api.db.generations import KEPT_FOR, SHOWS_TEXT, Lease, Turn, read_history
-from chat_api.db.limits import UserLimits
+from chat_api.db.idempotency import IdempotencyKey, Repeat, find_repeat, keep_key
+from chat_api.db.quotas import (
+    GENERATION_RETRY_SECONDS,
+    UNLIMITED,
+    Quotas,
+    check_quotas,
+    count_message,
+    quotas_of,
+)
 from chat_api.db.responses import KeptRequest
 from chat_api.db.tree import Addition
 from chat_api.db.visibility import VISIBLE
-from chat_api.errors import (
-    IdempotencyKeyReused,
-    NotFound,
-    NothingToAnswer,
-    TooManyAnswersToday,
-    TooManyGenerations,
-    TooManyMessages,
-    TooManyTokensToday,
-)
-
-# When to retry after too many running generations: the time at which one of them ends is unknown.
-GENERATION_RETRY_SECONDS = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Quotas:
-    """The quotas of one user, on all replicas together. 0 means no limit."""
-
-    messages_per_minute: int = 0
-    running_generations: int = 0
-    answers_per_day: int = 0
-    tokens_per_day: int = 0
-
-    def __bool__(self) -> bool:
-        return bool(self.messages_per_minute or self.running_generations or self.of_a_day)
-
-    @property
-    def of_a_day(self) -> bool:
-        """Return whether there is a daily limit."""
-        return bool(self.answers_per_day or self.tokens_per_day)
-
-    def of_user(self, limits: UserLimits) -> "Quotas":
-        """Return these quotas with the limits that are set for the user."""
-        answers, tokens = limits.answers_per_day, limits.tokens_per_day
-        return replace(
-            self,
-            answers_per_day=self.answers_per_day if answers is None else answers,
-            tokens_per_day=self.tokens_per_day if tokens is None else tokens,
-        )
-
-
-UNLIMITED = Quotas()
-
-
-@dataclass(frozen=True, slots=True)
-class IdempotencyKey:
-    key: str
-    fingerprint: bytes  # of the request that first used the key
+from chat_api.errors import NotFound, NothingToAnswer, TooManyGenerations
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +60,6 @@ class Busy:
 
     message_id: str
     has_subscribers: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Repeat:
-    """The generation that an earlier request with the same idempotency key began."""
-
-    message_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,7 +246,14 @@ async def begin_in_steps(
     version = 1  # nothing is below the last message that is shown
     if draft.at is not None:
         version = await _show_place(connection, conversation_id, draft, node)
-    counted = await count_message(connection, user_id, conversation_id, quotas, draft)
+    counted = await count_message(
+        connection,
+        user_id,
+        conversation_id,
+        quotas,
+        regenerates=draft.content is None,
+        message_id=draft.at if draft.content is None else None,
+    )
     last: Mapping[str, Any] = dict(counted)
     if draft.before:
         last = await _add_before(connection, conversation_id, draft, last, version)
@@ -461,12 +422,6 @@ WHERE user_id = $1 AND id = $2 AND {VISIBLE} FOR NO KEY UPDATE
 """  # noqa: S608  # the inserted text is ours
 
 
-def quotas_of(conversation: Record, quotas: Quotas) -> Quotas:
-    """Return the quotas of the user, from a row of LOCK_CONVERSATION and those of everybody."""
-    set_for_user = conversation["limits"]
-    return quotas if set_for_user is None else quotas.of_user(UserLimits(*set_for_user))
-
-
 # Insert the question (unless it is there already), the empty assistant message, its generation with
 # a lease, and the subscription of this process, and move the conversation to the top of the list.
 # Nothing is inserted where the user has as many running generations as allowed.
@@ -529,103 +484,6 @@ def _place(last: Mapping[str, Any], draft: Draft, conversation_id: str, version:
     return _Place(last["question_id"], position + 1, after, version)
 
 
-# --- quotas ---------------------------------------------------------------------------------------
-
-
-# Count a message in the user's minute unless the minute is used up, and read the last message, or
-# the one that is named, and, for a regeneration, its question. Counting locks the user's row until
-# the transaction ends, so that the user's sends to other conversations, on any replica, wait here,
-# and the number of running generations that `_INSERT` counts stays true.
-_COUNT_MESSAGE = """
-WITH quota AS (
-    INSERT INTO message_quotas AS q (user_id, began, sent)
-    SELECT $2, statement_timestamp(), 1 WHERE $3
-    ON CONFLICT (user_id) DO UPDATE SET (began, sent) = (
-        SELECT CASE WHEN past THEN statement_timestamp() ELSE q.began END,
-            CASE WHEN past THEN 1 ELSE q.sent + 1 END
-        FROM (SELECT q.began <= statement_timestamp() - interval '1 minute') AS m (past))
-    WHERE $4 = 0 OR q.sent < $4 OR q.began <= statement_timestamp() - interval '1 minute'
-    RETURNING 1)
-SELECT EXISTS (SELECT 1 FROM quota) AS is_counted, last.*, question.id AS question_id
-FROM (SELECT 1) AS always
-LEFT JOIN LATERAL (
-    SELECT id::text AS id, position, role FROM messages
-    WHERE conversation_id = $1 AND replaces IS NULL AND ($6::uuid IS NULL OR id = $6)
-    ORDER BY position DESC LIMIT 1
-) AS last ON true
-LEFT JOIN LATERAL (
-    SELECT id::text AS id FROM messages
-    WHERE $5 AND conversation_id = $1 AND replaces IS NULL AND role = 'user'
-        AND position <= last.position
-    ORDER BY position DESC LIMIT 1
-) AS question ON true
-"""
-
-# Read how much of the user's quotas is used.
-_READ_QUOTAS = """
-SELECT coalesce(q.sent, 0) AS sent,
-    ceil(extract(epoch FROM q.began + interval '1 minute' - now()))::integer AS seconds,
-    (SELECT count(*) FROM generations WHERE user_id = $1 AND ended_at IS NULL) AS running
-FROM (SELECT 1) AS always LEFT JOIN message_quotas q
-    ON q.user_id = $1 AND q.began > now() - interval '1 minute'
-"""
-
-
-async def count_message(
-    connection: Connection, user_id: str, conversation_id: str, quotas: Quotas, draft: Draft
-) -> Record:
-    """Count the message, and return the last message of the conversation and its last question.
-
-    Raise TooManyMessages, TooManyGenerations, TooManyAnswersToday or TooManyTokensToday.
-    """
-    last = await connection.fetchrow(
-        _COUNT_MESSAGE,
-        conversation_id,
-        user_id,
-        bool(quotas),
-        quotas.messages_per_minute,
-        draft.content is None,
-        draft.at if draft.content is None else None,
-    )
-    assert last is not None  # noqa: S101  # the statement always gives one row
-    if quotas and not last["is_counted"]:
-        await check_quotas(connection, user_id, quotas)
-        raise TooManyMessages(quotas.messages_per_minute, 1)  # the minute has just ended
-    await check_day(connection, user_id, quotas, running=0)
-    return last
-
-
-async def check_quotas(connection: Connection, user_id: str, quotas: Quotas) -> None:
-    """Raise the refusal that a message would get if it took the running generation's place."""
-    if not quotas:
-        return
-    used = await connection.fetchrow(_READ_QUOTAS, user_id)
-    assert used is not None  # noqa: S101  # the statement always gives one row
-    if 0 < quotas.messages_per_minute <= used["sent"]:
-        raise TooManyMessages(quotas.messages_per_minute, max(1, used["seconds"]))
-    if 0 < quotas.running_generations < used["running"]:
-        raise TooManyGenerations(quotas.running_generations, GENERATION_RETRY_SECONDS)
-    await check_day(connection, user_id, quotas, running=1)
-
-
-async def check_day(connection: Connection, user_id: str, quotas: Quotas, *, running: int) -> None:
-    """Raise TooManyAnswersToday or TooManyTokensToday.
-
-    Of the user's running generations, `running` have been allowed and are about to be replaced. A
-    caller that holds the user's row in `message_quotas` sees all others.
-    """
-    if not quotas.of_a_day:
-        return
-    used = await usage.read_day(connection, user_id)
-    if 0 < quotas.answers_per_day <= used.answers - running:
-        raise TooManyAnswersToday(quotas.answers_per_day, max(1, used.seconds_left))
-    if 0 < quotas.tokens_per_day <= used.tokens:
-        raise TooManyTokensToday(quotas.tokens_per_day, max(1, used.seconds_left))
-
-
-# --- the busy rule --------------------------------------------------------------------------------
-
-
 # Find the running generation of a conversation, and whether any process has a subscription to it.
 # Clients come back for a background response: it counts as subscribed to.
 _FIND_BUSY = """
@@ -642,60 +500,3 @@ async def find_busy(connection: Connection, conversation_id: str) -> Busy | None
     """Return the conversation's running generation, if there is one."""
     row = await connection.fetchrow(_FIND_BUSY, conversation_id)
     return None if row is None else Busy(row["id"], row["has_subscribers"])
-
-
-# --- idempotency ----------------------------------------------------------------------------------
-
-
-# Find what the user's key was first used for, unless that is a day ago.
-_FIND_KEY = f"""
-SELECT fingerprint, message_id::text AS id FROM idempotency_keys
-WHERE user_id = $1 AND key = $2 AND created_at > now() - interval '{KEPT_FOR}'
-"""  # noqa: S608  # the inserted text is a constant
-
-# Note what the user's key is used for; no row where it is in use already.
-_KEEP_KEY = f"""
-INSERT INTO idempotency_keys AS k (user_id, key, fingerprint, conversation_id, message_id)
-VALUES ($1, $2, $3, $4, $5)
-ON CONFLICT (user_id, key) DO UPDATE SET fingerprint = excluded.fingerprint,
-    conversation_id = excluded.conversation_id, message_id = excluded.message_id,
-    created_at = now()
-WHERE k.created_at <= now() - interval '{KEPT_FOR}'
-RETURNING 1
-"""  # noqa: S608  # the inserted text is a constant
-
-
-async def find_repeat(
-    connection: Connection, user_id: str, idempotency: IdempotencyKey
-) -> Repeat | None:
-    """Return what the key stands for, None for a new key. Raise IdempotencyKeyReused."""
-    row = await connection.fetchrow(_FIND_KEY, user_id, idempotency.key)
-    if row is None:
-        return None
-    if row["fingerprint"] != idempotency.fingerprint:
-        raise IdempotencyKeyReused
-    return Repeat(row["id"])
-
-
-async def keep_key(
-    connection: Connection,
-    user_id: str,
-    conversation_id: str,
-    message_id: str,
-    idempotency: IdempotencyKey,
-) -> None:
-    """Note what the key stands for.
-
-    Raise IdempotencyKeyReused where a request to another conversation has just noted it: requests
-    to one conversation take turns, those to several do not.
-    """
-    kept = await connection.fetchval(
-        _KEEP_KEY,
-        user_id,
-        idempotency.key,
-        idempotency.fingerprint,
-        conversation_id,
-        message_id,
-    )
-    if kept is None:
-        raise IdempotencyKeyReused

@@ -14,8 +14,10 @@ from chat_api.db import resuming as db_resuming
 from chat_api.db import sends as db_sends
 from chat_api.db.database import Database
 from chat_api.db.generations import Lease
+from chat_api.db.idempotency import IdempotencyKey, Repeat
+from chat_api.db.quotas import Quotas
 from chat_api.db.responses import KeptRequest
-from chat_api.db.sends import Begun, Busy, Draft, IdempotencyKey, Quotas, Repeat
+from chat_api.db.sends import Begun, Busy, Draft
 from chat_api.db.tree import Addition
 from chat_api.engines.engine import Usage
 from chat_api.errors import (

@@ -17,8 +17,8 @@ from chat_api.api.streaming.open_stream import OpenStream, UserStream
 from chat_api.api.streaming.response import EventStream, run_to_end
 from chat_api.auth import User
 from chat_api.db import responses as db_responses
+from chat_api.db.idempotency import IdempotencyKey
 from chat_api.db.responses import StoredResponse
-from chat_api.db.sends import IdempotencyKey
 from chat_api.dialects.openai import ids, objects, schemas, sending
 from chat_api.dialects.openai.errors import invalid
 from chat_api.dialects.openai.objects import Echo, Json

@@ -11,8 +11,8 @@ from chat_api.api.services import Services
 from chat_api.auth import User
 from chat_api.conversations.titles import title_of
 from chat_api.db import responses as db_responses
+from chat_api.db.idempotency import IdempotencyKey
 from chat_api.db.responses import KeptRequest
-from chat_api.db.sends import IdempotencyKey
 from chat_api.db.shares import conversation_id_var
 from chat_api.db.tree import Addition
 from chat_api.dialects.openai import ids, schemas
