@@ -2,10 +2,12 @@
 `python -m tests.support.impatient serve …`.
 """
 
-from chat_api import server
+from chat_api import http_protocol
 from chat_api.cli import main
 
 if __name__ == "__main__":
-    assert 5_000 < server._USER_TIMEOUT_MS < 60_000, "a vanished client is gone within a minute"
-    server._USER_TIMEOUT_MS = 1_000
+    assert 5_000 < http_protocol._USER_TIMEOUT_MS < 60_000, (
+        "a vanished client is gone within a minute"
+    )
+    http_protocol._USER_TIMEOUT_MS = 1_000
     main()

@@ -1,4 +1,4 @@
-"""What `chat_api.server` uses of uvicorn's internals: the list, and whether it is still so.
+"""What `chat_api.http_protocol` uses of uvicorn's internals: the list, and whether it is still so.
 
 A failure here says: read uvicorn's changes, compare them with `Protocol`, write the new digest.
 """
@@ -17,9 +17,9 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
-from chat_api import server
+from chat_api import http_protocol
 
-SOURCE = Path(server.__file__).read_text("utf-8")
+SOURCE = Path(http_protocol.__file__).read_text("utf-8")
 # Methods that `Protocol` and `_Flow` override or call, and attributes that they read or set.
 METHODS: dict[type, set[str]] = {
     HttpToolsProtocol: {
@@ -80,7 +80,7 @@ def test_the_list_is_complete() -> None:
             or (isinstance(node.value, ast.Call) and ast.unparse(node.value) == "super()")
         )
     }
-    mine = set(vars(server.Protocol)) | {
+    mine = set(vars(http_protocol.Protocol)) | {
         node.attr
         for node in ast.walk(protocol)
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)

@@ -1,7 +1,7 @@
 """The client's connection during one request: the one seam between application and server.
 
 `LongResponses` puts it into the request's scope under the key CONNECTION. Under our own server
-(`chat_api.server`) it writes past every middleware; under another one it does what ASGI can.
+(`chat_api.http_protocol`) it writes past every middleware; under another one it does what ASGI can.
 """
 
 import asyncio
