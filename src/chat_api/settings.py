@@ -4,9 +4,7 @@ The table of docs/reference.md names each of them; a test compares the two.
 """
 
 import ipaddress
-import re
 from typing import Annotated, Literal, Self
-from urllib.parse import SplitResult, urlsplit
 
 from pydantic import (
     Field,
@@ -19,6 +17,8 @@ from pydantic import (
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from chat_api import database_url, frontend
+from chat_api.addresses import http_address, origins_of
+from chat_api.shared_keys import is_weak, keys_of
 
 # What the inference service accepts (its contract, not a choice of ours).
 INFERENCE_MESSAGE_CHARS = 8_000
@@ -27,134 +27,6 @@ INFERENCE_REQUEST_CHARS = 32_000
 Seconds = Annotated[float, Field(ge=0.01, le=86_400, allow_inf_nan=False)]
 Limit = Annotated[int, Field(ge=0, le=1_000_000)]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
-
-
-LEAST_KEY_CHARS = 16
-_LEAST_DIFFERENT_CHARS = 8
-# Placeholders for a key in documents and templates.
-_PLACEHOLDER = re.compile(
-    r"change-?(me|this|it)|replace-?(me|this|with)|placeholder|example|password|letmein|"
-    r"your-?(own|key|api|secret|internal)|<.*>|\$\{.*\}",
-    re.IGNORECASE,
-)
-_RUNS = (
-    "0123456789",
-    "0123456789abcdef",
-    "abcdefghijklmnopqrstuvwxyz",
-    "qwertyuiopasdfghjklzxcvbnm",
-)
-
-
-def _address(value: str) -> SplitResult | None:
-    """Return the parts of an address, or None. Python's own error would quote its password."""
-    try:
-        parts = urlsplit(value)
-        _ = parts.port  # checked only when it is read
-        return parts
-    except ValueError:
-        return None
-
-
-def http_address(value: str, *, with_query: bool = False) -> str:
-    """The address without a slash at its end. Raise ValueError for what is none.
-
-    With `with_query` it may have a query, and stays as it is.
-    """
-    parts = _address(value)
-    if (
-        parts is None
-        or parts.scheme not in {"http", "https"}
-        or not parts.hostname
-        or not database_url.is_host(parts.hostname)
-        or "@" in parts.netloc
-        or (parts.query and not with_query)
-        or parts.fragment
-        or not re.fullmatch("[!-~]+", value)
-    ):
-        raise ValueError("must be an address such as http://host:8000")
-    return value if with_query else value.rstrip("/")
-
-
-def keys_of(text: str) -> tuple[str, ...]:
-    """Return the keys of `INTERNAL_API_KEY`; there are several while one replaces another."""
-    return tuple(part.strip() for part in text.split(","))
-
-
-def is_weak(key: str) -> bool:
-    """Return whether a key could be guessed: too short, too uniform, or from a template."""
-    plain = re.sub(r"[^a-z0-9]", "", key.lower())
-    return (
-        len(key) < LEAST_KEY_CHARS
-        or len(set(key)) < _LEAST_DIFFERENT_CHARS
-        or _PLACEHOLDER.search(key) is not None
-        or (plain != "" and any(plain in run * len(plain) for run in _RUNS))
-    )
-
-
-_HOST = re.compile(
-    r"([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.?"
-)
-# Browsers take such a host for an IPv4 address, and write it as four decimal numbers.
-_ENDS_IN_A_NUMBER = re.compile(r"(^|\.)([0-9]+|0x[0-9a-f]*)\.?$")
-_DEFAULT_PORTS = {"http": 80, "https": 443}
-_NO_ORIGIN = (
-    "must be origins such as https://chat.example.org or http://localhost:3000, without a path "
-    "and separated by commas, or `*` alone for any origin"
-)
-
-
-def origins_of(frontend_url: str) -> list[str]:
-    """Return the origins that a `FRONTEND_URL` names, as browsers write them; `*` is any origin.
-
-    Raise ValueError where it names anything else.
-    """
-    parts = [part.strip() for part in frontend_url.split(",") if part.strip()]
-    if parts == ["*"]:
-        return parts
-    return list(dict.fromkeys(map(_origin, parts)))
-
-
-def _origin(text: str) -> str:
-    """Return an origin as in RFC 6454, section 6.2: in lower case, without the default port."""
-    parts = _address(text.lower())
-    host = None if parts is None else _origin_host(parts)
-    if (
-        parts is None
-        or host is None
-        or not re.fullmatch("[!-~]+", text)  # urlsplit passes over tabs and line ends
-        or parts.scheme not in _DEFAULT_PORTS
-        or "@" in parts.netloc
-        or parts.path not in {"", "/"}
-        or parts.query
-        or parts.fragment
-        or text.endswith(("?", "#"))
-    ):
-        raise ValueError(_NO_ORIGIN)
-    if parts.port is None or parts.port == _DEFAULT_PORTS[parts.scheme]:
-        return f"{parts.scheme}://{host}"
-    return f"{parts.scheme}://{host}:{parts.port}"
-
-
-def _origin_host(parts: SplitResult) -> str | None:
-    """Return the host as browsers write it; None for what they never write (WHATWG URL, 3.5)."""
-    host = parts.hostname or ""
-    try:
-        if parts.netloc.startswith("["):
-            address = ipaddress.IPv6Address(host)
-            mapped = address.ipv4_mapped
-            if address.scope_id is not None:
-                return None
-            return f"[{address.compressed}]" if mapped is None else f"[{_hex_groups(mapped)}]"
-        if _ENDS_IN_A_NUMBER.search(host):
-            return ipaddress.IPv4Address(host).compressed
-    except ValueError:
-        return None
-    return host if _HOST.fullmatch(host) else None
-
-
-def _hex_groups(mapped: ipaddress.IPv4Address) -> str:
-    """Return an IPv4-mapped IPv6 address without the dots that other notations have."""
-    return f"::ffff:{int(mapped) >> 16:x}:{int(mapped) & 0xFFFF:x}"
 
 
 class SettingsError(ValueError):

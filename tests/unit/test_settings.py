@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from chat_api.settings import Settings, SettingsError, is_weak, load_settings
+from chat_api.settings import Settings, SettingsError, load_settings
+from chat_api.shared_keys import is_weak
 
 KEY = "the-key-that-nobody-knows"
 

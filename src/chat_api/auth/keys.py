@@ -12,10 +12,10 @@ import orjson
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
+from chat_api.addresses import http_address
 from chat_api.auth.authenticator import TokenRefused
 from chat_api.auth.reading import read_at_most
 from chat_api.errors import AuthUnavailable
-from chat_api.settings import http_address
 from chat_api.telemetry import AUTH_KEY_FETCHES, AUTH_VALIDATIONS, log
 
 MOST_DOCUMENT_BYTES = 262_144

@@ -21,7 +21,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
-from chat_api.settings import Settings, SettingsError, http_address
+from chat_api.addresses import http_address
+from chat_api.settings import Settings, SettingsError
 
 _HEADER = re.compile(r"\s*\[\[\s*[\"']?engine[\"']?\s*\]\]")
 _PLACE = re.compile(r"(.*) \(at line (\d+), column \d+\)", re.DOTALL)

@@ -24,12 +24,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from chat_api.addresses import origins_of
 from chat_api.local import web
 from chat_api.local.errors import LocalError
 from chat_api.local.settings import load_local_settings
 from chat_api.local.state import State
 from chat_api.local.tokens import InvalidToken, read_token, sign_token
-from chat_api.settings import origins_of
 
 _SIGNED_IN_SECONDS = 24 * 3600
 

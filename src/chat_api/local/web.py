@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp
 
 from chat_api.local.errors import LocalError
-from chat_api.settings import keys_of
+from chat_api.shared_keys import keys_of
 
 HOST = "127.0.0.1"
 _MAX_BODY_BYTES = 1_000_000

@@ -10,7 +10,8 @@ from contextvars import ContextVar
 from importlib.util import find_spec
 from typing import Protocol
 
-from chat_api.settings import Settings, SettingsError, http_address
+from chat_api.addresses import http_address
+from chat_api.settings import Settings, SettingsError
 
 Attributes = Mapping[str, str | int | float | list[str] | None]
 """Attributes of a span, without None. Never a text of a message, a title, a token or a key."""
