@@ -6,11 +6,9 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcon
 from functools import cached_property
 
 import aiohttp
-from fastapi import FastAPI, Request
+from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.responses import Response
-from starlette.routing import Match
 
 from chat_api import __version__
 from chat_api.api import (
@@ -24,7 +22,6 @@ from chat_api.api import (
     search,
     usage,
 )
-from chat_api.api.bodies import reason_of
 from chat_api.api.direct import Direct
 from chat_api.api.limits import Failures
 from chat_api.api.openapi import describe
@@ -48,18 +45,16 @@ from chat_api.dialects.ai_sdk import routes as ai_sdk
 from chat_api.dialects.openai import conversations as openai_conversations
 from chat_api.dialects.openai import responses as openai_responses
 from chat_api.dialects.openai.numbering import Numbering
-from chat_api.dialects.refusals import refusal
 from chat_api.engines.catalogue import DIALECTS
 from chat_api.engines.configuration import Configured, read_engines
 from chat_api.engines.engines import Engines
-from chat_api.errors import (
-    ApiError,
-    BadRequest,
-    Invalid,
-    MethodNotAllowed,
-    NotFound,
-    TooManyRequests,
+from chat_api.error_handlers import (
+    answer_api_error,
+    answer_http_exception,
+    answer_validation_error,
+    refusal_of,
 )
+from chat_api.errors import ApiError, NotFound
 from chat_api.frontend import Frontend
 from chat_api.generation.background import Background
 from chat_api.generation.clocks import Clocks
@@ -88,7 +83,7 @@ from chat_api.shutdown import (
     reloaded_on_hangup,
 )
 from chat_api.startup import Startup
-from chat_api.telemetry import REFUSALS, configure_logging, log, trace_id_var
+from chat_api.telemetry import configure_logging, log
 from chat_api.titling import Titling
 from chat_api.tracing import Tracing, open_tracing
 
@@ -114,8 +109,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     # The one added last is the outermost.
-    app.add_middleware(Direct, refuse=_answer_api_error)
-    app.add_middleware(CatchAll, refusal=_refusal)
+    app.add_middleware(Direct, refuse=answer_api_error)
+    app.add_middleware(CatchAll, refusal=refusal_of)
     app.add_middleware(Cors, origins=settings.origins)
     app.add_middleware(Trace, tracing=tracing)
     if settings.trusted_proxies:
@@ -124,9 +119,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=settings.trusted_proxies)
     app.add_middleware(LongResponses)
     app.add_middleware(HeadAsGet)
-    app.add_exception_handler(ApiError, _answer_api_error)
-    app.add_exception_handler(HTTPException, _answer_http_exception)
-    app.add_exception_handler(RequestValidationError, _answer_validation_error)
+    app.add_exception_handler(ApiError, answer_api_error)
+    app.add_exception_handler(HTTPException, answer_http_exception)
+    app.add_exception_handler(RequestValidationError, answer_validation_error)
     for part in (health, conversations, messages, models, search, changes, data, usage, admin):
         app.include_router(part.router)
     for dialect in (ai_sdk, openai_responses, openai_conversations):
@@ -142,50 +137,6 @@ def _serve_page(app: FastAPI, settings: Settings) -> None:
     page = Frontend(sign_in=settings.web_sign_in_url or None, missing=NotFound)
     for path, endpoint in page.endpoints().items():
         app.add_api_route(path, endpoint, methods=["GET", "HEAD"], include_in_schema=False)
-
-
-def _refusal(path: str, error: ApiError) -> Response:
-    """Return the response for an error, in the shape of the path's dialect."""
-    return refusal(path, error, trace_id_var.get())
-
-
-async def _answer_api_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, ApiError)  # noqa: S101  # what the handler is registered for
-    if isinstance(error, TooManyRequests):
-        REFUSALS.labels(error.code).inc()
-    return _refusal(request.url.path, error)
-
-
-async def _answer_http_exception(request: Request, error: Exception) -> Response:
-    """Answer the framework's own refusals: unknown paths and methods, unreadable requests."""
-    status = error.status_code if isinstance(error, HTTPException) else 400
-    ours: ApiError
-    if status == 404:
-        ours = NotFound()
-    elif status == 405:
-        ours = MethodNotAllowed(headers={"Allow": ", ".join(_methods_of(request))})
-    else:
-        ours = BadRequest()
-    return _refusal(request.url.path, ours)
-
-
-def _methods_of(request: Request) -> list[str]:
-    """Return the methods that the request's path takes."""
-    return [
-        "GET, HEAD" if method == "GET" else method
-        for method in ("GET", "POST", "PUT", "PATCH", "DELETE")
-        if any(
-            route.matches({**request.scope, "method": method})[0] is Match.FULL
-            for route in request.app.routes
-        )
-    ]
-
-
-async def _answer_validation_error(request: Request, error: Exception) -> Response:
-    """Answer invalid query parameters; api.bodies validates bodies."""
-    assert isinstance(error, RequestValidationError)  # noqa: S101
-    problems = [(str(e["loc"][-1]), reason_of(str(e["msg"]))) for e in error.errors()]
-    return _refusal(request.url.path, Invalid(problems))
 
 
 def _lifespan(
