@@ -14,6 +14,7 @@ import aiohttp
 import psutil
 import pytest
 from structlog.testing import capture_logs
+from tests.support.listening import listening
 
 from chat_api.auth import Authenticator, User
 from chat_api.auth.authenticator import REFUSED_FOR_SECONDS, TRUSTED_FOR_SECONDS
@@ -46,25 +47,19 @@ class Auth:
         self.arrived = asyncio.Event()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            self.head = await reader.readuntil(b"\r\n\r\n")
-            length = int(self.head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
-            document = json.loads(await reader.readexactly(length))
-            self.body_keys = set(document)
-            self.calls += 1
-            self.arrived.set()
-            await self.open.wait()
-            status, body = self.answer(document.pop("token"))
-            writer.write(
-                b"HTTP/1.1 %d X\r\n%bcontent-length: %d\r\nconnection: close\r\n\r\n"
-                % (status, self.headers, len(body))
-            )
-            writer.write(body)
-            await writer.drain()
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass  # the caller has gone away
-        finally:
-            writer.close()
+        self.head = await reader.readuntil(b"\r\n\r\n")
+        length = int(self.head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+        document = json.loads(await reader.readexactly(length))
+        self.body_keys = set(document)
+        self.calls += 1
+        self.arrived.set()
+        await self.open.wait()
+        status, body = self.answer(document.pop("token"))
+        writer.write(
+            b"HTTP/1.1 %d X\r\n%bcontent-length: %d\r\nconnection: close\r\n\r\n"
+            % (status, self.headers, len(body))
+        )
+        writer.write(body)
 
 
 class Clock:
@@ -81,12 +76,8 @@ class Clock:
 @pytest.fixture
 async def auth() -> AsyncIterator[Auth]:
     service = Auth()
-    server = await asyncio.start_server(service.serve, "127.0.0.1", 0)
-    service.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    try:
+    async with listening(service.serve) as service.url:
         yield service
-    finally:
-        server.close()
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from structlog.testing import capture_logs
 from tests.support.keys import AUDIENCE, ISSUER, key_for, public_jwk, signed
+from tests.support.listening import listening
 
 from chat_api.auth import User
 from chat_api.auth.authenticator import TokenRefused
@@ -41,23 +42,17 @@ class Publisher:
         self.open.set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            head = await reader.readuntil(b"\r\n\r\n")
-            path = head.split(b" ")[1].decode()
-            self.asked.append(path)
-            self.arrived.set()
-            await self.open.wait()
-            body = self.answers.get(path, json.dumps({"keys": self.keys}).encode())
-            writer.write(
-                b"HTTP/1.1 %d X\r\nlocation: /keys\r\nconnection: close\r\n" % self.status
-                + b"content-length: %d\r\n\r\n" % len(body)
-            )
-            writer.write(body)
-            await writer.drain()
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass  # the caller has gone away
-        finally:
-            writer.close()
+        head = await reader.readuntil(b"\r\n\r\n")
+        path = head.split(b" ")[1].decode()
+        self.asked.append(path)
+        self.arrived.set()
+        await self.open.wait()
+        body = self.answers.get(path, json.dumps({"keys": self.keys}).encode())
+        writer.write(
+            b"HTTP/1.1 %d X\r\nlocation: /keys\r\nconnection: close\r\n" % self.status
+            + b"content-length: %d\r\n\r\n" % len(body)
+        )
+        writer.write(body)
 
 
 class Clock:
@@ -70,12 +65,8 @@ class Clock:
 @pytest.fixture
 async def provider() -> AsyncIterator[Publisher]:
     publisher = Publisher()
-    server = await asyncio.start_server(publisher.serve, "127.0.0.1", 0)
-    publisher.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    try:
+    async with listening(publisher.serve) as publisher.url:
         yield publisher
-    finally:
-        server.close()
 
 
 @pytest.fixture

@@ -278,15 +278,8 @@ async def rename_conversation(
     body: Annotated[Rename, Depends(json_body(Rename))],
 ) -> Response:
     """Give the conversation a title. A placeholder such as "New chat" leaves the title as it is."""
-    changed = await queries.update_conversation(
-        services.db,
-        user.id,
-        conversation_id,
-        ConversationSettings(title=given_title(body.title)),
-    )
-    if changed is None:
-        raise NotFound
-    return written_json(changed)
+    settings = ConversationSettings(title=given_title(body.title))
+    return await _changed(services, user, conversation_id, settings)
 
 
 @router.patch(
@@ -306,12 +299,15 @@ async def change_conversation(
     A placeholder such as "New chat" is no title. Null removes `instructions`, `options` and
     `expires_at`.
     """
-    changed = await queries.update_conversation(
-        services.db,
-        user.id,
-        conversation_id,
-        replace(_settings(body), is_favorited=body.is_favorited),
-    )
+    settings = replace(_settings(body), is_favorited=body.is_favorited)
+    return await _changed(services, user, conversation_id, settings)
+
+
+async def _changed(
+    services: Services, user: User, conversation_id: str, settings: ConversationSettings
+) -> Response:
+    """Change the conversation, and return it. Raise NotFound."""
+    changed = await queries.update_conversation(services.db, user.id, conversation_id, settings)
     if changed is None:
         raise NotFound
     return written_json(changed)

@@ -10,7 +10,6 @@ pages, 415 for anything but JSON. There is no password: every user of this machi
 name.
 """
 
-import argparse
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -101,22 +100,14 @@ def _user(claims: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m chat_api.local.auth")
-    parser.add_argument("--port", type=int, required=True)
-    options = parser.parse_args()
-    try:
-        app = create_auth_app(
+    return web.main(
+        "auth",
+        lambda: create_auth_app(
             internal_key=web.internal_key(),
             signing_key=State(load_local_settings().data_dir).secret("auth"),
             origins=origins_of(os.environ.get("FRONTEND_URL", "")),
-        )
-        listener = web.listen(options.port)
-    except LocalError as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-    with listener:
-        web.make_server(app).run(sockets=[listener])
-    return 0
+        ),
+    )
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ Its origin differs from the API's, as with a CDN, so that CORS is used. LOCAL_AP
 and LOCAL_AUTH_PORT give the addresses of the API and the auth service.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -34,18 +33,7 @@ def create_page_app(settings: LocalSettings, folder: Path = frontend.BUILT) -> S
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m chat_api.local.page")
-    parser.add_argument("--port", type=int, required=True)
-    options = parser.parse_args()
-    try:
-        app = create_page_app(load_local_settings())
-        listener = web.listen(options.port)
-    except LocalError as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-    with listener:
-        web.make_server(app).run(sockets=[listener])
-    return 0
+    return web.main("page", lambda: create_page_app(load_local_settings()))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
 """Shared parts of the local auth and inference services."""
 
+import argparse
 import errno
 import hmac
 import json
 import os
 import socket
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import uvicorn
@@ -144,3 +146,23 @@ def make_server(app: ASGIApp) -> uvicorn.Server:
             timeout_graceful_shutdown=_GRACE_SECONDS,
         )
     )
+
+
+def main(name: str, create: Callable[[], ASGIApp]) -> int:
+    """Serve an app on the port of the command line until a signal; return the exit code.
+
+    `name` is the module of `chat_api.local` that was called. What keeps the app from being made, or
+    the port from being used (LocalError), is printed.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m chat_api.local.{name}")
+    parser.add_argument("--port", type=int, required=True)
+    options = parser.parse_args()
+    try:
+        app = create()
+        listener = listen(options.port)
+    except LocalError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    with listener:
+        make_server(app).run(sockets=[listener])
+    return 0

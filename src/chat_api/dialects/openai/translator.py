@@ -4,7 +4,8 @@ Translations must not change while generations run: a client's cursor counts wha
 The golden tests hold them.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -14,19 +15,76 @@ from chat_api.dialects.openai.objects import Echo, Ended, Json
 from chat_api.dialects.translated import CannotGoOn
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """What differs between the items of the output: the names of their events and fields."""
+
+    text: str
+    """Of the events that carry the text."""
+    part: str
+    """Of the events of the item's only part."""
+    index: str
+    """The field with the number of that part."""
+    document: Callable[[str, str, Sequence[Json]], Json]
+    """Makes the item from its id, its status and its parts."""
+    part_of: Callable[[str], Json]
+    """Makes a part from its text."""
+    more: Json
+    """Further fields beside each piece of the text, and beside the whole."""
+
+
+_MESSAGE = _Kind(
+    text="output_text",
+    part="content_part",
+    index="content_index",
+    document=lambda item_id, status, parts: objects.message_item(
+        item_id, "assistant", status, parts
+    ),
+    part_of=objects.output_text,
+    more={"logprobs": []},
+)
+_REASONING = _Kind(
+    text="reasoning_summary_text",
+    part="reasoning_summary_part",
+    index="summary_index",
+    document=objects.reasoning_item,
+    part_of=objects.summary_text,
+    more={},
+)
+
+
 class _Item:
     """An item of the output that is open."""
 
-    id: str
-    index: int
-    before_delta: bytes
-    after_delta: bytes
-    pieces: list[str] = field(default_factory=list)
+    __slots__ = ("_pieces", "after_text", "before_number", "before_text", "id", "index", "kind")
+
+    def __init__(self, kind: _Kind, item_id: str, index: int) -> None:
+        self.kind = kind
+        self.id = item_id
+        self.index = index
+        self._pieces: list[str] = []
+        # The bytes of a delta's event around its number and its text.
+        name = f"response.{kind.text}.delta".encode()
+        self.before_number = b'event: %b\ndata: {"type": "%b", "sequence_number": ' % (name, name)
+        self.before_text = (
+            f', "item_id": "{item_id}", "output_index": {index}, "{kind.index}": 0, "delta": '
+        ).encode()
+        more = (b', "%b": %b' % (key.encode(), orjson.dumps(kind.more[key])) for key in kind.more)
+        self.after_text = b"".join(more) + b"}\n\n"
+
+    def add(self, text: str) -> None:
+        """Add a piece of the text."""
+        self._pieces.append(text)
 
     @property
     def text(self) -> str:
-        return "".join(self.pieces)
+        """Return the text so far."""
+        return "".join(self._pieces)
+
+    @property
+    def place(self) -> Json:
+        """Return the fields that say where the item's part is."""
+        return {"item_id": self.id, "output_index": self.index, self.kind.index: 0}
 
 
 class Translator:
@@ -142,89 +200,58 @@ class Translator:
         return b"" if self._reasoning is None else self._close_reasoning("incomplete")
 
     def _delta(self, item: _Item, text: str) -> bytes:
-        item.pieces.append(text)
+        item.add(text)
         self.number += 1
         if self.number <= self._after or self._is_lost:
             return b""
         return b"%b%d%b%b%b" % (
-            _BEFORE_NUMBER[item.id[0]],
+            item.before_number,
             self.number,
-            item.before_delta,
+            item.before_text,
             orjson.dumps(text),
-            item.after_delta,
+            item.after_text,
         )
 
     # --- items ---
 
     def _open_message(self) -> bytes:
-        item_id = ids.item_id(self._message_id)
-        index = len(self._output)
-        self._message = _Item(
-            item_id,
-            index,
-            b', "item_id": "%b", "output_index": %d, "content_index": 0, "delta": '
-            % (item_id.encode(), index),
-            b', "logprobs": []}\n\n',
-        )
-        item = objects.message_item(item_id, "assistant", "in_progress", [])
-        self._output.append(item)
-        return self._event(
-            "response.output_item.added", output_index=index, item=item
-        ) + self._event(
-            "response.content_part.added",
-            item_id=item_id,
-            output_index=index,
-            content_index=0,
-            part=objects.output_text(""),
-        )
+        self._message, sent = self._open(_MESSAGE, ids.item_id(self._message_id))
+        return sent
 
     def _close_message(self, status: str) -> bytes:
         item, self._message = self._message, None
-        assert item is not None  # noqa: S101  # it was open
-        at = {"item_id": item.id, "output_index": item.index, "content_index": 0}
-        part = objects.output_text(item.text)
-        whole = objects.message_item(item.id, "assistant", status, [part])
-        self._output[item.index] = whole
-        return (
-            self._event("response.output_text.done", **at, text=item.text, logprobs=[])
-            + self._event("response.content_part.done", **at, part=part)
-            + self._event("response.output_item.done", output_index=item.index, item=whole)
-        )
+        return self._close(item, status)
 
     def _open_reasoning(self) -> bytes:
         item_id = ids.reasoning_id(self._message_id, self._reasonings)
         self._reasonings += 1
-        index = len(self._output)
-        self._reasoning = _Item(
-            item_id,
-            index,
-            b', "item_id": "%b", "output_index": %d, "summary_index": 0, "delta": '
-            % (item_id.encode(), index),
-            b"}\n\n",
-        )
-        item = objects.reasoning_item(item_id, "in_progress", [])
-        self._output.append(item)
-        return self._event(
-            "response.output_item.added", output_index=index, item=item
-        ) + self._event(
-            "response.reasoning_summary_part.added",
-            item_id=item_id,
-            output_index=index,
-            summary_index=0,
-            part=objects.summary_text(""),
-        )
+        self._reasoning, sent = self._open(_REASONING, item_id)
+        return sent
 
     def _close_reasoning(self, status: str) -> bytes:
         item, self._reasoning = self._reasoning, None
+        return self._close(item, status)
+
+    def _open(self, kind: _Kind, item_id: str) -> tuple[_Item, bytes]:
+        """Return a new item at the end of the output, and the events that announce it."""
+        item = _Item(kind, item_id, len(self._output))
+        document = kind.document(item_id, "in_progress", [])
+        self._output.append(document)
+        return item, self._event(
+            "response.output_item.added", output_index=item.index, item=document
+        ) + self._event(f"response.{kind.part}.added", **item.place, part=kind.part_of(""))
+
+    def _close(self, item: _Item | None, status: str) -> bytes:
+        """Put the whole item into the output, and return the events that end it."""
         assert item is not None  # noqa: S101  # it was open
-        at = {"item_id": item.id, "output_index": item.index, "summary_index": 0}
-        part = objects.summary_text(item.text)
-        whole = objects.reasoning_item(item.id, status, [part])
-        self._output[item.index] = whole
+        kind = item.kind
+        part = kind.part_of(item.text)
+        document = kind.document(item.id, status, [part])
+        self._output[item.index] = document
         return (
-            self._event("response.reasoning_summary_text.done", **at, text=item.text)
-            + self._event("response.reasoning_summary_part.done", **at, part=part)
-            + self._event("response.output_item.done", output_index=item.index, item=whole)
+            self._event(f"response.{kind.text}.done", **item.place, text=item.text, **kind.more)
+            + self._event(f"response.{kind.part}.done", **item.place, part=part)
+            + self._event("response.output_item.done", output_index=item.index, item=document)
         )
 
     # --- the end ---
@@ -257,13 +284,3 @@ class Translator:
         sent += self._event(objects.final_event(ended), response=response)
         self.has_ended = True
         return sent
-
-
-# By the first letter of the item's id.
-_BEFORE_NUMBER = {
-    letter: b'event: %b\ndata: {"type": "%b", "sequence_number": ' % (kind, kind)
-    for letter, kind in (
-        ("m", b"response.output_text.delta"),
-        ("r", b"response.reasoning_summary_text.delta"),
-    )
-}
