@@ -19,7 +19,7 @@ _NO_ORIGIN = (
 
 
 def http_address(value: str, *, with_query: bool = False) -> str:
-    """The address without a slash at its end. Raise ValueError for what is none.
+    """Return the address without a slash at its end. Raise ValueError if it is not one.
 
     With `with_query` it may have a query, and stays as it is.
     """

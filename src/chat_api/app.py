@@ -214,7 +214,7 @@ class _Process:
 
     @cached_property
     def db(self) -> Database:
-        """The connections of requests."""
+        """Return the connections of requests."""
         return Database(
             self._settings.database_url,
             size=self._settings.database_pool_size,
@@ -223,7 +223,7 @@ class _Process:
 
     @cached_property
     def upkeep(self) -> Database:
-        """The connections of leases and event log.
+        """Return the connections of leases and event log.
 
         They must not wait behind requests, nor longer than a lease allows.
         """
@@ -268,7 +268,7 @@ class _Process:
 
     @cached_property
     def keys(self) -> Keys:
-        """The keys of the OpenID provider."""
+        """Return the keys of the OpenID provider."""
         settings = self._settings
         return Keys(
             self._http,
@@ -289,7 +289,7 @@ class _Process:
 
     @property
     def _trusted_seconds(self) -> float:
-        """How long a verdict is trusted.
+        """Return how many seconds a verdict is trusted.
 
         Of a token that is verified here, half of AUTH_CACHE_SECONDS: its key may be as old as the
         other half.

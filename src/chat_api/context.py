@@ -87,7 +87,7 @@ class Context:
 
 
 def token_sizes(history: Sequence[Turn]) -> list[float]:
-    """The tokens of each message, with what a chat template puts around it.
+    """Return the tokens of each message, with what a chat template puts around it.
 
     An answer's are known where its engine has counted them. The messages before it are what its
     input cost more than everything up to the answer before; others are estimated at the ratio of

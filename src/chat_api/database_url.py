@@ -166,7 +166,7 @@ def _check_authority(netloc: str) -> str:
 
 
 def _parameters(query: str) -> dict[str, str]:
-    """The parameters of a query that are not empty; `ssl`, as SQLAlchemy has it, is `sslmode`."""
+    """Return a query's parameters that are not empty; SQLAlchemy's `ssl` becomes `sslmode`."""
     try:
         pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
     except ValueError:
@@ -197,7 +197,7 @@ def is_host(name: str) -> bool:
 
 
 def _hosts(text: str, ports: str | None, *, encoded: bool) -> tuple[tuple[str, int], ...]:
-    """Each host of a comma-separated list with its port."""
+    """Return each host of a comma-separated list with its port."""
     if not text:
         _ports(ports, 1)
         return ()

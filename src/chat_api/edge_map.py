@@ -35,7 +35,7 @@ class EdgeMap:
                 raise EdgeRefused(f"{name!r} cannot stand in a map: it must be one plain word.")
 
     async def put(self, user_id: str, cell: str) -> None:
-        """Lead the user to the cell, in the file and then in each process. Can be repeated."""
+        """Route the user to the cell, in the file and then in each process. Idempotent."""
         self.check(user_id, cell)
         await asyncio.to_thread(self._write, user_id, cell)
         for socket in self._sockets:

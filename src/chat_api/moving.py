@@ -104,7 +104,7 @@ class Move:
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[tuple[Connection, Connection]]:
-        """Both databases, with the only right to move this user from the source."""
+        """Open both databases, with the only right to move this user from the source."""
         source = await _connect(self._plan.source_url)
         try:
             target = await _connect(self._plan.target_url)

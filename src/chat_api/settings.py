@@ -379,7 +379,7 @@ class Settings(BaseSettings):
     @field_validator("*")
     @classmethod
     def _is_text(cls, value: object) -> object:
-        """Bytes of the environment that are not UTF-8 arrive as lone surrogates."""
+        """Refuse bytes that are not UTF-8, which arrive from the environment as lone surrogates."""
         if isinstance(value, str) and not value.isascii():
             try:
                 value.encode()

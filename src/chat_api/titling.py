@@ -124,7 +124,7 @@ class _Title:
         self.is_enough: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def written_by(self, model_tag: str | None, *, is_fallback: bool) -> None:
-        """The model does not matter here."""
+        """Do nothing: the model does not matter here."""
 
     def take(self, arrived: list[Event], /) -> None:
         self.text += "".join(event.text for event in arrived)

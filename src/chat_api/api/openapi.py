@@ -40,7 +40,7 @@ def describe(app: FastAPI) -> None:
 
 
 def _may_be_left_out(schema: dict[str, Any]) -> None:
-    """A parameter is there or not: a header or a query has no null, though Python has None."""
+    """Remove null from a parameter's types: a header or a query has none, though Python has."""
     if "anyOf" in schema:
         (kind,) = (kind for kind in schema.pop("anyOf") if kind != {"type": "null"})
         schema.update(kind)

@@ -82,7 +82,7 @@ class Documents:
 
     @property
     def is_blank(self) -> bool:
-        """Whether there was nothing but white space so far."""
+        """Return whether there was nothing but white space so far."""
         return self._reader is None and not self._start.strip(_SPACE)
 
     def end(self) -> Iterator[Document]:

@@ -205,5 +205,5 @@ def _edge_before(edges: Sequence[int], position: int) -> int:
 
 
 def _one_line(text: str) -> str:
-    """The text with each run of white space as one space, and none at its ends."""
+    """Return the text with each run of white space as one space, and none at its ends."""
     return " ".join(text.split())

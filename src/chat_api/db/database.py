@@ -171,12 +171,12 @@ class Refusals:
 
     @property
     def any(self) -> bool:
-        """Whether a write was refused and none has succeeded since."""
+        """Return whether a write was refused and none has succeeded since."""
         return self._last is not None
 
     @property
     def lately(self) -> bool:
-        """Whether it is too early to try a write."""
+        """Return whether it is too early to try a write."""
         return (
             self._last is not None
             and self._was_full
@@ -221,7 +221,7 @@ class Database:
 
     @property
     def without_effect(self) -> tuple[str, ...]:
-        """The names of accepted parameters of the address that change nothing."""
+        """Return the names of accepted parameters of the address that change nothing."""
         return self._connector.address.without_effect
 
     async def _watch_connection(self, connection: Connection) -> None:
@@ -243,7 +243,7 @@ class Database:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """A connection; each statement is a transaction of its own.
+        """Lend a connection; each statement is a transaction of its own.
 
         Raises DatabaseUnavailable if the database failed, not the statement: DatabaseBusy if
         another transaction changes the same rows, UserMoving if the user is frozen,
@@ -307,7 +307,7 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
-        """A connection inside a transaction that commits when the block ends.
+        """Lend a connection inside a transaction that commits when the block ends.
 
         After DatabaseUnavailable the outcome of a COMMIT may be unknown. Use it only in tasks that
         no request can cancel: a cancelled COMMIT may still commit.

@@ -94,7 +94,10 @@ async def rehearse(database_url: str) -> list[str]:
 
 
 async def migrate(database_url: str, revision: str = "head") -> None:
-    """As `run`. A schema that is ahead of this code is left alone by "head"."""
+    """Bring the schema to a revision; "head" leaves one that is ahead of this code alone.
+
+    Raise what `run` raises.
+    """
     connector = Connector(database_url, timeout_seconds=_STATEMENT_SECONDS, settings=_SETTINGS)
     with _explained():
         async with _turn(connector) as connection:
@@ -212,7 +215,7 @@ async def _adopt_revision(connector: Connector, found: Found) -> None:
 
 
 async def _check_predecessor(connection: Connection) -> None:
-    """Otherwise these faults would end a takeover in the middle."""
+    """Refuse what would make a takeover fail in the middle."""
     row = await connection.fetchrow(
         """
         SELECT current_user AS role,
@@ -274,7 +277,7 @@ async def _run(
 
 
 def _move(revision: str, connection: "AlchemyConnection") -> None:
-    """Let Alembic bring the schema to the revision."""
+    """Bring the schema to the revision, by Alembic."""
     from alembic import command
     from alembic.config import Config
     from alembic.runtime.migration import MigrationContext

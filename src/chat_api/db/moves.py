@@ -147,7 +147,7 @@ async def columns_that_differ(source: Connection, target: Connection) -> list[st
 
 @asynccontextmanager
 async def as_mover(connection: Connection, user_id: str) -> AsyncIterator[None]:
-    """A transaction that may change the frozen user's data."""
+    """Begin a transaction that may change the frozen user's data."""
     async with connection.transaction():
         await connection.execute("SELECT set_config('samosachaat.moving', $1, true)", user_id)
         yield

@@ -64,7 +64,7 @@ CREATE TABLE IF NOT EXISTS messages (
 
 
 async def is_predecessor(connection: Connection, revision: str | None) -> bool:
-    """Whether the tables are those of the service that this one replaces, and can be taken over.
+    """Return whether the tables are those of the service that this one replaces, and usable.
 
     `revision` is what that service's own migrations have noted.
     """

@@ -48,7 +48,7 @@ class Ended:
 
     @property
     def is_resumable(self) -> bool:
-        """Whether it is an answer that was stopped, interrupted, or cut by its length."""
+        """Return whether it is an answer that was stopped, interrupted, or cut by its length."""
         is_cut = self.status in RESUMABLE or (
             self.status == "complete" and self.finish_reason == "length"
         )

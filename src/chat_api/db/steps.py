@@ -108,7 +108,7 @@ class Steps:
         self._bind = bind
 
     def rows(self, statement: str, *arguments: Any) -> list[Any]:
-        """The rows of one statement, in a transaction of its own."""
+        """Return the rows of one statement, run in a transaction of its own."""
         from sqlalchemy.util import await_only
 
         driver = self._driver()

@@ -179,7 +179,7 @@ CREATE OPERATOR = (FUNCTION = samosachaat_is_user, LEFTARG = text, RIGHTARG = uu
 
 
 def our_other_tables() -> list[str]:
-    """The statements that make all of the first two revisions but the tables that are there."""
+    """Return statements that make what the first two revisions have, except tables that exist."""
     upgrades = "".join(
         import_module(f"chat_api.db.migrations.versions.{name}").UPGRADE
         for name in ("0001_foundation", "0002_limits")

@@ -20,7 +20,7 @@ class Translator(Protocol):
 
     @property
     def has_ended(self) -> bool:
-        """Whether the stream is complete and may be closed normally."""
+        """Return whether the stream is complete and may be closed normally."""
 
     def translate(self, attempt: int, number: int, data: bytes) -> bytes:
         """Return the bytes to send for an event, which may be empty. `data` is its JSON.

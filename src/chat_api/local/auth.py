@@ -36,7 +36,7 @@ _SIGNED_IN_SECONDS = 24 * 3600
 def create_auth_app(
     *, internal_key: str, signing_key: str, origins: Sequence[str] = ()
 ) -> Starlette:
-    """The service, for one internal key and the key that signs its tokens.
+    """Return the service, for one internal key and the key that signs its tokens.
 
     Pages of these `origins` may sign people in.
     """

@@ -220,7 +220,7 @@ class Engine:
 
 
 async def _pieces(lines: aiohttp.StreamReader) -> AsyncIterator[str]:
-    """The texts in a stream of chat completion chunks. Raises EngineFailed unless it is whole."""
+    """Yield the texts of chat completion chunks. Raise EngineFailed unless the stream is whole."""
     async for line in lines:
         if not line.startswith(b"data: "):
             continue

@@ -257,7 +257,7 @@ async def _left(receive: Receive) -> None:
 
 
 def _openai_routes(inference: Inference, internal_key: str) -> list[Route]:
-    """The model in OpenAI's dialect."""
+    """Return the routes of the model in OpenAI's dialect."""
 
     async def forward(request: Request) -> _Forwarded:
         web.require_bearer(request, internal_key)
@@ -284,7 +284,7 @@ def _openai_routes(inference: Inference, internal_key: str) -> list[Route]:
 
 
 def create_inference_app(inference: Inference, internal_key: str) -> Starlette:
-    """The service around `inference`, which the caller enters and leaves."""
+    """Return the service around `inference`, which the caller enters and leaves."""
 
     async def generate(request: Request) -> _Answer | JSONResponse:
         web.require_key(request, internal_key)

@@ -24,7 +24,7 @@ _PROMPT_CACHE_MIB = 256
 
 
 def _threads() -> int:
-    """One for each core but one.
+    """Return the number of threads: one for each core but one.
 
     llama.cpp's threads wait for each other at every layer of the model, so one that finds no core
     holds up all. On two busy cores one thread writes twice as fast as two.

@@ -61,7 +61,7 @@ class ModelFolder:
 
 
 def _packaged() -> Model | None:
-    """The model inside the package, which is not imported: it would want llama-cpp-python."""
+    """Return the model inside the package, which is not imported: it needs llama-cpp-python."""
     spec = importlib.util.find_spec(_PACKAGE)
     for folder in (spec.submodule_search_locations or []) if spec else []:
         for path in sorted(Path(folder).glob(f"*{_SUFFIX}")):

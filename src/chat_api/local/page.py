@@ -17,7 +17,7 @@ from chat_api.local.settings import LocalSettings, load_local_settings
 
 
 def create_page_app(settings: LocalSettings, folder: Path = frontend.BUILT) -> Starlette:
-    """The page in `folder`. Raises LocalError if nothing has been built there."""
+    """Return the page in `folder`. Raise LocalError if nothing has been built there."""
     if not frontend.is_built(folder):
         raise LocalError(frontend.NOT_BUILT)
     page = frontend.Frontend(

@@ -101,7 +101,7 @@ class EmbeddedPostgres:
 
     @property
     def log(self) -> Path:
-        """The server's log; each start empties it."""
+        """Return the path of the server's log; each start empties it."""
         return self._home / "log"
 
     def start(self) -> None:
@@ -341,7 +341,7 @@ def _private_file(path: Path, flags: int) -> Iterator[int]:
 
 @contextlib.contextmanager
 def _locked(home: Path) -> Iterator[int]:
-    """The lock of the folder, as a descriptor that keepers share.
+    """Hold the lock of the folder, and lend its descriptor, which keepers share.
 
     It is free once this block has ended and all keepers that were given it are gone. So a keeper
     that still shuts down the server of a killed run is waited for.

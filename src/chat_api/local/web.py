@@ -33,14 +33,14 @@ class Refused(Exception):  # an answer, not a fault
 
 
 async def refuse(_: Request, refused: Exception) -> JSONResponse:
-    """Starlette's handler for Refused."""
+    """Return the response for Refused, as Starlette's handler."""
     if not isinstance(refused, Refused):
         raise refused
     return JSONResponse({"detail": refused.reason}, refused.status)
 
 
 def internal_key() -> str:
-    """The key that the services share, or several with commas, from INTERNAL_API_KEY."""
+    """Return INTERNAL_API_KEY: the key that the services share, or several with commas."""
     key = os.environ.get("INTERNAL_API_KEY", "")
     if not key:
         raise LocalError("INTERNAL_API_KEY is not set. Set it to the key that the services share.")
@@ -136,7 +136,7 @@ def listen(port: int) -> socket.socket:
 
 
 def make_server(app: ASGIApp) -> uvicorn.Server:
-    """A quiet server for one app: `server.run(sockets=[listen(port)])`."""
+    """Return a quiet server for one app: `server.run(sockets=[listen(port)])`."""
     return uvicorn.Server(
         uvicorn.Config(
             app,

@@ -134,7 +134,7 @@ CHANGES: tuple[type[_Event], ...] = (
 
 
 def event_stream(example: str) -> dict[str, Any]:
-    """The OpenAPI description of a generation's stream."""
+    """Return the OpenAPI description of a generation's stream."""
     names = [next(iter(event.model_fields)) for event in EVENTS]
     other = {
         "description": "any other field of the inference service's response",
@@ -145,7 +145,7 @@ def event_stream(example: str) -> dict[str, Any]:
 
 
 def change_stream(example: str) -> dict[str, Any]:
-    """The OpenAPI description of the change feed's stream."""
+    """Return the OpenAPI description of the change feed's stream."""
     return _stream(_references(CHANGES), "change-id", example)
 
 

@@ -13,6 +13,7 @@ _NOT_STORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 def is_storable(text: str) -> str:
+    """Return the text. Raise ValueError for NUL and lone surrogates, which PostgreSQL refuses."""
     if _NOT_STORABLE.search(text):
         raise ValueError("holds a character (NUL or a lone surrogate) that cannot be stored")
     return text
@@ -42,16 +43,17 @@ ModelTag = Annotated[
 
 
 def whole_number(value: object) -> object:
-    """JSON has one kind of number, and JSON Schema counts 40.0 among the integers."""
+    """Return 40 for 40.0, which JSON Schema counts among the integers; other values as they are."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def as_list(value: object) -> object:
-    """Accept a single text as a list of one."""
+    """Return a list of one for a single text; other values as they are."""
     return [value] if isinstance(value, str) else value
 
 
 def few_texts(value: list[str] | None) -> list[str] | None:
+    """Return the list. Raise ValueError unless it has 1 to 4 texts of 1 to 100 characters."""
     if value is not None and not (
         1 <= len(value) <= 4 and all(1 <= len(is_storable(text)) <= 100 for text in value)
     ):
@@ -60,6 +62,7 @@ def few_texts(value: list[str] | None) -> list[str] | None:
 
 
 def is_format(value: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return the format. Raise ValueError for an unknown type, or for what JSON cannot hold."""
     if value is not None and value.get("type") not in ("text", "json_object", "json_schema"):
         raise ValueError("has a type: text, json_object or json_schema")
     try:

@@ -183,7 +183,7 @@ def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
 
 
 def request_body(model: type[Request], *, required: bool) -> dict[str, Any]:
-    """The OpenAPI description of a body that `api.bodies` reads."""
+    """Return the OpenAPI description of a body that `api.bodies` reads."""
     schema = model.model_json_schema()
     # The description has no place for a model's own definitions.
     schema = _inlined(schema, schema.pop("$defs", {}))
