@@ -87,10 +87,10 @@ from chat_api.telemetry import configure_logging, log
 from chat_api.titling import Titling
 from chat_api.tracing import Tracing, open_tracing
 
-# Of the OpenID provider's keys, however short AUTH_CACHE_SECONDS is.
+# The shortest time between two fetches of a provider's keys, whatever AUTH_CACHE_SECONDS is.
 LEAST_REFRESH_SECONDS = 0.5
 
-# Of each process, beside DATABASE_POOL_SIZE for requests.
+# Database connections of each process besides the DATABASE_POOL_SIZE of requests.
 UPKEEP_CONNECTIONS = 3
 
 

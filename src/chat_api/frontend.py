@@ -200,7 +200,7 @@ def _policy(origins: list[str]) -> str:
             "frame-ancestors 'none'",
             # No text can become HTML or code, not even through a defect of the page.
             "require-trusted-types-for 'script'",
-            # That of web/src/offline.ts, which names the service worker.
+            # The policy of web/src/offline.ts, which gives the service worker's address.
             "trusted-types worker",
         ]
     )

@@ -133,7 +133,7 @@ class Trace:
         trace_id = trace_id_of(sent.get("x-trace-id"), sent.get("traceparent"))
         trace_id_var.set(trace_id)
         user_id_var.set("")
-        # Set in any case: a pipelined request has the context that the one before left.
+        # Must be reset: a pipelined request starts with the context of the request before it.
         span = None
         if self._tracing is not None and scope["path"] not in _QUIET:
             span = self._tracing.request(

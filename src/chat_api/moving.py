@@ -21,11 +21,11 @@ from chat_api.db.connecting import Connection, Connector
 from chat_api.db.moves import Frozen
 from chat_api.edge_map import EdgeMap
 
-# A user with a gigabyte takes minutes.
+# Copying the rows of a user with a gigabyte takes minutes.
 _STATEMENT_SECONDS = 3600.0
 _SETTINGS = {"lock_timeout": "10s", "idle_in_transaction_session_timeout": "60s"}
 _POLL_SECONDS = 0.1
-# Once asked to stop, an answer ends within seconds; where its process is gone, after a take-over.
+# An answer that is asked to stop ends within seconds; if its process is gone, after the takeover.
 _STOP_SECONDS = 60.0
 
 

@@ -20,12 +20,12 @@ from chat_api.telemetry import AUTH_KEY_FETCHES, AUTH_VALIDATIONS, log
 
 MOST_DOCUMENT_BYTES = 262_144
 MOST_KEYS = 100
-# The least time between two fetches because of unknown keys, however many tokens name some.
+# The shortest time between two fetches that tokens with unknown keys cause.
 FETCH_AGAIN_SECONDS = 5.0
 _RSA_BITS = range(2048, 8193)
 _PUBLIC_MEMBERS = ("kty", "n", "e", "crv", "x", "y")
-# RFC 7518, section 3.1 and RFC 8037: what a key may verify, by its type and curve. Nothing
-# symmetric is among it: a public key must never serve as a secret.
+# The algorithms that a key may verify, by its type and curve (RFC 7518, section 3.1; RFC 8037).
+# None is symmetric: a public key must never serve as a secret.
 _ALGORITHMS: dict[tuple[str, str | None], tuple[str, ...]] = {
     ("RSA", None): ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
     ("EC", "P-256"): ("ES256",),
@@ -34,7 +34,7 @@ _ALGORITHMS: dict[tuple[str, str | None], tuple[str, ...]] = {
 }
 ALGORITHMS = frozenset(name for names in _ALGORITHMS.values() for name in names)
 
-# What PyJWT and cryptography raise for a key; the last where their library was built without it.
+# What PyJWT and cryptography raise for a key; the last one if their library lacks the algorithm.
 _UNUSABLE: tuple[type[Exception], ...] = (
     *(jwt.PyJWTError, ValueError, TypeError, AttributeError, OverflowError),
     UnsupportedAlgorithm,

@@ -118,7 +118,7 @@ class Imports:
         if self._kept and updated < datetime.now(UTC) - self._kept:
             raise NotReadable(f"Its last message is older than {self._kept.days} days.")
         is_ours = source.program == "samosachaat" and source.id is not None
-        # Ours are given back as their users wrote them; others' may have many lines.
+        # Titles of our own exports stay as they are; those of other programs may have many lines.
         title = source.title or "" if is_ours else " ".join((source.title or "").split())
         title = cut(title, most_clusters=500, most_chars=500)
         if given_title(title) is None or is_blank(title):

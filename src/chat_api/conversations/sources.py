@@ -21,15 +21,15 @@ _ROLES = ("user", "assistant", "system")
 _STATUSES = ("complete", "stopped", "interrupted", "failed")
 _FINISH_REASONS = ("stop", "length", "content_filter")
 _MOST_INTEGER = 2**31 - 1
-# Of what is no text, such as a picture.
+# Stands for content that is not text, such as a picture.
 _ATTACHMENT = "[attachment]"
 # What Open WebUI writes into a text: reasoning as quoted lines, calls of tools and their results.
-# Linear in any text, as whatever reads one must be.
+# The pattern must take linear time for any text.
 _DETAILS = re.compile(r'<details type="(reasoning|tool_calls|code_interpreter)"[^<>]*>')
 _DETAILS_END = "</details>"
 # What LibreChat writes in front of an answer.
 _THINKING = re.compile(r"\s*:::thinking\n(.*?)\n:::[ \t]*(?:\n\s*|\Z)", re.DOTALL)
-# ChatGPT's references to what it has searched: they name nothing outside of it.
+# ChatGPT's references to its search results, which no other program can resolve.
 _CITATION = re.compile("\ue200[^\ue200\ue201]*\ue201")
 
 

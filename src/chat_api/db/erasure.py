@@ -123,7 +123,7 @@ async def erase_moved(connection: Connection, user_id: str, message_ids: Sequenc
     The audit log stays as it is: it tells what administrators did here.
     """
     await erase_late(connection, message_ids)
-    # The copy counts.
+    # The copy in the other cell counts as the user's usage.
     await connection.execute("DELETE FROM usage_ledger WHERE user_id = $1", user_id)
     for statement in (*_ERASE_ROWS, *_ERASE_FEED):
         await connection.execute(statement, user_id)

@@ -16,16 +16,16 @@ from chat_api.telemetry import log
 
 # The size of a batch.
 BATCH = 100
-# How many are checked, in the order of their ids, to find those above the retention time.
+# The number of conversations, in the order of their ids, that one statement checks for their age.
 LOOKED_AT = 2_000
 
-# What may stand in the way of a single conversation, while the database works.
+# Errors that concern a single conversation, while the database works.
 _OF_ONE: tuple[type[BaseException], ...] = (*BUSY, asyncpg.QueryCanceledError, TimeoutError)
 
 _EXPIRED = "expires_at <= now()"
 _OLD = "updated_at < $2"
 
-# Of a user who is being moved, the new cell deletes them.
+# The conversations of a user who is being moved are deleted by the new cell.
 _NOT_FROZEN = "NOT EXISTS (SELECT FROM frozen_users f WHERE f.user_id = c.user_id)"
 
 # Find conversations that have expired, by their own index.
@@ -35,8 +35,8 @@ SELECT id::text AS id FROM conversations c WHERE {_EXPIRED} AND {_NOT_FROZEN}
 ORDER BY expires_at LIMIT {BATCH}
 """  # noqa: S608  # the inserted text is ours
 
-# Find those of a range of ids that are older than is kept. No index has their times alone: it would
-# cost each message more than reading all conversations once an hour does.
+# Find the conversations of a range of ids that are past the retention time. An index on that time
+# would cost more with each message than reading all conversations once an hour.
 _FIND_OLD = f"""
 SELECT id::text AS id, {_OLD} AS is_old FROM conversations
 WHERE $1::uuid IS NULL OR id > $1 ORDER BY id LIMIT {LOOKED_AT}
@@ -102,7 +102,7 @@ async def _delete_unlocked(
             conversation_id,
             *others,
         )
-        # In a later snapshot than the lock's: a send may have been committed before it was taken.
+        # Needs a later snapshot than the lock's: a send may have committed just before the lock.
         if locked is None or await _is_running(connection, conversation_id):
             return False
         await erase_conversations(connection, [conversation_id])

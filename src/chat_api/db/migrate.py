@@ -144,7 +144,7 @@ async def _bring_to(revision: str, connector: Connector, connection: Connection)
         await _adopt_revision(connector, found)
     await _run(connector, functools.partial(_move, revision))
     if found.is_former:
-        # Replicas of the first two releases go on reading it: they must not migrate again.
+        # Replicas of the first two releases still read this table; they must not migrate again.
         await connection.execute(
             f"UPDATE {FORMER_VERSION_TABLE} SET version_num = $1",  # noqa: S608  # ours
             FORMER_REVISIONS[-1],

@@ -14,9 +14,10 @@ from chat_api.db.connecting import Connection
 
 _OF_USER = "t.user_id = $1"
 _OF_CONVERSATIONS = "t.conversation_id IN (SELECT id FROM conversations WHERE user_id = $1)"
-# What is copied, in this order, and by which condition. A test compares it with all tables.
+# The copied tables, in the order of copying, each with the condition on its rows. A test compares
+# them with all tables.
 COPIED = {
-    # First, so that what the triggers write has later numbers.
+    # First, so that the changes that triggers write while rows are copied get later numbers.
     "change_counters": _OF_USER,
     "changes": _OF_USER,
     "conversations": _OF_USER,
@@ -30,10 +31,10 @@ COPIED = {
     "message_quotas": _OF_USER,
     "user_limits": _OF_USER,
 }
-# Who reads a running answer: none runs. Which users are frozen, and what administrators did: each
-# cell has its own.
+# No answer runs during a move, so there are no subscriptions. Each cell has its own frozen users
+# and audit log.
 NOT_COPIED = {"subscriptions", "frozen_users", "audit_log"}
-# What is compared again once it is committed. The others are swept, or grow by triggers.
+# The tables that are compared again after the commit. The others are swept, or triggers add rows.
 LASTING = ("conversations", "messages", "usage_ledger")
 _LOCK = 1836021349  # as in migration 0013
 _MOVER = 1836021350

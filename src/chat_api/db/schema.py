@@ -16,12 +16,13 @@ from chat_api.db.predecessor import is_predecessor
 REVISIONS = ("0001", "0002", "0003", "0006", "0007", "0008", "0009", "0010", "0011", "0012", "0013")
 
 VERSION_TABLE = "samosachaat_schema_version"
-# Stands there while the database of the service before is being taken over.
+# The revision while the database of the predecessor is being taken over.
 TAKING_OVER = "taking-over"
 FORMER_VERSION_TABLE = "alembic_version"
 FORMER_REVISIONS = ("0001", "0002")
 
-# What the statements of this code name; a test compares it with a migrated database.
+# Tables and columns that the statements of this code name; a test compares them with a migrated
+# database.
 TABLES: Mapping[str, tuple[str, ...]] = {
     "conversations": (
         *("id", "user_id", "title", "title_given", "model_tag", "is_favorited"),

@@ -202,12 +202,12 @@ async def _begin_in_one_call(
         model_tag=row["model_tag"],
         instructions=row["instructions"],
     )
-    # No turn at all where every message is blank.
+    # The arrays are null if every message is blank.
     columns = (row[name] or () for name in _TURNS)
     return Begun(lease, [Turn(*turn) for turn in zip(*columns, strict=True)])
 
 
-# What the function returns an array of, in the order of a Turn's fields.
+# The columns of arrays that the function returns, in the order of a Turn's fields.
 _TURNS = ("roles", "contents", "input_tokens", "output_tokens", "reasoning_bytes")
 
 
@@ -226,7 +226,7 @@ async def begin_in_steps(
     Return a Lease, or else what `begin` returns. Raise NotFound where the conversation has no
     message `draft.at`, NothingToAnswer, IdempotencyKeyReused, or the refusal of a quota.
     """
-    # Before a conversation is created for it.
+    # Must happen before a conversation is created.
     if repeat := await _find_repeated_request(connection, user_id, draft):
         return repeat
     conversation = await connection.fetchrow(LOCK_CONVERSATION, user_id, conversation_id)
@@ -240,7 +240,7 @@ async def begin_in_steps(
         return repeat
     node = await _find_place(connection, conversation_id, draft)
     if busy := await find_busy(connection, conversation_id):
-        # Before the caller stops that generation for a message that would then be refused.
+        # Otherwise the caller would stop that generation for a message that is refused afterwards.
         await check_quotas(connection, user_id, quotas)
         return busy
     version = 1  # nothing is below the last message that is shown

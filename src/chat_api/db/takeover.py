@@ -215,7 +215,7 @@ def take_over(bind: "AlchemyConnection") -> None:
         _constrain(steps)
         steps.briefly(*our_other_tables())
         steps.briefly(*_SWITCH)
-    # Ours serve the reads of both services, and the foreign key has one of its own.
+    # Our indexes serve the reads of both services, and the foreign key has its own index.
     for index in ("idx_messages_conversation", "idx_conversations_user"):
         steps.drop_index(index)
     steps.briefly(

@@ -30,7 +30,7 @@ WHERE c.id = $1 AND NOT c.title_given AND NOT EXISTS (
         AND role = 'assistant' AND status = 'complete')
 """
 
-# Replace a title, unless the user has given one meanwhile. The place in the list stays.
+# Replace a title, unless the user has given one meanwhile. The order of the list stays.
 _REPLACE_TITLE = """
 UPDATE conversations SET title = $3 WHERE id = $1 AND NOT title_given AND title = $2
 """

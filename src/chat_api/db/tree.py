@@ -17,14 +17,14 @@ from dataclasses import dataclass
 from chat_api.db.database import Connection, Record
 from chat_api.db.visibility import VISIBLE
 
-# Of a message `m`: its parent, also where a replica of the previous version inserted it
-# (migration 0007). The conversation's id stands for none.
+# The parent of a message `m`, also where a replica of the previous version inserted it (migration
+# 0007). The conversation's id stands for the parent of a first message.
 PARENT = """coalesce(m.parent_id, (
     SELECT p.id FROM messages p WHERE p.conversation_id = m.conversation_id
         AND p.replaces IS NULL AND p.position < m.position
     ORDER BY p.position DESC LIMIT 1), m.conversation_id)"""
-# Of a message `m` with its `parent`: how many other messages have the same one, and how many of
-# them are earlier. A regeneration under way is not counted.
+# The number of other messages with the `parent` of a message `m`, and of those that are earlier. A
+# regeneration under way is not counted.
 BESIDE = """
     SELECT count(*) AS others, count(*) FILTER (WHERE s.version < CASE
         WHEN coalesce(m.version, 0) = 0 THEN 2147483647 ELSE m.version END) AS earlier
@@ -274,8 +274,8 @@ async def tell(connection: Connection, conversation_id: str) -> None:
 
 # --- a regeneration that is complete --------------------------------------------------------------
 
-# Make it a version, not shown yet. It takes its own id first: that of the old message is what the
-# old one is hidden by.
+# Make the regeneration a version that is not shown yet. Its `replaces` becomes its own id, because
+# the old message needs that value to be hidden.
 _TAKE_VERSION = f"""
 UPDATE messages r SET replaces = r.id, parent_id = s.parent, version = 1 + coalesce((
     SELECT max(o.version) FROM messages o

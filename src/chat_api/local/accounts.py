@@ -17,8 +17,8 @@ from pathlib import Path
 
 from chat_api.local.errors import LocalError
 
-# One of them exists on nearly every system. initdb looks its user's name up, so a number without
-# an entry in the user database would not do.
+# One of them exists on nearly every system. A uid without a name is not enough, because initdb
+# looks the name up.
 _ACCOUNTS = ("postgres", "nobody", "daemon")
 
 

@@ -125,7 +125,7 @@ class EmbeddedPostgres:
                 if not (self._cluster / "PG_VERSION").exists():
                     self._initialise(binaries, account, lock)
                 if self._sockets != self._cluster:
-                    # In the open, a privileged server's account must stay out too.
+                    # This folder is not inside the data folder, whose permissions protect the rest.
                     _make_private(self._sockets, None if account.privileged else account.owner)
                 self._run(binaries, account, lock)
 

@@ -23,7 +23,7 @@ from chat_api.tracing import Attributes, Span, span_var
 _SERVICE_NAME = "samosachaat-chat-api"
 _TRACE_ID = re.compile("(?!0{32})[0-9a-f]{32}")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-# What is left of the time that a process has to end.
+# The part of a process's time to end that is left for sending the last spans.
 _CLOSE_SECONDS = 2.0
 _W3C = TraceContextTextMapPropagator()
 

@@ -33,7 +33,7 @@ from chat_api.generation.subscription import Subscription
 
 router = APIRouter(prefix="/api/chat", tags=["ai-sdk"])
 
-# `messages` is the whole path each time.
+# Clients send the whole path in `messages` each time.
 _MOST_BODY_BYTES = 4_194_304
 _RUN = re.compile(r"run_([0-9a-f]{32})_([1-9][0-9]{0,8})")
 _EXAMPLE = (

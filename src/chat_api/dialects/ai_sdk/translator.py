@@ -18,7 +18,7 @@ _DONE = b"data: [DONE]\n\n"
 _CUT_OFF = "The answer was cut off before its end."
 _LOST = "The rest of this answer cannot be sent here. Load the conversation again."
 _BEGINNING = 2  # chunks before the text
-# Those of our finish reasons that are told. The client takes any other for granted.
+# The finish reasons that clients are told. Without one, they assume "stop".
 _FINISH_REASONS = {"length": "length", "content_filter": "content-filter"}
 
 

@@ -19,7 +19,8 @@ from chat_api.errors import AnswerGone, Invalid, NotFound
 from chat_api.generation.sink import Sink
 from chat_api.generation.subscription import Subscription
 
-# Of conversations that a client has given an id of its own. Changing it loses them.
+# The namespace of ids for conversations whose client chose the id. A change would make them
+# unreachable.
 _CHATS = uuid.UUID("6f0f4d1c-3f2b-5a52-9d0c-5a0f1a4f7a11")
 _OURS = re.compile(r"msg_([0-9a-f]{32})")
 _CUT_OFF = frozenset({"failed", "interrupted", "stopped"})
@@ -86,7 +87,7 @@ class Turns:
         derived = self._uuid5(f"{name}\0{content}\0{known.id}")
         earlier = await self._find(derived)
         if is_edit:
-            # One that is there is hidden: a version of before, not a repeat.
+            # An earlier message with this id is a hidden version, so this is not a repeat.
             question_id = derived if earlier is None else None
             return await self._send(content, at=known.parent_id, question_id=question_id)
         if earlier is not None:

@@ -13,10 +13,11 @@ from chat_api.errors import InternalError, inference_failure
 Json = dict[str, Any]
 
 _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
-# Of the codes that clients know.
+# Our codes of errors, translated into codes that clients know.
 _CODES = {"inference_overloaded": "rate_limit_exceeded"}
 
-# Where ours speak of the service behind us. By the code alone, so that every replay says the same.
+# Replacements for our texts that mention the inference service. They depend on the code only, so
+# that every replay is the same.
 _SENTENCES = {"inference_unavailable": "The model is not available at the moment."}
 
 

@@ -31,9 +31,9 @@ from chat_api.telemetry import trace_id_var
 
 router = APIRouter(prefix="/v1/responses", include_in_schema=False)
 
-# Of a message, what `done` has.
+# The fields of a message that its `done` event has.
 _DONE = ("status", "token_count", "inference_time_ms", "finish_reason", "usage")
-# Whole histories are sent each time.
+# Clients send the whole history each time.
 _MOST_BODY_BYTES = 4 * 1024 * 1024
 
 
