@@ -21,12 +21,13 @@ def at(pair: Pair, side: str) -> Client:
     return pair.here if side == "here" else pair.there
 
 
-async def finished(pair: Pair, count: int = 10) -> tuple[str, Stream]:
-    """An answer of so many known tokens that has ended, and the stream that delivered it."""
+async def finished(pair: Pair, inference: Inference) -> tuple[str, Stream]:
+    """Return a conversation whose answer of ten tokens has ended, and the stream of that answer."""
+    inference.once(counted(10).done())
     conversation = await pair.here.create()
     async with pair.here.send(conversation["id"], "Count") as stream:
         await stream.rest()
-        assert length(stream.text) == count
+        assert length(stream.text) == 10
     return conversation["id"], stream
 
 
@@ -89,8 +90,7 @@ async def test_case_15_cut_at_every_byte_of_a_stream_and_joined_again(
 async def test_after_the_end_every_cursor_gives_exactly_its_rest(
     pair: Pair, inference: Inference, side: str
 ) -> None:
-    inference.once(counted(10).done())
-    conversation, original = await finished(pair)
+    conversation, original = await finished(pair, inference)
     for seen in range(len(original.events) - 1):
         async with at(pair, side).join(conversation, original.events[seen].id) as stream:
             assert await stream.rest() == original.events[seen + 1 :]
@@ -100,8 +100,7 @@ async def test_after_the_end_every_cursor_gives_exactly_its_rest(
 async def test_at_the_end_of_an_answer_there_is_nothing_more(
     pair: Pair, inference: Inference, side: str
 ) -> None:
-    inference.once(counted(10).done())
-    conversation, original = await finished(pair)
+    conversation, original = await finished(pair, inference)
     async with at(pair, side).join(conversation, original.cursor, expect=204):
         pass
     async with at(pair, side).join(conversation, expect=204):
@@ -112,8 +111,7 @@ async def test_at_the_end_of_an_answer_there_is_nothing_more(
 async def test_a_cursor_at_the_end_joins_the_next_answer(
     pair: Pair, inference: Inference, side: str
 ) -> None:
-    inference.once(counted(10).done())
-    conversation, original = await finished(pair)
+    conversation, original = await finished(pair, inference)
     gate = Gate()
     inference.once(counted(3).wait(gate).done())
     async with pair.here.send(conversation, "Again") as stream:
@@ -132,8 +130,7 @@ async def test_a_cursor_in_an_earlier_answer_gives_that_answers_rest_first(
     pair: Pair, inference: Inference, side: str
 ) -> None:
     """Case 16: of an earlier answer that has a rest to give, the rest; then the running one."""
-    inference.once(counted(10).done())
-    conversation, original = await finished(pair)
+    conversation, original = await finished(pair, inference)
     gate = Gate()
     inference.once(counted(3).wait(gate).done())
     async with pair.here.send(conversation, "Again") as stream:
@@ -150,8 +147,7 @@ async def test_case_16_a_cursor_of_another_conversation_counts_as_none(
     pair: Pair, inference: Inference, side: str
 ) -> None:
     """Case 16: an id of a foreign answer neither skips nor shows anything."""
-    inference.once(counted(10).done())
-    _, foreign = await finished(pair)
+    _, foreign = await finished(pair, inference)
     conversation = await pair.here.create()
     async with at(pair, side).join(conversation["id"], foreign.events[3].id, expect=204):
         pass
@@ -199,8 +195,7 @@ async def test_case_16_a_cursor_of_an_attempt_that_never_was_gets_a_reset(
     pair: Pair, inference: Inference, side: str
 ) -> None:
     """Case 16: of another attempt: `reset`, then everything."""
-    inference.once(counted(10).done())
-    conversation, original = await finished(pair)
+    conversation, original = await finished(pair, inference)
     tag = original.cursor.split(".")[0]
     async with at(pair, side).join(conversation, f"{tag}.7.3") as joined:
         await joined.rest()
@@ -239,8 +234,7 @@ async def test_case_16_a_malformed_cursor_is_400(pair: Pair, side: str, cursor: 
 
 
 async def test_the_header_beats_the_query(pair: Pair, inference: Inference) -> None:
-    inference.once(counted(10).done())
-    conversation, original = await finished(pair)
+    conversation, original = await finished(pair, inference)
     first, second = original.events[2].id, original.events[7].id
     async with pair.there.join(conversation, after=second) as stream:
         assert await stream.rest() == original.events[8:]
@@ -254,8 +248,7 @@ async def test_the_header_beats_the_query(pair: Pair, inference: Inference) -> N
 async def test_after_the_log_was_swept_a_cursor_gets_a_snapshot(
     pair: Pair, inference: Inference, side: str
 ) -> None:
-    inference.once(counted(10).done())
-    conversation, original = await finished(pair)
+    conversation, original = await finished(pair, inference)
     await forget_log(pair, original.start["message_id"])
     for seen in (0, 4, 9):
         async with at(pair, side).join(conversation, original.events[seen].id) as stream:
@@ -461,8 +454,7 @@ async def test_case_16_a_cursor_of_a_replaced_answer_counts_as_none(
     pair: Pair, inference: Inference, side: str, swept: bool
 ) -> None:
     """Case 16, rule 11: of an answer that is gone: never a `done` without what came before it."""
-    inference.once(counted(10).done())
-    conversation, original = await finished(pair)
+    conversation, original = await finished(pair, inference)
     async with pair.here.regenerate(conversation) as stream:
         await stream.rest()
     if swept:

@@ -115,6 +115,13 @@ class ConversationSettings:
     clears: frozenset[str] = frozenset()
     """Which of `instructions`, `options` and `expires_at` become null."""
 
+    @property
+    def changes(self) -> tuple[object, ...]:
+        """Return the arguments for the last eight parameters of a copy and of an update."""
+        cleared = (name in self.clears for name in ("instructions", "options", "expires_at"))
+        fields = (self.instructions, self.options, self.tags, self.metadata)
+        return (*fields, *cleared, self.expires_at)
+
 
 async def create_conversation(
     db: Database, user_id: str, conversation_id: str, settings: ConversationSettings
@@ -177,14 +184,7 @@ async def copy_conversation(
         conversation_id,
         settings.title,
         settings.model_tag,
-        settings.instructions,
-        settings.options,
-        settings.tags,
-        settings.metadata,
-        "instructions" in settings.clears,
-        "options" in settings.clears,
-        "expires_at" in settings.clears,
-        settings.expires_at,
+        *settings.changes,
     )
     return None if row is None else str(row["json"])
 
@@ -478,14 +478,7 @@ async def update_conversation(
         settings.title,
         settings.model_tag,
         settings.is_favorited,
-        settings.instructions,
-        settings.options,
-        settings.tags,
-        settings.metadata,
-        "instructions" in settings.clears,
-        "options" in settings.clears,
-        "expires_at" in settings.clears,
-        settings.expires_at,
+        *settings.changes,
     )
     return None if row is None else str(row["json"])
 

@@ -120,9 +120,7 @@ class Engine:
 
         Raises EngineFailed at the start, or from the pieces.
         """
-        self._answers += 1
-        self._idle.clear()
-        try:
+        async with self._answering():
             room = max(
                 int(self.context_tokens * _LEAST_PROMPT_SHARE),
                 self.context_tokens - sampling.max_tokens,
@@ -143,12 +141,6 @@ class Engine:
                 if response.status != 200:
                     raise EngineFailed(f"llama.cpp answers {response.status}")
                 yield _pieces(response.content)
-        except aiohttp.ClientError as error:
-            raise EngineFailed(f"llama.cpp cannot be reached: {error}") from error
-        finally:
-            self._answers -= 1
-            if self._answers == 0:
-                self._idle.set()
 
     @contextlib.asynccontextmanager
     async def forward(
@@ -158,9 +150,7 @@ class Engine:
 
         A chat without a sampling of its own gets this model's. Raises EngineFailed.
         """
-        self._answers += 1
-        self._idle.clear()
-        try:
+        async with self._answering():
             if body is not None and path == "/v1/chat/completions":
                 body = {
                     "temperature": Sampling.temperature,
@@ -170,6 +160,14 @@ class Engine:
                 }
             async with self._http.request(method, path, json=body) as response:
                 yield response
+
+    @contextlib.asynccontextmanager
+    async def _answering(self) -> AsyncIterator[None]:
+        """Count an answer while the block runs. Raise EngineFailed if llama.cpp is unreachable."""
+        self._answers += 1
+        self._idle.clear()
+        try:
+            yield
         except aiohttp.ClientError as error:
             raise EngineFailed(f"llama.cpp cannot be reached: {error}") from error
         finally:
