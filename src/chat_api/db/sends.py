@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from chat_api.db import limits, named, responses, tree
-from chat_api.db.database import Connection, Database
+from chat_api.db.database import Connection, Database, Record
 from chat_api.db.generations import KEPT_FOR, SHOWS_TEXT, Lease, Turn, read_history
 from chat_api.db.idempotency import IdempotencyKey, Repeat, find_repeat, keep_key
 from chat_api.db.quotas import (
@@ -246,14 +246,7 @@ async def begin_in_steps(
     version = 1  # nothing is below the last message that is shown
     if draft.at is not None:
         version = await _show_place(connection, conversation_id, draft, node)
-    counted = await count_message(
-        connection,
-        user_id,
-        conversation_id,
-        quotas,
-        regenerates=draft.content is None,
-        message_id=draft.at if draft.content is None else None,
-    )
+    counted = await _count(connection, user_id, conversation_id, quotas, draft)
     last: Mapping[str, Any] = dict(counted)
     if draft.before:
         last = await _add_before(connection, conversation_id, draft, last, version)
@@ -362,6 +355,21 @@ async def _find_place(
     if draft.content is None and node.role != "assistant":
         raise NothingToAnswer("Only an answer can be regenerated.")
     return node
+
+
+async def _count(
+    connection: Connection, user_id: str, conversation_id: str, quotas: Quotas, draft: Draft
+) -> Record:
+    """Count the message; return the message that it follows, or the answer to regenerate."""
+    regenerates = draft.content is None
+    return await count_message(
+        connection,
+        user_id,
+        conversation_id,
+        quotas,
+        regenerates=regenerates,
+        message_id=draft.at if regenerates else None,
+    )
 
 
 async def _add_before(
