@@ -269,9 +269,8 @@ async def test_after_the_log_was_swept_a_cursor_gets_a_snapshot(
 async def test_the_log_is_swept_when_its_retention_is_over(
     start_pair: StartPair, inference: Inference
 ) -> None:
-    inference.once(counted(10).done())
     pair = await start_pair(LOG_RETENTION_SECONDS="1")
-    conversation, original = await finished(pair)
+    conversation, original = await finished(pair, inference)
 
     async def swept() -> bool:
         return bool(await pair.db.value("SELECT count(*) = 0 FROM event_log"))
