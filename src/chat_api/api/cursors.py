@@ -24,6 +24,7 @@ def time_of(text: str) -> datetime:
 
 
 def written(*parts: object) -> str:
+    """Return a cursor of these parts, which `read` takes apart."""
     return base64.urlsafe_b64encode("_".join(map(str, parts)).encode()).decode().rstrip("=")
 
 

@@ -35,6 +35,7 @@ class Failures:
                 raise TooManyFailures(self._most, math.ceil(left))
 
     def add(self, host: str | None) -> None:
+        """Count a failed authentication of this host."""
         if self._most and host is not None:
             network, now = network_of(host), self._clock()
             began, count = self._counted.get(network, (now, 0))

@@ -51,6 +51,7 @@ class Services:
 
 
 def services_of(request: Request) -> Services:
+    """Return the objects of the process that answers the request."""
     return cast("Services", request.app.state.services)
 
 
@@ -122,6 +123,7 @@ async def conversation_id(
     _user: Annotated[User, Depends(_current_user)],  # authenticate before reading the id
     conversation_id: Annotated[str, Path(json_schema_extra={"format": "uuid"})],
 ) -> str:
+    """Return the path's conversation id. Raise NotFound if it is malformed."""
     return entered_conversation(conversation_id)
 
 
@@ -136,6 +138,7 @@ async def message_id(
     _conversation_id: Annotated[str, Depends(conversation_id)],
     message_id: Annotated[str, Path(json_schema_extra={"format": "uuid"})],
 ) -> str:
+    """Return the path's message id. Raise NotFound if it is malformed."""
     return checked_id(message_id)
 
 

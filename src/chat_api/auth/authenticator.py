@@ -23,6 +23,8 @@ Digest = bytes
 
 @dataclass(frozen=True, slots=True)
 class User:
+    """An authenticated user."""
+
     id: str
     is_admin: bool
 

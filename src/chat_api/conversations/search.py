@@ -46,6 +46,8 @@ class Found(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class FoundPage:
+    """A page of hits, newest first."""
+
     items: list[Found]
     next_place: Place | None
     """Where the next page begins; None where there is none."""

@@ -167,6 +167,7 @@ class Refusals:
         self._was_full = isinstance(error, asyncpg.DiskFullError)
 
     def forget(self) -> None:
+        """Note that a write has succeeded."""
         self._last = None
 
     @property
@@ -231,6 +232,7 @@ class Database:
         self.connections_lost += 1
 
     async def open(self) -> None:
+        """Make the pool. Its connections are opened when they are needed."""
         await self._pool
 
     async def close(self) -> None:
@@ -245,9 +247,9 @@ class Database:
     async def connection(self) -> AsyncIterator[Connection]:
         """Lend a connection; each statement is a transaction of its own.
 
-        Raises DatabaseUnavailable if the database failed, not the statement: DatabaseBusy if
+        Raise DatabaseUnavailable if the database failed, not the statement: DatabaseBusy if
         another transaction changes the same rows, UserMoving if the user is frozen,
-        DatabaseRefused if no later try can succeed. Raises StatementRefused if the statement's
+        DatabaseRefused if no later try can succeed. Raise StatementRefused if the statement's
         values failed.
         """
         lent = False

@@ -116,6 +116,8 @@ class Ending:
 
 
 class Outcome(Enum):
+    """What became of an attempt to end a generation."""
+
     SAVED = "saved"
     FENCED = "fenced"  # another attempt holds the generation, or ended it
     GONE = "gone"  # deleted with its conversation

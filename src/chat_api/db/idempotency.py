@@ -9,6 +9,8 @@ from chat_api.errors import IdempotencyKeyReused
 
 @dataclass(frozen=True, slots=True)
 class IdempotencyKey:
+    """A key of the user's own choice, with the request that it belongs to."""
+
     key: str
     fingerprint: bytes  # of the request that first used the key
 

@@ -156,6 +156,7 @@ class NotNumbered:
 
 
 async def find_not_numbered(db: Database, most: int) -> list[NotNumbered]:
+    """Return at most `most` responses without a final number whose log is there, oldest first."""
     return [NotNumbered(**dict(row)) for row in await db.fetch(_FIND_NOT_NUMBERED, most)]
 
 

@@ -73,6 +73,8 @@ _PREDECESSOR = (
 
 
 class Schema(Enum):
+    """What a database holds, compared with this code."""
+
     BEHIND = "behind"
     CURRENT = "current"
     AHEAD = "ahead"  # a newer replica has migrated already, as in a rolling deploy

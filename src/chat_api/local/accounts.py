@@ -39,7 +39,7 @@ class Account:
 def account_for(cluster: Path, outside: Path, programs: Sequence[Path]) -> Account:
     """Return the account that serves the folder `cluster`, which need not exist yet.
 
-    `outside` is the nearest folder above it that is not ours to open. Raises LocalError if no
+    `outside` is the nearest folder above it that is not ours to open. Raise LocalError if no
     account can.
     """
     owner = cluster.stat() if cluster.exists() else None

@@ -54,7 +54,7 @@ class Engine:
         self._idle.set()
 
     async def start(self) -> None:
-        """Load the model. Raises EngineFailed, with nothing left running."""
+        """Load the model. Raise EngineFailed, with nothing left running."""
         spec = {
             "path": str(self.model.path),
             "chat_template": self.model.chat_template,
@@ -105,7 +105,7 @@ class Engine:
         return self._process is not None and self._process.poll() is not None
 
     async def busy_slots(self) -> int:
-        """Return how many answers llama.cpp is working on. Raises EngineFailed."""
+        """Return how many answers llama.cpp is working on. Raise EngineFailed."""
         try:
             async with self._http.get("/slots") as response:
                 return sum(slot["is_processing"] for slot in await response.json())
@@ -118,7 +118,7 @@ class Engine:
     ) -> AsyncIterator[AsyncIterator[str]]:
         """Write an answer: the block gets its pieces as they arrive; leaving it stops the answer.
 
-        Raises EngineFailed at the start, or from the pieces.
+        Raise EngineFailed at the start, or from the pieces.
         """
         async with self._answering():
             room = max(
@@ -148,7 +148,7 @@ class Engine:
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Pass a request on to llama.cpp's own server: the block gets its response.
 
-        A chat without a sampling of its own gets this model's. Raises EngineFailed.
+        A chat without a sampling of its own gets this model's. Raise EngineFailed.
         """
         async with self._answering():
             if body is not None and path == "/v1/chat/completions":

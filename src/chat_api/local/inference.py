@@ -121,7 +121,7 @@ class Inference:
         return self._current
 
     async def swap(self, model: Model) -> None:
-        """Replace the model by `model`. Raises EngineFailed; the old one then stays."""
+        """Replace the model by `model`. Raise EngineFailed; the old one then stays."""
         await self._loaded.wait()
         async with self._swapping:
             if self._current is not None and self._current.model == model:

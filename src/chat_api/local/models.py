@@ -48,7 +48,7 @@ class ModelFolder:
         return found
 
     def find(self, tag: str) -> Model:
-        """Return the model of that tag. Raises LocalError, which names the available ones."""
+        """Return the model of that tag. Raise LocalError, which names the available ones."""
         models = self.models()
         for model in models:
             if model.tag == tag and model.available:

@@ -47,7 +47,7 @@ _INITDB_STOP_STEPS = ((signal.SIGINT, 1.0),)
 def find_binaries() -> Path:
     """Return the folder with PostgreSQL's programs: POSTGRES_BIN, or the package's.
 
-    Raises LocalError if there are none. The package is not imported: it would make folders, and
+    Raise LocalError if there are none. The package is not imported: it would make folders, and
     warn, at import.
     """
     if named := os.environ.get("POSTGRES_BIN"):
@@ -107,7 +107,7 @@ class EmbeddedPostgres:
     def start(self) -> None:
         """Create the database cluster if there is none, start the server, wait until it is ready.
 
-        Raises LocalError, with nothing left running.
+        Raise LocalError, with nothing left running.
         """
         if self._process is not None:
             raise LocalError(f"The server in {self._home} was started already.")

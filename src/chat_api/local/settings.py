@@ -56,7 +56,7 @@ class LocalSettings(BaseSettings):
 
 
 def load_local_settings() -> LocalSettings:
-    """Read the settings from the environment. Raises LocalError with a line per wrong variable."""
+    """Read the settings from the environment. Raise LocalError with a line per wrong variable."""
     try:
         return LocalSettings()
     except ValidationError as error:

@@ -55,7 +55,7 @@ class _Child:
 def up(settings: LocalSettings) -> int:
     """Run the stack until a signal ends it; return 0 after the end of all its processes.
 
-    Raises LocalError, with everything ended too, if it cannot start or one of its services ends
+    Raise LocalError, with everything ended too, if it cannot start or one of its services ends
     by itself. Only for the main thread.
     """
     state = State(settings.data_dir)
@@ -85,7 +85,7 @@ class _Stack:
         self._environment = _environment(settings, state, self._postgres)
 
     def start(self) -> None:
-        """Start everything; print when each service is ready. Raises LocalError and _Stopped."""
+        """Start everything; print when each service is ready. Raise LocalError and _Stopped."""
         settings = self._settings
         _say(f"samosaChaat, in {self._state.root} (a log of each service in logs/)")
         # The model takes longest and needs no other process.
@@ -111,7 +111,7 @@ class _Stack:
         _say(_how_to_use(settings, token))
 
     def watch(self) -> None:
-        """Watch the services until there is a reason to end. Raises LocalError or _Stopped."""
+        """Watch the services until there is a reason to end. Raise LocalError or _Stopped."""
         while True:
             self._look()
             time.sleep(_POLL_SECONDS)

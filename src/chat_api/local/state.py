@@ -63,7 +63,7 @@ class State:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder for one stack. Raises LocalError at once if another has it."""
+        """Hold the folder for one stack. Raise LocalError at once if another has it."""
         with usable(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

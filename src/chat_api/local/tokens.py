@@ -31,7 +31,7 @@ def mint_token(state: Path, name: str, admin: bool, ttl_seconds: int) -> str:
     """Return a token for the user of that name, valid for so many seconds.
 
     The same name is always the same user. The state folder and the key are made if missing.
-    Raises LocalError if it is no name.
+    Raise LocalError if it is no name.
     """
     return sign_token(State(state).secret("auth"), name, admin, ttl_seconds)
 
@@ -55,7 +55,7 @@ def sign_token(key: str, name: str, admin: bool, ttl_seconds: int) -> str:
 
 
 def read_token(key: str, token: str) -> Mapping[str, Any]:
-    """Return the claims of a token that `key` has signed. Raises InvalidToken."""
+    """Return the claims of a token that `key` has signed. Raise InvalidToken."""
     try:
         claims: Mapping[str, Any] = jwt.decode(
             token,

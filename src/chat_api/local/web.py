@@ -83,7 +83,7 @@ def require_origin(request: Request, origins: Sequence[str]) -> None:
 
 
 async def json_object(request: Request) -> dict[str, Any]:
-    """Return the request's body. Raises Refused (400) unless it is a small JSON object."""
+    """Return the request's body. Raise Refused (400) unless it is a small JSON object."""
     body = bytearray()
     try:
         async for chunk in request.stream():
@@ -124,7 +124,7 @@ def _bind(family: socket.AddressFamily, host: str, port: int) -> None:
 
 
 def listen(port: int) -> socket.socket:
-    """Return a socket on that loopback port; 0 is any free one. Raises LocalError."""
+    """Return a socket on that loopback port; 0 is any free one. Raise LocalError."""
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

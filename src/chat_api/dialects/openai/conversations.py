@@ -83,6 +83,7 @@ async def _read(services: Services, user: User, conversation_id: str) -> Json:
 
 @router.post("/conversations")
 async def create_conversation(services: ServicesOf, user: CurrentUser, document: Body) -> Response:
+    """Create a conversation, with items if the body has some."""
     settings, additions = _settings(document), _additions(document)
     conversation_id = str(uuid7())
     created = await queries.create_conversation(services.db, user.id, conversation_id, settings)
@@ -95,6 +96,7 @@ async def create_conversation(services: ServicesOf, user: CurrentUser, document:
 async def retrieve_conversation(
     services: ServicesOf, user: CurrentUser, conversation_id: str
 ) -> Response:
+    """Return the conversation. Raise NotFound."""
     return _json(await _read(services, user, _ours(conversation_id)))
 
 
@@ -102,6 +104,7 @@ async def retrieve_conversation(
 async def update_conversation(
     services: ServicesOf, user: CurrentUser, conversation_id: str, document: Body
 ) -> Response:
+    """Change the conversation's fields, and return it. Raise NotFound."""
     changed = await queries.update_conversation(
         services.db, user.id, _ours(conversation_id), _settings(document)
     )
@@ -114,6 +117,7 @@ async def update_conversation(
 async def delete_conversation(
     services: ServicesOf, user: CurrentUser, conversation_id: str
 ) -> Response:
+    """Delete the conversation with its items; a running answer is stopped."""
     await services.deletions.delete_conversation(user.id, _ours(conversation_id))
     return _json({"id": conversation_id, "object": "conversation.deleted", "deleted": True})
 
@@ -126,6 +130,7 @@ async def create_items(
     document: Body,
     retry_count: RetryCount = None,
 ) -> Response:
+    """Add items to the end of the conversation, and return them as a list."""
     ours, additions = _ours(conversation_id), _additions(document)
     if not additions:
         await _read(services, user, ours)
@@ -161,6 +166,7 @@ async def list_items(
     order: Flag = None,
     after: Flag = None,
 ) -> Response:
+    """Return a page of the shown items, newest first by default."""
     ours = _ours(conversation_id)
     await _read(services, user, ours)
     most = read_limit(limit)
@@ -180,6 +186,7 @@ async def list_items(
 async def retrieve_item(
     services: ServicesOf, user: CurrentUser, conversation_id: str, item_id: str
 ) -> Response:
+    """Return one item. Raise NotFound."""
     message = await queries.read_message(
         services.db, user.id, _ours(conversation_id), ids.ours("msg", item_id)
     )
@@ -192,6 +199,7 @@ async def retrieve_item(
 async def delete_item(
     services: ServicesOf, user: CurrentUser, conversation_id: str, item_id: str
 ) -> Response:
+    """Delete the item with what follows it, and return the conversation."""
     ours = _ours(conversation_id)
     await services.trees.delete_message(user.id, ours, ids.ours("msg", item_id))
     return _json(await _read(services, user, ours))
@@ -211,11 +219,13 @@ async def _models(services: Services) -> list[Json]:
 
 @router.get("/models")
 async def list_models(services: ServicesOf, _user: CurrentUser) -> Response:
+    """Return the available models as a list."""
     return _json({"object": "list", "data": await _models(services)})
 
 
 @router.get("/models/{model:path}")
 async def retrieve_model(services: ServicesOf, _user: CurrentUser, model: str) -> Response:
+    """Return one available model. Raise NotFound."""
     for found in await _models(services):
         if found["id"] == model:
             return _json(found)

@@ -64,10 +64,12 @@ class Ended:
 
     @property
     def is_whole(self) -> bool:
+        """Return whether the response is `completed`, not `incomplete` or `failed`."""
         return self.status == "complete" and self.finish_reason not in _INCOMPLETE
 
 
 def written(document: Json) -> bytes:
+    """Return the document as JSON, with its text unescaped."""
     return json.dumps(document, ensure_ascii=False).encode()
 
 
@@ -136,6 +138,7 @@ def stored_output(message: Json) -> list[Json]:
 
 
 def listing(data: Sequence[Json], *, has_more: bool) -> Json:
+    """Return a list object with these items."""
     return {
         "object": "list",
         "data": list(data),

@@ -126,6 +126,7 @@ async def retrieve_response(
     stream: Flag = None,
     starting_after: Flag = None,
 ) -> Response:
+    """Return the response, or its events if it is one in the background."""
     stored = await _read(services, user, ids.ours("resp", response_id))
     if stream in (None, "", "false", "0"):
         return await _described(services, user, stored.message_id)
@@ -179,6 +180,7 @@ def _saved(stored: StoredResponse, translator: Translator) -> bytes:
 
 @router.post("/{response_id}/cancel")
 async def cancel_response(services: ServicesOf, user: CurrentUser, response_id: str) -> Response:
+    """Stop the response if it runs, and return it as it is then."""
     stored = await _read(services, user, ids.ours("resp", response_id))
     await _halt(services, stored)
     return await _described(services, user, stored.message_id)
@@ -186,6 +188,7 @@ async def cancel_response(services: ServicesOf, user: CurrentUser, response_id: 
 
 @router.delete("/{response_id}")
 async def delete_response(services: ServicesOf, user: CurrentUser, response_id: str) -> Response:
+    """Delete the response; it is stopped first."""
     stored = await _read(services, user, ids.ours("resp", response_id))
     await _halt(services, stored)
     await services.trees.delete_message(user.id, stored.conversation_id, stored.message_id)

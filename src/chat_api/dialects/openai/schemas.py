@@ -40,6 +40,8 @@ class ReasoningOptions(Request):
 
 
 class NewResponse(Request):
+    """The fields of a request for a response that have an effect."""
+
     model: ModelTag | None = None
     instructions: Instructions | None = None
     previous_response_id: Annotated[str | None, Field(max_length=200)] = None
@@ -69,11 +71,14 @@ class NewResponse(Request):
 
     @property
     def thinks(self) -> bool | None:
+        """Return whether reasoning is wanted; None if the request does not say."""
         effort = None if self.reasoning is None else self.reasoning.effort
         return None if effort is None else effort not in {"none", "minimal"}
 
 
 class ConversationFields(Request):
+    """The fields of a conversation that clients may set."""
+
     metadata: Metadata | None = None
 
 
@@ -108,6 +113,7 @@ def read_response(document: object) -> NewResponse:
 
 
 def as_object(document: object) -> Json:
+    """Return the document. Raise Invalid unless it is an object."""
     if not isinstance(document, dict):
         raise invalid("body", "is no object")
     return document
