@@ -34,6 +34,7 @@ from chat_api.auth.authenticator import Verifier
 from chat_api.auth.keys import Keys
 from chat_api.auth.openid import AdminClaim, OpenId
 from chat_api.auth.service import AuthService
+from chat_api.background import Background
 from chat_api.changes import ChangeFeed
 from chat_api.conversations.export import Exports
 from chat_api.conversations.imports import Imports
@@ -56,7 +57,6 @@ from chat_api.error_handlers import (
 )
 from chat_api.errors import ApiError, NotFound
 from chat_api.frontend import Frontend
-from chat_api.generation.background import Background
 from chat_api.generation.clocks import Clocks
 from chat_api.generation.continuing import Continuing
 from chat_api.generation.deletion import Deletions

@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from chat_api import sse
+from chat_api.background import Background
 from chat_api.db import changes as db_changes
 from chat_api.db.changes import Page, Place
 from chat_api.db.database import Database
 from chat_api.errors import BadRequest, Draining
-from chat_api.generation.background import Background
 from chat_api.generation.rounds import Rounds
 from chat_api.generation.sink import Sink
 from chat_api.telemetry import log

@@ -13,7 +13,7 @@ from multiprocessing import resource_tracker
 import uvicorn
 
 from chat_api import signals
-from chat_api.generation.background import Background
+from chat_api.background import Background
 from chat_api.http_protocol import Bounds, Protocol
 from chat_api.settings import Settings
 from chat_api.telemetry import configure_logging, log

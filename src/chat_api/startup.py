@@ -6,11 +6,11 @@ import os
 import signal
 from collections.abc import Callable, Sequence
 
+from chat_api.background import Background
 from chat_api.db.database import Database
 from chat_api.db.migrate import MigrationRefused, migrate
 from chat_api.db.schema import Schema, inspect
 from chat_api.errors import DatabaseRefused
-from chat_api.generation.background import Background
 from chat_api.settings import Settings
 from chat_api.telemetry import log
 

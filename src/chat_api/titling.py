@@ -9,6 +9,7 @@ import re
 import time
 from typing import Any
 
+from chat_api.background import Background
 from chat_api.conversations.titles import title_of
 from chat_api.db import titles as db_titles
 from chat_api.db.database import Database, StatementRefused
@@ -17,7 +18,6 @@ from chat_api.db.titles import Opening
 from chat_api.engines.engine import Event, Limits, Message
 from chat_api.engines.engines import Engines, Order
 from chat_api.errors import DatabaseUnavailable, EngineFailed
-from chat_api.generation.background import Background
 from chat_api.telemetry import log
 
 # Titles that wait for their turn; further ones are skipped.

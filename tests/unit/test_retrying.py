@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from chat_api.errors import DatabaseUnavailable, EngineFailed
-from chat_api.generation.retrying import until_available
+from chat_api.retrying import until_available
 
 
 def failing(*errors: Exception) -> tuple[list[int], Callable[[], Awaitable[str]]]:

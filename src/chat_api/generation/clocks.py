@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from chat_api.generation.background import Background
+from chat_api.background import Background
 from chat_api.generation.registry import Registry
 from chat_api.generation.running import RunningGeneration, StopReason
 from chat_api.generation.subscriptions import Subscriptions

@@ -10,8 +10,8 @@ from chat_api.db.generations import Lease
 from chat_api.engines.engines import Engines, Order
 from chat_api.generation.events import Collector, Written, collected
 from chat_api.generation.options import Options
-from chat_api.generation.retrying import until_available
 from chat_api.generation.running import Beginning
+from chat_api.retrying import until_available
 from chat_api.telemetry import CONTINUED, log, trace_id_var
 
 # The longest delay of a generation by the question whether its engine can continue a text.

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Protocol
 
+from chat_api.background import Background
 from chat_api.db import leases as db_leases
 from chat_api.db.database import Database
 from chat_api.errors import DatabaseUnavailable
-from chat_api.generation.background import Background
 from chat_api.generation.log_writer import LogWriter
 from chat_api.generation.registry import Registry
 from chat_api.generation.running import StopReason

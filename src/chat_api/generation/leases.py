@@ -1,8 +1,8 @@
 """Renewing the leases of this process's generations, and the rows of its subscriptions."""
 
+from chat_api.background import Background
 from chat_api.db import leases as db_leases
 from chat_api.db.database import Database
-from chat_api.generation.background import Background
 from chat_api.generation.registry import Registry
 from chat_api.generation.subscriptions import Subscriptions
 

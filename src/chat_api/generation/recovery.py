@@ -4,10 +4,10 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 
+from chat_api.background import Background
 from chat_api.db import leases as db_leases
 from chat_api.db.database import Database
 from chat_api.errors import DatabaseUnavailable
-from chat_api.generation.background import Background
 from chat_api.generation.registry import Registry
 from chat_api.generation.takeover import Takeover
 from chat_api.telemetry import TAKEOVERS, log

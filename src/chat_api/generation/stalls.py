@@ -3,9 +3,9 @@
 import time
 from collections.abc import Callable
 
+from chat_api.background import Background
 from chat_api.db import leases as db_leases
 from chat_api.db.database import Database
-from chat_api.generation.background import Background
 from chat_api.generation.registry import Registry
 from chat_api.generation.running import StopReason
 from chat_api.generation.takeover import MOST_CRASHES

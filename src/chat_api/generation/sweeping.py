@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from chat_api.background import Background
 from chat_api.db import changes, expiry, housekeeping
 from chat_api.db.database import Database
-from chat_api.generation.background import Background
 
 # The longest pause; a shorter one where the log is kept for a short time.
 _SWEEP_SECONDS = 30.0

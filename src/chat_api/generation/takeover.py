@@ -8,9 +8,9 @@ from chat_api.generation.events import Written
 from chat_api.generation.options import Options
 from chat_api.generation.prompts import Prompts
 from chat_api.generation.registry import Registry
-from chat_api.generation.retrying import until_available
 from chat_api.generation.running import Beginning
 from chat_api.generation.writer import GenerationWriter
+from chat_api.retrying import until_available
 
 # A generation that has ended or stalled its process so often is ended.
 MOST_CRASHES = 3

@@ -28,8 +28,8 @@ from chat_api.generation.events import Written
 from chat_api.generation.log_writer import LogWriter
 from chat_api.generation.options import Options
 from chat_api.generation.registry import Registry
-from chat_api.generation.retrying import until_available
 from chat_api.generation.running import Beginning, RunningGeneration, StopReason
+from chat_api.retrying import until_available
 from chat_api.telemetry import (
     ENGINE_FAILURES,
     FIRST_TOKEN_SECONDS,

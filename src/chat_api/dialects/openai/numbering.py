@@ -1,12 +1,12 @@
 """Stores the number of each response's final event while the log still has the events."""
 
+from chat_api.background import Background
 from chat_api.db import event_log, responses
 from chat_api.db.database import Database
 from chat_api.db.responses import NotNumbered
 from chat_api.dialects.openai.objects import Echo
 from chat_api.dialects.openai.translator import Translator
 from chat_api.dialects.translated import CannotGoOn
-from chat_api.generation.background import Background
 from chat_api.generation.events import unpack
 
 _MOST_AT_ONCE = 50

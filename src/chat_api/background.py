@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import ClassVar, Self
 
-from chat_api.generation.retrying import until_available
+from chat_api.retrying import until_available
 from chat_api.telemetry import log
 
 
