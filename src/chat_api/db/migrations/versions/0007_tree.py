@@ -92,7 +92,7 @@ def _fill(steps: Steps) -> None:
 
 
 def downgrade() -> None:
-    """What is not shown is deleted: the schema before has no place for it."""
+    """Delete what is not shown: the schema before has no place for it."""
     with op.get_context().autocommit_block():
         steps = Steps(op.get_bind())
         steps.drop_index("messages_hidden")
