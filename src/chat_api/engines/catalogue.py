@@ -44,7 +44,7 @@ class Member:
 
     @property
     def takes_any_tag(self) -> bool:
-        """Whether it answers with whichever model it has loaded, so that tags are only labels."""
+        """Return whether it answers with the model it has loaded, whatever the tag."""
         return self.engine.takes_any_tag
 
     def _notice(self, is_open: bool) -> None:
@@ -113,7 +113,7 @@ class Catalogue:
 
     @property
     def only(self) -> Member | None:
-        """The engine, if there is but one."""
+        """Return the engine if there is only one, otherwise None."""
         return self.members[0] if len(self.members) == 1 else None
 
     def member(self, name: str) -> Member | None:
@@ -168,7 +168,7 @@ class Catalogue:
             member.close()
 
     def _is_settled(self, member: Member) -> bool:
-        """Whether nothing that its list could say would change where a model is looked for."""
+        """Return whether its list cannot change where a model is looked for."""
         return member is self.only and member.takes_any_tag
 
     def _first(self) -> Place | None:

@@ -180,7 +180,7 @@ class _Reader:
 
 
 def _is_known(tag: str, engines: Sequence[Configured]) -> bool:
-    """Whether the tag may be a model of one of the engines. Lists that are asked for may say so."""
+    """Return whether the tag is, or may be, a model of one of the engines."""
     known = {engine.settings.name: engine.settings.models for engine in engines}
     name, slash, model = tag.partition("/")
     if slash and name in known:

@@ -108,7 +108,7 @@ class Decoder(Protocol):
         """
 
     def end(self, arrived: list[Event], /) -> None:
-        """No more bytes come. Return if the answer is whole; raise EngineFailed if it is not."""
+        """Take the end of the bytes. Raise EngineFailed unless the answer is whole."""
 
 
 class Engine(Protocol):

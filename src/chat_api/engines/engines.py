@@ -48,7 +48,7 @@ class Receiver(Protocol):
     """The receiver of an answer's events."""
 
     def written_by(self, model_tag: str | None, *, is_fallback: bool) -> None:
-        """The model that writes; None where the tag that was asked for stays."""
+        """Take the tag of the model that writes; None if it is the one that was asked for."""
 
     def take(self, arrived: list[Event], /) -> None:
         """Take events that arrived together; none for a comment."""
@@ -310,7 +310,7 @@ class _Attempt:
         self._unseen: list[Event] = []  # usage that came before the first event that is shown
 
     def begin(self, place: Place) -> Request:
-        """The request to the model's engine."""
+        """Return the request to the model's engine."""
         self._place = place
         self._began = time.monotonic()
         self._unseen = []

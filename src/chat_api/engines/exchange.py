@@ -1,4 +1,4 @@
-"""One request to the inference service whose response is a stream of events: the hot path's start.
+"""One request to an engine whose response is a stream of events: step 1 of the hot path.
 
 An asyncio protocol over llhttp's parser (docs/decisions/0008): what arrives is parsed, checked and
 handed on in the same call, without a task to wake. Everything else talks through aiohttp.
@@ -74,7 +74,7 @@ class Exchange(asyncio.Protocol):
 
     @property
     def undelivered(self) -> bytes:
-        """The request, where the connection was lost and nothing of it reached the other side."""
+        """Return the request if the connection was lost before the other side got any of it."""
         return self._request if self._is_lost else b""
 
     def give_up_unheard(self) -> None:

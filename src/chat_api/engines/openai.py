@@ -230,7 +230,7 @@ class OpenAIEngine:
         return self._http.url.removesuffix("/v1")
 
     async def swap(self, _model: str, _trace_id: str) -> Reply:
-        """Raises ModelRefused: models are chosen per message here."""
+        """Raise ModelRefused: models are chosen per message here."""
         raise ModelRefused(HTTPStatus.CONFLICT)
 
 

@@ -102,7 +102,7 @@ class OpenAIDecoder:
         return False
 
     def end(self, arrived: list[Event]) -> None:
-        """The response is over; see Decoder."""
+        """Take the end of the response; see Decoder."""
         if self._refused is not None:
             raise self._refusal(self._refused)
         if self._is_whole:
@@ -156,7 +156,7 @@ class OpenAIDecoder:
         return failure
 
     def _take_whole(self, body: bytes, arrived: list[Event]) -> None:
-        """A whole answer in one JSON document, from an engine that does not stream."""
+        """Append the events of a whole answer, which an engine sends that does not stream."""
         document = _read(body)
         if not _is_error(document):
             choice = _first_choice(document.get("choices"))

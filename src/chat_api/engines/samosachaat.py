@@ -112,7 +112,7 @@ class SamosachaatDecoder:
         return False
 
     def end(self, _arrived: list[Event]) -> None:
-        """Raises EngineIncomplete: a whole answer ends with its `done`."""
+        """Raise EngineIncomplete: a whole answer ends with its `done`."""
         raise EngineIncomplete
 
 

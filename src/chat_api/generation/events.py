@@ -89,7 +89,7 @@ def reset(attempt: int) -> bytes:
 
 
 def snapshot(content: str, reasoning: str = "") -> bytes:
-    """The text so far, and the reasoning if there is any."""
+    """Return an event with the text so far, and the reasoning if there is any."""
     document = {"content": content, "reasoning": reasoning} if reasoning else {"content": content}
     return orjson.dumps({"snapshot": document})
 
@@ -215,7 +215,7 @@ class Collector:
 
     @property
     def written(self) -> Written:
-        """The text and reasoning so far."""
+        """Return the text and reasoning so far."""
         return Written("".join(self._pieces), self._count, "".join(self._thoughts))
 
 

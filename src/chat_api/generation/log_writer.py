@@ -26,7 +26,7 @@ class LogWriter:
 
     @property
     def doubtful(self) -> bool:
-        """Whether the log may end earlier than it has confirmed.
+        """Return whether the log may end earlier than it has confirmed.
 
         A connection was lost: the database may have died, and with it the last asynchronous
         commits.

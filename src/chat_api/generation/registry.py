@@ -38,7 +38,7 @@ class Registry:
 
     @property
     def running(self) -> Mapping[str, RunningGeneration]:
-        """The running generations by message id."""
+        """Return the running generations by message id."""
         return self._running
 
     def add(self, lease: Lease, beginning: Beginning | None = None) -> RunningGeneration:
@@ -116,7 +116,7 @@ class Registry:
 
     @property
     def has_sends(self) -> bool:
-        """Whether a send is being accepted."""
+        """Return whether a send is being accepted."""
         return bool(self._sends)
 
     async def until_sends_run(self, timeout: float) -> None:

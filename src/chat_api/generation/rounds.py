@@ -20,7 +20,7 @@ class Waiting(Protocol[PlaceT_co, SharedT_contra]):
 
     @property
     def place(self) -> PlaceT_co:
-        """The place after which it waits for rows."""
+        """Return the place after which it waits for rows."""
 
     def take(self, page: SharedT_contra, /) -> None:
         """Take a page of new rows."""

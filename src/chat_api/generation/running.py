@@ -184,14 +184,14 @@ class RunningGeneration:
 
     @property
     def has_begun(self) -> bool:
-        """Whether the engine has sent anything."""
+        """Return whether the engine has sent anything."""
         if (beginning := self.beginning) is None:
             return self.last_event > 0
         return self.last_event > beginning.last_event + beginning.begins_again
 
     @property
     def written(self) -> Written:
-        """The text so far, and how many tokens it has."""
+        """Return the text so far, and how many tokens it has."""
         text = "".join((*self._joined, *self._pieces))
         self._joined = [text]
         self._pieces.clear()

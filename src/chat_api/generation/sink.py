@@ -8,7 +8,7 @@ class Sink(Protocol):
 
     @property
     def blocked_since(self) -> float | None:
-        """Since when a `write` waits for the client (monotonic clock); None if none waits."""
+        """Return the time since which a `write` waits (monotonic clock); None if none waits."""
 
     def try_write(self, data: bytes) -> bool:
         """Write at once, and return True; return False where that is not possible now."""

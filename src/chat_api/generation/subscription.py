@@ -70,7 +70,7 @@ class Subscription:
 
     @property
     def place(self) -> Place:
-        """Message id, attempt, and the number of the last event that was sent."""
+        """Return message id, attempt, and the number of the last event that was sent."""
         return self.message_id, self._attempt, self._number
 
     @property

@@ -48,7 +48,7 @@ class Subscriptions:
 
     @property
     def message_ids(self) -> AbstractSet[str]:
-        """The generations that have subscriptions here, by message id."""
+        """Return the message ids of the generations that have subscriptions here."""
         return set(self._by_message)
 
     def open(

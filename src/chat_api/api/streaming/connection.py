@@ -23,7 +23,7 @@ class ServerConnection(Protocol):
 
     @property
     def is_writable(self) -> bool:
-        """Whether `try_write` would write."""
+        """Return whether `try_write` would write."""
 
     def try_write(self, data: bytes) -> bool:
         """Write a piece of the body at once, and return True; False where it would have to wait."""
@@ -84,7 +84,7 @@ class Connection:
 
     @property
     def is_writable(self) -> bool:
-        """Whether `try_write` would write now."""
+        """Return whether `try_write` would write now."""
         return self._direct is not None and self._direct.is_writable
 
     def try_write(self, data: bytes) -> bool:

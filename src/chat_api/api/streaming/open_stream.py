@@ -78,7 +78,7 @@ class OpenStream:
 
     @property
     def follows(self) -> bool:
-        """Whether a subscription keeps the count."""
+        """Return whether a subscription keeps the count."""
         return self._subscription is not None
 
     def close(self) -> None:
