@@ -75,7 +75,7 @@ class Cell:
         return sum(time.user + time.system for time in times)
 
     async def users(self) -> set[str]:
-        """The users who have conversations here."""
+        """Return the users who have conversations here."""
         rows = await self.db.fetch("SELECT DISTINCT user_id FROM conversations")
         return {row["user_id"] for row in rows}
 
@@ -121,7 +121,7 @@ class Play:
         self.tally = Tally()
 
     def account(self, number: int) -> Account:
-        """A user whose token is a JWT, of which the edge reads the subject."""
+        """Return a user whose token is a JWT, of which the edge reads the subject."""
         user_id = f"user-{SEED}-{number}"
         token = jwt.encode({"sub": user_id, "n": number}, KEY, algorithm="HS256")
         return self.auth.user(user_id, user_id=user_id, token=token, expires_in=10**6)

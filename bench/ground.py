@@ -93,7 +93,7 @@ class Ground:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The settings that all subjects share."""
+        """Return the settings that all subjects share."""
         neighbours = f"http://127.0.0.1:{self.upstream}"
         return {
             "DATABASE_URL": self.database_url.replace("postgresql://", "postgresql+asyncpg://"),
@@ -117,7 +117,7 @@ class Ground:
 
     @contextmanager
     def service(self, **settings: str) -> Iterator[Subject]:
-        """The chat API, with every promise on, and no answers of an earlier one to take up."""
+        """Lend the chat API, with every promise on, and no answers of an earlier one to take up."""
         with suppress(asyncpg.UndefinedTableError):
             self.sql("TRUNCATE generations, event_log, subscriptions")
         port = free_port()
@@ -159,7 +159,7 @@ class Ground:
             yield Subject(port, process.pid, time.monotonic() - began)
 
     def get(self, subject: Subject, path: str, user: str) -> dict[str, Any]:
-        """A page's JSON."""
+        """Return a page's JSON."""
         request = urllib.request.Request(  # an address of our own making
             f"http://127.0.0.1:{subject.port}{path}", headers={"authorization": f"Bearer {user}"}
         )
@@ -198,7 +198,7 @@ def _run(module: str, plan: Mapping[str, Any]) -> dict[str, Any]:
 def running(
     command: list[str], environment: Mapping[str, str] | None = None, *, core: int = OTHER_CORE
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """The command, on its core, until the block ends."""
+    """Lend the command, on its core, until the block ends."""
     process = subprocess.Popen(
         [sys.executable, "-c", _PINNED, str(core), *command],
         env={**os.environ, **(environment or {})},

@@ -335,7 +335,7 @@ def post(path: str, user: str, body: str, *, close: bool = False) -> bytes:
 
 
 def percentiles(values: list[float]) -> tuple[float, float]:
-    """The median and the 99th percentile."""
+    """Return the median and the 99th percentile."""
     ordered = sorted(values) or [0.0]
     return ordered[len(ordered) // 2], ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))]
 

@@ -95,7 +95,7 @@ SEND_OURS = (
 async def our_replica(
     url: str, places: list[tuple[UUID, str]], waits: Waits, over: asyncio.Event
 ) -> None:
-    """A replica of our first release that sends and lists."""
+    """Send and list as a replica of our first release."""
     connection = await asyncpg.connect(driver_address(url))
     number = 0
     while not over.is_set():
@@ -120,7 +120,7 @@ async def our_replica(
 async def replica(
     url: str, places: list[tuple[UUID, UUID]], waits: Waits, sends: bool, over: asyncio.Event
 ) -> None:
-    """A replica of the service before that reads, or sends."""
+    """Read, or send, as a replica of the service before ours."""
     connection = await asyncpg.connect(driver_address(url))
     number = 0
     while not over.is_set():

@@ -69,7 +69,7 @@ def draw(
 def picture(
     charts: Sequence[Chart], *, title: str = "", subtitle: str = "", columns: int = 1
 ) -> str:
-    """The charts as the text of an SVG document."""
+    """Return the charts as the text of an SVG document."""
     if not charts:
         raise ValueError("a picture needs a chart")
     rows = [charts[at : at + columns] for at in range(0, len(charts), columns)]
@@ -145,7 +145,7 @@ def _axis(
 
 
 def _x_axis(values: Sequence[float], start: float, end: float, *, log: bool) -> _Axis:
-    """An axis that ends where its numbers end: time does not go on to the next round number."""
+    """Return an axis that ends with its numbers, not at the next round number."""
     axis = _axis(values, start, end, log=log)
     if log:
         return axis
@@ -165,7 +165,7 @@ def _ticks(low: float, high: float) -> Iterable[float]:
 
 
 def _decade_part(value: float, *, up: bool) -> float:
-    """The next 1, 2 or 5 times a power of ten, upwards or downwards."""
+    """Return the next 1, 2 or 5 times a power of ten, upwards or downwards."""
     power = 10.0 ** math.floor(math.log10(value))
     marks = [power * times for times in (1, 2, 5, 10)]
     if up:
@@ -184,7 +184,7 @@ def _log_ticks(low: float, high: float) -> Iterable[float]:
 
 
 def _label(value: float) -> str:
-    """A tick's number: 1,500 and 0.02, and k, M, G from ten thousand on."""
+    """Return a tick's number: 1,500 and 0.02, and k, M, G from ten thousand on."""
     if value == 0:
         return "0"
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):

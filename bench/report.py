@@ -84,7 +84,7 @@ GOALS = (
 
 
 def table(figures: Mapping[str, float]) -> str:
-    """The goals that were measured, as Markdown."""
+    """Return the goals that were measured, as Markdown."""
     lines = ["| What | Measured | Against | Result | Goal |", "| --- | --- | --- | --- | --- |"]
     for goal in GOALS:
         value = figures.get(goal.figure)
@@ -110,7 +110,7 @@ def _shown(value: float, unit: str) -> str:
 
 
 def conditions() -> str:
-    """The machine, the versions, the commit and the day."""
+    """Return the machine, the versions, the commit and the day."""
     cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     commit = subprocess.run(
         ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True
@@ -158,7 +158,7 @@ def draw_tokens(figures: Mapping[str, float]) -> None:
 
 
 def draw_answers(figures: Mapping[str, float]) -> None:
-    """The whole price of an answer against its length."""
+    """Draw the whole price of an answer against its length."""
     names = {
         "service/new": "samosaChaat, everything new",
         "service/kept": "samosaChaat, kept-alive clients",
@@ -179,7 +179,7 @@ def draw_answers(figures: Mapping[str, float]) -> None:
 
 
 def growth_table(found: Mapping[int, Mapping[str, float]]) -> str:
-    """Each figure at no and at most rows of others, as Markdown."""
+    """Return each figure at no and at most rows of others, as Markdown."""
     empty, full = min(found), max(found)
     lines = [
         f"| CPU of | empty database | {full:,} conversations of others | Ratio |",

@@ -102,7 +102,7 @@ class Run:
                 self.say(f"first_token_p99_ms/{name}", result.first_token_p99 * 1000)
 
     def answers(self) -> None:
-        """What an answer costs by its length, in ms, and its fixed part; most sends a second."""
+        """Measure what an answer costs by its length, in ms, its fixed part, and most sends a second."""
         kinds = {"kept": {"fresh": False}, "new": {"fresh": True}}
         found: dict[str, dict[int, list[float]]] = {}
         for _ in range(self._effort.rounds):
@@ -223,7 +223,7 @@ class Run:
         self.say("start_seconds", statistics.median(taken))
 
     def _fresh(self, name: str) -> AbstractContextManager[Subject]:
-        """A subject of its own, for what would leave the shared one in another state."""
+        """Return a subject of its own, for what would leave the shared one in another state."""
         return self._ground.service() if name == "service" else self._ground.textbook()
 
 

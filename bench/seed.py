@@ -35,7 +35,7 @@ def fill(ground: Ground) -> None:
 
 
 def cursor_of_page_200(ground: Ground, service: Subject) -> str:
-    """The `next_cursor` of page 199."""
+    """Return the `next_cursor` of page 199."""
     page = ground.get(service, f"{LIST}&offset=9900", USER)
     return str(page["next_cursor"])
 

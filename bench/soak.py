@@ -229,7 +229,7 @@ class Watch:
             await asyncio.sleep(SAMPLE_SECONDS)
 
     async def sample(self) -> dict[str, Any]:
-        """How things are now; lists have a place for each replica."""
+        """Return how things are now; lists have a place for each replica."""
         [row] = await self.db.fetch(
             "SELECT (SELECT count(*) FROM event_log) AS log_rows, "
             "(SELECT count(*) FROM subscriptions) AS subscriptions, "
@@ -314,7 +314,7 @@ def picture(samples: Sequence[Mapping[str, Any]], subtitle: str) -> None:
 
 
 async def counted(services: Sequence[Service], pattern: str) -> int:
-    """What the metrics whose line fits add up to, on all replicas."""
+    """Return what the metrics whose line fits add up to, on all replicas."""
     async with httpx2.AsyncClient(trust_env=False, verify=False) as http:
         pages = [(await http.get(f"{service.url}/metrics")).text for service in services]
     rows = [row for page in pages for row in page.splitlines() if re.match(pattern, row)]
@@ -322,7 +322,7 @@ async def counted(services: Sequence[Service], pattern: str) -> int:
 
 
 async def soak(services: Sequence[Service], db: Database, auth: AuthServer) -> dict[str, Any]:
-    """The soak itself; what is to be written about it. Raises AssertionError where it is broken."""
+    """Run the soak, and return its report. Raise AssertionError if a promise was broken."""
     tally = Tally()
     watch = Watch(services, db, tally)
     until = time.monotonic() + SECONDS

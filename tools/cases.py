@@ -18,7 +18,7 @@ _ROW = re.compile(r"^\| (\d+) \|(.*)\|([^|]*)\|$", re.MULTILINE)
 
 
 def marked() -> dict[int, list[str]]:
-    """The tests of each case, as Markdown links, in the order of files and lines."""
+    """Return the tests of each case, as Markdown links, in the order of files and lines."""
     found: dict[int, list[str]] = defaultdict(list)
     for path in sorted((ROOT / "tests").rglob("test_*.py")):
         module = ast.parse(path.read_text("utf-8"))
@@ -68,7 +68,7 @@ def _sentence(name: str) -> str:
 
 
 def rows(document: str) -> list[int]:
-    """The numbers of the cases in the tables, in their order."""
+    """Return the numbers of the cases in the tables, in their order."""
     return [int(row[1]) for row in _ROW.finditer(document)]
 
 

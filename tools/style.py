@@ -40,7 +40,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def sources(*folders: str) -> Iterator[Path]:
-    """The Python files below these folders of the project."""
+    """Yield the Python files below these folders of the project."""
     for folder in folders:
         for path in sorted((ROOT / folder).rglob("*.py")):
             if "node_modules" not in path.parts:
@@ -48,7 +48,7 @@ def sources(*folders: str) -> Iterator[Path]:
 
 
 def texts() -> Iterator[Path]:
-    """Every file in which a person reads English."""
+    """Yield every file in which a person reads English."""
     yield from (path for path in sources(*_CODE) if path != _OWN)
     for pattern in _TEXT:
         yield from (path for path in sorted(ROOT.glob(pattern)) if path.name not in _GENERATED)
@@ -62,21 +62,21 @@ def functions(tree: ast.AST) -> Iterator[tuple[str, int, int]]:
 
 
 def long_functions(path: Path, text: str) -> Iterator[str]:
-    """A sentence for each function of the file that is too long."""
+    """Yield a sentence for each function of the file that is too long."""
     for name, line, length in functions(ast.parse(text)):
         if length > MOST_LINES:
             yield f"{path}:{line}: {name} has {length} lines, more than {MOST_LINES}"
 
 
 def odd_words(path: Path, text: str) -> Iterator[str]:
-    """A sentence for each word of `WORDS` in the text."""
+    """Yield a sentence for each word of `WORDS` in the text."""
     for found in _WORD.finditer(ALLOWED.sub(lambda name: " " * len(name[0]), text)):
         line = text.count("\n", 0, found.start()) + 1
         yield f"{path}:{line}: {found[0]!r} is not plain English"
 
 
 def faults() -> Iterator[str]:
-    """What breaks a rule, a sentence each."""
+    """Yield what breaks a rule, a sentence each."""
     for path in texts():
         text = path.read_text("utf-8")
         shown = path.relative_to(ROOT)
@@ -86,7 +86,7 @@ def faults() -> Iterator[str]:
 
 
 def is_broad(handler: ast.ExceptHandler) -> bool:
-    """Whether it catches everything, or nearly."""
+    """Return whether it catches everything, or nearly."""
     kinds = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
     return any(
         kind is None or (isinstance(kind, ast.Name) and kind.id in {"Exception", "BaseException"})
@@ -102,7 +102,7 @@ def public_docstrings(tree: ast.Module) -> Iterator[bool]:
 
 
 def figures(folder: str) -> str:
-    """The figures of a folder, in a line."""
+    """Return the figures of a folder, in a line."""
     lengths: list[int] = []
     documented: list[bool] = []
     lines = broad = 0
