@@ -102,7 +102,7 @@ class Run:
                 self.say(f"first_token_p99_ms/{name}", result.first_token_p99 * 1000)
 
     def answers(self) -> None:
-        """Measure what an answer costs by its length, in ms, its fixed part, and most sends a second."""
+        """Measure answers of several lengths in ms, their fixed part, and most sends a second."""
         kinds = {"kept": {"fresh": False}, "new": {"fresh": True}}
         found: dict[str, dict[int, list[float]]] = {}
         for _ in range(self._effort.rounds):

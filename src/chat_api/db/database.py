@@ -144,7 +144,7 @@ def is_read(statement: str) -> bool:
 
 
 async def _keep_as_it_is(_connection: Connection) -> None:
-    """Do nothing: no statement of ours changes a session, so a reset would only cost a round trip."""
+    """Do nothing: no statement of ours changes a session, so a reset would be wasted."""
 
 
 def _is_lost(connection: Connection) -> bool:
