@@ -1,5 +1,6 @@
 """What the documents name exists, and what exists is in the documents."""
 
+import ast
 import re
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,23 @@ DOCUMENTS = sorted(
         *ROOT.glob("web/*.md"),
     )
 )
+CODE = {
+    f"/{path.relative_to(ROOT)}": path
+    for folder in ("src", "tests", "tools", "bench", "examples")
+    for path in (ROOT / folder).rglob("*.py")
+    if "node_modules" not in path.parts
+}
+MEMBERS = {
+    node.name: {
+        part.name
+        for part in ast.walk(node)
+        if isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    for name, path in CODE.items()
+    if name.startswith("/src/")
+    for node in ast.walk(ast.parse(path.read_text()))
+    if isinstance(node, ast.ClassDef)
+}
 
 
 def table(heading: str, document: str = REFERENCE) -> list[list[str]]:
@@ -143,6 +161,19 @@ def test_settings_that_a_document_names_exist(document: Path) -> None:
     known |= {"OPENAI_BASE_URL", "OPENAI_API_KEY"}  # of `make run`, in the names that others use
     for name in re.findall(r"`([A-Z]+_[A-Z_]+)(?:=[^`]*)?`", document.read_text()):
         assert name in known, name
+
+
+@pytest.mark.parametrize(
+    "document",
+    [path for path in DOCUMENTS if path.name != "CHANGELOG.md"],
+    ids=lambda path: path.name,
+)
+def test_modules_and_methods_that_a_document_names_exist(document: Path) -> None:
+    text = document.read_text()
+    for name in re.findall(r"`([\w./-]+\.py)`", text):
+        assert any(path.endswith(f"/{name}") for path in CODE), name
+    for owner, member in re.findall(r"`(_?[A-Z]+[a-z]\w+)\.(\w+)`", text):
+        assert member in MEMBERS[owner], f"{owner}.{member}"
 
 
 def test_the_readme_stays_short() -> None:
