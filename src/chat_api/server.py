@@ -75,7 +75,7 @@ def _start_the_resource_tracker() -> None:
 
 @contextmanager
 def _metrics_folder(workers: int) -> Iterator[None]:
-    """While inside, several workers share a folder, through which `/metrics` adds up their counts.
+    """Within the block, workers share a folder, through which `/metrics` adds up their counts.
 
     Where no folder can be made, each worker answers `/metrics` for itself.
     """

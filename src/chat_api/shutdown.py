@@ -15,7 +15,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 @contextmanager
 def drained_before_exit(drain: Callable[[], Coroutine[Any, Any, None]]) -> Iterator[None]:
-    """While inside, SIGTERM and SIGINT first run `drain`, then do what they did before.
+    """Within the block, SIGTERM and SIGINT first run `drain`, then do what they did before.
 
     Servers close their listening socket, and wait for open responses, as soon as the signal comes;
     readiness could not fail first, and running generations would get no time. A second SIGINT
@@ -60,7 +60,7 @@ def drained_before_exit(drain: Callable[[], Coroutine[Any, Any, None]]) -> Itera
 
 @contextmanager
 def reloaded_on_hangup(reload: Callable[[], None]) -> Iterator[None]:
-    """While inside, SIGHUP calls `reload` in the event loop, and the process keeps serving.
+    """Within the block, SIGHUP calls `reload` in the event loop, and the process keeps serving.
 
     Where SIGHUP was ignored from the start, as under nohup, it stays ignored. Does nothing outside
     the main thread.
@@ -83,7 +83,7 @@ def reloaded_on_hangup(reload: Callable[[], None]) -> Iterator[None]:
 
 @contextmanager
 def ended_with_its_supervisor() -> Iterator[None]:
-    """While inside, a worker whose supervisor has died shuts down in order, as on SIGTERM.
+    """Within the block, a worker whose supervisor has died shuts down in order, as on SIGTERM.
 
     Otherwise it would never end and would keep the port.
     """

@@ -64,7 +64,7 @@ def read_engines(
 ) -> tuple[Configured, ...]:
     """Return the engines that the settings name, in their order; at least one.
 
-    Raises SettingsError: for a file, with its line and the reason.
+    Raise SettingsError: for a file, with its line and the reason.
     """
     if settings.engines_file:
         return _read_file(settings, dialects, environment)

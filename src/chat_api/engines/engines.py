@@ -145,7 +145,7 @@ class Engines:
     async def swap(self, model_tag: str, trace_id: str) -> tuple[int, bytes]:
         """Make the model's engine load it; return the engine's status and JSON.
 
-        Raises ModelRefused where it refuses.
+        Raise ModelRefused where it refuses.
         """
         only = self._catalogue.only
         if only is not None:

@@ -124,7 +124,7 @@ class EngineHttp:
     ) -> None:
         """POST the body, and decode the response; return after its end.
 
-        Cancelling closes the request. Raises EngineFailed, after what came before it.
+        Cancelling closes the request. Raise EngineFailed, after what came before it.
         """
         exchange_of = partial(
             Exchange,

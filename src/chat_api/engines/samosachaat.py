@@ -39,7 +39,7 @@ _NOTHING = b"{}"
 def decode_event(data: bytes) -> Event | None:
     """Return an engine's event as it is passed on; None for the final one.
 
-    The bytes are kept where nothing in them has to change. Raises EngineProtocol for what is
+    The bytes are kept where nothing in them has to change. Raise EngineProtocol for what is
     no JSON object, and EngineFailed for the service's own `error` event.
     """
     as_it_is = b"\\u" not in data and b"\n" not in data
