@@ -272,39 +272,11 @@ async def begin_in_steps(
     return lease
 
 
-async def _insert(
-    connection: Connection,
-    user_id: str,
-    lease: Lease,
-    place: _Place,
-    draft: Draft,
-    process: str,
-    lease_seconds: float,
-    quotas: Quotas,
-) -> None:
-    """Insert the question and the empty answer. Raise TooManyGenerations."""
-    is_within_quota = await connection.fetchval(
-        _INSERT,
-        lease.message_id,
-        lease.conversation_id,
-        place.position,
-        lease.model_tag,
-        place.stands_for,
-        lease.question_id,
-        lease.options,
-        lease.trace_id,
-        process,
-        lease_seconds,
-        draft.title if place.after == lease.conversation_id else None,
-        user_id,
-        quotas.running_generations,
-        draft.content,
-        place.after,
-        place.version,
-    )
-    if not is_within_quota:
-        raise TooManyGenerations(quotas.running_generations, GENERATION_RETRY_SECONDS)
-
+# Lock the conversation: sends to one conversation take turns from here on.
+LOCK_CONVERSATION = f"""
+SELECT title_given, model_tag, instructions, options, {limits.OF_USER} AS limits FROM conversations
+WHERE user_id = $1 AND id = $2 AND {VISIBLE} FOR NO KEY UPDATE
+"""  # noqa: S608  # the inserted text is ours
 
 # Create the conversation, unless another request does so.
 _CREATE_CONVERSATION = """
@@ -357,6 +329,41 @@ async def _find_place(
     return node
 
 
+# Find the running generation of a conversation, and whether any process has a subscription to it.
+# Clients come back for a background response: it counts as subscribed to.
+_FIND_BUSY = """
+SELECT g.message_id::text AS id, EXISTS (
+    SELECT 1 FROM subscriptions s WHERE s.message_id = g.message_id AND s.until > now()
+) OR EXISTS (
+    SELECT 1 FROM responses r WHERE r.message_id = g.message_id AND r.is_background
+) AS has_subscribers
+FROM generations g WHERE g.conversation_id = $1 AND g.ended_at IS NULL
+"""
+
+
+async def find_busy(connection: Connection, conversation_id: str) -> Busy | None:
+    """Return the conversation's running generation, if there is one."""
+    row = await connection.fetchrow(_FIND_BUSY, conversation_id)
+    return None if row is None else Busy(row["id"], row["has_subscribers"])
+
+
+async def _show_place(
+    connection: Connection, conversation_id: str, draft: Draft, node: tree.Node | None
+) -> int:
+    """Show the path to where the message goes; return the version that it is, if a question."""
+    await tree.fill(connection, conversation_id)
+    if draft.content is None:
+        assert node is not None  # noqa: S101  # there is nothing to regenerate before the first
+        if not node.is_shown:
+            await tree.show_through(connection, conversation_id, node.id)
+        return 1
+    parent = conversation_id if node is None else node.id
+    await tree.show(connection, conversation_id, parent)
+    return await tree.next_version(
+        connection, conversation_id, parent, 0 if node is None else node.position + 1
+    )
+
+
 async def _count(
     connection: Connection, user_id: str, conversation_id: str, quotas: Quotas, draft: Draft
 ) -> Record:
@@ -398,21 +405,26 @@ async def _add_before(
     }
 
 
-async def _show_place(
-    connection: Connection, conversation_id: str, draft: Draft, node: tree.Node | None
-) -> int:
-    """Show the path to where the message goes; return the version that it is, if a question."""
-    await tree.fill(connection, conversation_id)
-    if draft.content is None:
-        assert node is not None  # noqa: S101  # there is nothing to regenerate before the first
-        if not node.is_shown:
-            await tree.show_through(connection, conversation_id, node.id)
-        return 1
-    parent = conversation_id if node is None else node.id
-    await tree.show(connection, conversation_id, parent)
-    return await tree.next_version(
-        connection, conversation_id, parent, 0 if node is None else node.position + 1
-    )
+def _place(last: Mapping[str, Any], draft: Draft, conversation_id: str, version: int) -> _Place:
+    """Return the place after the last message, or, for a regeneration, at the answer.
+
+    A regeneration of the last answer has that one's id in `replaces` while it is under way; a
+    replica of the previous version that takes it over deletes the old answer, as it always did.
+    For an earlier answer it has the conversation's id: such a replica cannot end it then, and no
+    message after the old answer loses its parent.
+
+    Raise NothingToAnswer for a regeneration without a question.
+    """
+    position = -1 if last["id"] is None else int(last["position"])
+    after = last["id"] or conversation_id
+    if draft.content is not None:
+        return _Place(draft.question_id, position + 2, after, version)
+    if last["question_id"] is None:
+        raise NothingToAnswer
+    if last["role"] == "assistant":
+        stands_for = last["id"] if draft.at is None else conversation_id
+        return _Place(last["question_id"], position, after, version, last["id"], stands_for)
+    return _Place(last["question_id"], position + 1, after, version)
 
 
 def with_defaults(options: str, defaults: str | None) -> str:
@@ -421,13 +433,6 @@ def with_defaults(options: str, defaults: str | None) -> str:
         return options
     given = {name: value for name, value in orjson.loads(options).items() if value is not None}
     return orjson.dumps(orjson.loads(defaults) | given).decode()
-
-
-# Lock the conversation: sends to one conversation take turns from here on.
-LOCK_CONVERSATION = f"""
-SELECT title_given, model_tag, instructions, options, {limits.OF_USER} AS limits FROM conversations
-WHERE user_id = $1 AND id = $2 AND {VISIBLE} FOR NO KEY UPDATE
-"""  # noqa: S608  # the inserted text is ours
 
 
 # Insert the question (unless it is there already), the empty assistant message, its generation with
@@ -470,41 +475,35 @@ RETURNING true
 """
 
 
-def _place(last: Mapping[str, Any], draft: Draft, conversation_id: str, version: int) -> _Place:
-    """Return the place after the last message, or, for a regeneration, at the answer.
-
-    A regeneration of the last answer has that one's id in `replaces` while it is under way; a
-    replica of the previous version that takes it over deletes the old answer, as it always did.
-    For an earlier answer it has the conversation's id: such a replica cannot end it then, and no
-    message after the old answer loses its parent.
-
-    Raise NothingToAnswer for a regeneration without a question.
-    """
-    position = -1 if last["id"] is None else int(last["position"])
-    after = last["id"] or conversation_id
-    if draft.content is not None:
-        return _Place(draft.question_id, position + 2, after, version)
-    if last["question_id"] is None:
-        raise NothingToAnswer
-    if last["role"] == "assistant":
-        stands_for = last["id"] if draft.at is None else conversation_id
-        return _Place(last["question_id"], position, after, version, last["id"], stands_for)
-    return _Place(last["question_id"], position + 1, after, version)
-
-
-# Find the running generation of a conversation, and whether any process has a subscription to it.
-# Clients come back for a background response: it counts as subscribed to.
-_FIND_BUSY = """
-SELECT g.message_id::text AS id, EXISTS (
-    SELECT 1 FROM subscriptions s WHERE s.message_id = g.message_id AND s.until > now()
-) OR EXISTS (
-    SELECT 1 FROM responses r WHERE r.message_id = g.message_id AND r.is_background
-) AS has_subscribers
-FROM generations g WHERE g.conversation_id = $1 AND g.ended_at IS NULL
-"""
-
-
-async def find_busy(connection: Connection, conversation_id: str) -> Busy | None:
-    """Return the conversation's running generation, if there is one."""
-    row = await connection.fetchrow(_FIND_BUSY, conversation_id)
-    return None if row is None else Busy(row["id"], row["has_subscribers"])
+async def _insert(
+    connection: Connection,
+    user_id: str,
+    lease: Lease,
+    place: _Place,
+    draft: Draft,
+    process: str,
+    lease_seconds: float,
+    quotas: Quotas,
+) -> None:
+    """Insert the question and the empty answer. Raise TooManyGenerations."""
+    is_within_quota = await connection.fetchval(
+        _INSERT,
+        lease.message_id,
+        lease.conversation_id,
+        place.position,
+        lease.model_tag,
+        place.stands_for,
+        lease.question_id,
+        lease.options,
+        lease.trace_id,
+        process,
+        lease_seconds,
+        draft.title if place.after == lease.conversation_id else None,
+        user_id,
+        quotas.running_generations,
+        draft.content,
+        place.after,
+        place.version,
+    )
+    if not is_within_quota:
+        raise TooManyGenerations(quotas.running_generations, GENERATION_RETRY_SECONDS)
