@@ -69,15 +69,9 @@ async def _send(request: Request) -> Response:
     stream = OpenStream.of(request, services, user)
     try:
         body = await messages.read_message(request)
-        return await messages.sent(
-            request,
-            services,
-            user,
-            conversation_id,
-            stream,
-            body,
-            request.headers.get("idempotency-key"),
-        )
+        key = request.headers.get("idempotency-key")
+        asked = messages.AnswerRequest(request, services, user, conversation_id, stream, key)
+        return await messages.sent(asked, body)
     finally:
         if not stream.follows:
             stream.close()

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import orjson
@@ -79,6 +80,23 @@ _ANSWER: dict[int | str, dict[str, Any]] = {
 read_message = json_body(NewMessage)
 
 
+@dataclass(frozen=True, slots=True)
+class AnswerRequest:
+    """A request for an answer: a message, a regeneration or a continuation."""
+
+    request: Request
+    services: Services
+    user: User
+    conversation_id: str
+    stream: OpenStream
+    idempotency_key: str | None
+
+    @property
+    def wants_result(self) -> bool:
+        """Return whether the client asks for the finished message instead of a stream."""
+        return _wants_json(self.request.headers.get("accept", ""))
+
+
 @router.post(
     "/messages",
     response_class=Response,
@@ -102,30 +120,14 @@ async def send_message(
     The answer belongs to the conversation: it is written to its end and saved even if the client
     disconnects. `done` is sent after it has been saved.
     """
-    return await sent(request, services, user, conversation_id, stream, body, idempotency_key)
+    asked = AnswerRequest(request, services, user, conversation_id, stream, idempotency_key)
+    return await sent(asked, body)
 
 
-async def sent(
-    request: Request,
-    services: Services,
-    user: User,
-    conversation_id: str,
-    stream: OpenStream,
-    body: NewMessage,
-    idempotency_key: str | None,
-) -> Response:
+async def sent(asked: AnswerRequest, body: NewMessage) -> Response:
     """Save the message, and return the response with its answer."""
-    return await _answer(
-        request,
-        services,
-        user,
-        conversation_id,
-        stream,
-        body,
-        idempotency_key,
-        content=body.content,
-        at=_parent(conversation_id, body),
-    )
+    at = _parent(asked.conversation_id, body)
+    return await _answered(asked, body, content=body.content, at=at)
 
 
 def _parent(conversation_id: str, body: NewMessage) -> str | None:
@@ -165,17 +167,9 @@ async def regenerate(
     The old one stays shown until the new one is complete, and then stays as a version, with what
     followed it.
     """
-    return await _answer(
-        request,
-        services,
-        user,
-        conversation_id,
-        stream,
-        body,
-        idempotency_key,
-        content=None,
-        at=None if body.message_id is None else _checked(conversation_id, body.message_id),
-    )
+    asked = AnswerRequest(request, services, user, conversation_id, stream, idempotency_key)
+    at = None if body.message_id is None else _checked(conversation_id, body.message_id)
+    return await _answered(asked, body, content=None, at=at)
 
 
 @router.post(
@@ -198,53 +192,42 @@ async def continue_answer(
     The message stays the same; the stream contains only the new text. 409 while an answer runs,
     read by a client or not; with `if_busy: "stop"`, that answer is stopped and continued.
     """
+    asked = AnswerRequest(request, services, user, conversation_id, stream, idempotency_key)
     await check_model(services, body.model_tag)
-    only_result = _wants_json(request.headers.get("accept", ""))
+    only_result = asked.wants_result
     subscription = await services.sends.resume(
         user.id,
         conversation_id,
         options=options_of(body),
         model_tag=body.model_tag,
-        idempotency=_idempotency(request, idempotency_key, body),
+        idempotency=_idempotency(asked, body),
         sink=Discard() if only_result else connection_of(request),
         one_attempt=not only_result,
         if_busy=body.if_busy,
     )
-    return await _streamed(
-        request, services, user, conversation_id, stream, subscription, only_result=only_result
-    )
+    return await _response(asked, subscription, only_result=only_result)
 
 
-async def _answer(
-    request: Request,
-    services: Services,
-    user: User,
-    conversation_id: str,
-    stream: OpenStream,
-    body: AnswerOptions,
-    idempotency_key: str | None,
-    *,
-    content: str | None,
-    at: str | None,
+async def _answered(
+    asked: AnswerRequest, body: AnswerOptions, *, content: str | None, at: str | None
 ) -> Response:
-    await check_model(services, body.model_tag)
-    only_result = _wants_json(request.headers.get("accept", ""))
-    subscription = await services.sends.send(
-        user.id,
-        conversation_id,
+    """Send the message, or regenerate the answer, and return the response with the answer."""
+    await check_model(asked.services, body.model_tag)
+    only_result = asked.wants_result
+    subscription = await asked.services.sends.send(
+        asked.user.id,
+        asked.conversation_id,
         content=content,
         title=None if content is None else title_of(content),
         options=options_of(body),
         model_tag=body.model_tag,
-        idempotency=_idempotency(request, idempotency_key, body),
-        sink=Discard() if only_result else connection_of(request),
+        idempotency=_idempotency(asked, body),
+        sink=Discard() if only_result else connection_of(asked.request),
         one_attempt=not only_result,
         at=at,
         if_busy=body.if_busy,
     )
-    return await _streamed(
-        request, services, user, conversation_id, stream, subscription, only_result=only_result
-    )
+    return await _response(asked, subscription, only_result=only_result)
 
 
 async def check_model(services: Services, model_tag: str | None) -> None:
@@ -266,35 +249,30 @@ def options_of(body: AnswerOptions) -> Options:
     )
 
 
-async def _streamed(
-    request: Request,
-    services: Services,
-    user: User,
-    conversation_id: str,
-    stream: OpenStream,
-    subscription: Subscription,
-    *,
-    only_result: bool,
+async def _response(
+    asked: AnswerRequest, subscription: Subscription, *, only_result: bool
 ) -> Response:
     """Return the answer as a stream or, with `only_result`, as JSON once it is saved."""
+    stream = asked.stream
     stream.follow(subscription)
     if not only_result:
         return EventStream(subscription, stream)
-    await run_to_end(subscription, stream, request.receive)
+    await run_to_end(subscription, stream, asked.request.receive)
     if stream.refused:
         raise NotAuthenticated("The access token is no longer valid.", invalid_token=True)
-    return await _result(services, user, conversation_id, subscription.message_id)
+    return await _result(asked.services, asked.user, asked.conversation_id, subscription.message_id)
 
 
-def _idempotency(request: Request, sent: str | None, body: AnswerOptions) -> IdempotencyKey | None:
+def _idempotency(asked: AnswerRequest, body: AnswerOptions) -> IdempotencyKey | None:
     """Return the key with a fingerprint of its request: the path and the validated fields.
 
     The header is a quoted string (draft-ietf-httpapi-idempotency-key-header, section 2.1), or the
     same without quotes. Raise BadRequest.
     """
-    if sent is None:
+    if asked.idempotency_key is None:
         return None
-    found = KEY.fullmatch(sent)
+    request = asked.request
+    found = KEY.fullmatch(asked.idempotency_key)
     if found is None or len(request.headers.getlist("idempotency-key")) > 1:
         raise BadRequest("The Idempotency-Key is 1 to 255 printable ASCII characters.")
     fields = body.model_dump(mode="json", exclude_none=True)
