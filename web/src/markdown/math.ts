@@ -13,7 +13,7 @@ interface Delimiters {
   open: string;
   close: string;
   display: boolean;
-  /** Finds both of them, and whatever a backslash escapes. */
+  /** Finds both of them, and everything that a backslash escapes. */
   either: RegExp;
 }
 

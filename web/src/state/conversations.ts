@@ -144,7 +144,7 @@ async function loadFirst(): Promise<void> {
         .peek()
         .filter((item) => last !== undefined && first.next !== null && follows(item, last));
       items.value = [...first.items, ...rest];
-      // Where something older is known already, its page's cursor stands.
+      // If something older is known already, the cursor of its page stays.
       if (rest.length === 0) nextCursor.value = first.next;
       problem.value = "";
     });

@@ -1,4 +1,4 @@
-// What has been typed and not been sent, a draft a conversation, and what was sent but not yet
+// What has been typed and not been sent, one draft per conversation, and what was sent but not yet
 // confirmed. Both outlive a reload, a crash and the end of a sign-in.
 
 import { personal } from "./session";
