@@ -183,6 +183,8 @@ async def test_a_crash_is_an_error_and_never_a_shorter_answer(
             killed.open()
             (state,) = await broken.states()
         assert state["status"] == "error"
+        # A page that joins before that would see the first attempt's text, and an error again.
+        await inference.call(1)
         async with page(release, second.url, token, chat, {"resume": None}) as reloaded:
             (state,) = await reloaded.states()
     assert contents(state) == [("user", "A"), ("assistant", "".join(words(8)))]

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import httpx2
 import psutil
+from tests.support.fork_server import Forked, bare_environment, fork_server, permits
 from tests.support.waiting import eventually_sync
 
 # The command line, as an operator has it (`samosachaat` on the path is the same).
@@ -58,7 +59,7 @@ class Service:
         self.folder = folder or Path(tempfile.mkdtemp(prefix="samosachaat-service-"))
         self.log = self.folder / f"service-{os.getpid()}-{next(_numbers)}.log"
         self._workers = workers
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | Forked | None = None
 
     @property
     def url(self) -> str:
@@ -80,19 +81,23 @@ class Service:
 
     def start(self, *, wait: bool = True) -> "Service":
         """Start it; with `wait`, return when GET /api/ready says 200."""
-        argv = [*self._command, "serve", "--host", "127.0.0.1", "--port", str(self.port)]
+        arguments = ["serve", "--host", "127.0.0.1", "--port", str(self.port)]
         if self._workers is not None:
-            argv += ["--workers", str(self._workers)]
+            arguments += ["--workers", str(self._workers)]
+        is_plain = self._command == COMMAND and self._workers is None
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env={**_environment(), **self.env},
-                cwd=self.folder,
-                start_new_session=True,
-            )
+            if is_plain and permits(self.env):
+                self._process = fork_server().start(arguments, self.env, self.folder, log)
+            else:
+                self._process = subprocess.Popen(
+                    [*self._command, *arguments],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    env=bare_environment() | self.env,
+                    cwd=self.folder,
+                    start_new_session=True,
+                )
         if wait:
             self.wait_ready()
         return self
@@ -216,12 +221,3 @@ def _parsed(line: str) -> dict[str, Any] | None:
     except ValueError:
         return None
     return value if isinstance(value, dict) else None
-
-
-def _environment() -> dict[str, str]:
-    """What any process needs, and nothing that sets the service up."""
-    kept = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH")
-    return {name: os.environ[name] for name in kept if name in os.environ} | {
-        "PYTHONUNBUFFERED": "1",
-        "PYTHONFAULTHANDLER": "1",
-    }
