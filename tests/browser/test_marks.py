@@ -25,6 +25,19 @@ _NOTIFICATIONS = """(() => {
   };
 })()"""
 
+# Holds back what the change feed delivers, from `hold()` to `release()`.
+_SLOW_FEED = """(() => {
+  let held = Promise.resolve();
+  window.hold = () => void (held = new Promise((resolve) => (window.release = resolve)));
+  const request = window.fetch;
+  window.fetch = async (input, init) => {
+    const response = await request(input, init);
+    if (!String(input.url ?? input).endsWith("/api/changes") || !response.ok) return response;
+    const transform = async (chunk, feed) => (await held, feed.enqueue(chunk));
+    return new Response(response.body.pipeThrough(new TransformStream({ transform })), response);
+  };
+})()"""
+
 
 async def test_the_list_marks_answers_that_run_and_those_that_were_not_seen(
     visit: Visit, auth: AuthServer, inference: Inference, past: Past
@@ -69,12 +82,13 @@ async def switch_on(tab: Tab) -> None:
     await tab.page.get_by_role("checkbox", name="Tell me when an answer ends").click()
 
 
-async def test_the_end_of_an_answer_is_notified_while_the_page_is_out_of_sight(
+async def test_an_end_out_of_sight_is_notified_and_none_that_was_seen_before(
     visit: Visit, auth: AuthServer, inference: Inference
 ) -> None:
     tab = await visit(auth.user("alice"), None)
     await tab.page.clock.install()
     await tab.page.add_init_script(_NOTIFICATIONS % "granted")
+    await tab.page.add_init_script(_SLOW_FEED)
     async with tab.page.expect_response("**/api/changes"):
         await tab.page.goto("/")
     assert await tab.page.evaluate("window.asked") == 0
@@ -82,19 +96,21 @@ async def test_the_end_of_an_answer_is_notified_while_the_page_is_out_of_sight(
     assert await tab.page.evaluate("window.asked") == 1
     await tab.page.keyboard.press("Escape")
     inference.default = Script().tokens("In sight").done()
+    await tab.page.evaluate("hold()")
     await tab.ask("First")
     await expect(tab.button("Send")).to_be_visible()
     more = Gate("more")
-    inference.default = Script().tokens("So far").wait(more).done()
+    inference.default = Script().tokens("So far").wait(more).cut()
     await tab.ask("Second")
     await expect(tab.answer).to_contain_text("So far")
     await set_hidden(tab, True)
     await tab.page.clock.fast_forward(6_000)
+    await tab.page.evaluate("release()")
     more.open()
 
     async def notified() -> bool:
         shown: list[object] = await tab.page.evaluate("window.notified")
-        assert shown in ([], [["An answer is complete", "First"]])
+        assert shown in ([], [["An answer has ended early", "First"]])
         return len(shown) == 1
 
     await eventually(notified)

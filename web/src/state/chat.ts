@@ -24,6 +24,7 @@ import {
   writeUnsent,
 } from "./drafts";
 import { away, follow } from "./follow";
+import { markSeen } from "./marks";
 import * as models from "./models";
 import { chosen } from "./preferences";
 import { openId } from "./router";
@@ -580,6 +581,7 @@ export class Chat {
       });
       this.live.value = undefined;
     });
+    markSeen(this.id, id);
     announce(kept === undefined ? texts.peek().answer.ends[status] : ofKept(status, detail));
     // The old answer has become a version, and what followed it is hidden.
     if (replaces !== undefined && kept === undefined) void this.refresh();

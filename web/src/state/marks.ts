@@ -28,6 +28,16 @@ export function markAnswer({ conversation_id: id, message_id, status }: AnswerCh
   keep(isLookedAt(id) ? SEEN : ENDED, id, message_id);
 }
 
+/** Stores that the user has seen the end of an answer, of which the feed may tell later. */
+export function markSeen(id: string, message: string): void {
+  if (isLookedAt(id)) keep(SEEN, id, message);
+}
+
+/** Returns whether the user has seen the end of an answer in this browser. */
+export function wasSeen({ conversation_id: id, message_id }: AnswerChange): boolean {
+  return load(SEEN)[id] === message_id;
+}
+
 /** The feed has missed changes: running answers are unknown until the next ones. */
 export function forgetRunning(): void {
   running.value = new Set();

@@ -2,6 +2,7 @@
 
 import { texts } from "../texts";
 import { conversation } from "./conversations";
+import { wasSeen } from "./marks";
 import { notifications } from "./preferences";
 import { addressOf, go } from "./router";
 import { toast } from "./say";
@@ -47,7 +48,8 @@ export function showPresence(): void {
 export async function notifyOf(answer: AnswerChange): Promise<void> {
   const { conversation_id: id, message_id, status } = answer;
   if (!canNotify || !notifications.peek() || status === "generating" || !document.hidden) return;
-  if (Notification.permission !== "granted" || (await isSomeTabVisible())) return;
+  if (wasSeen(answer) || Notification.permission !== "granted") return;
+  if (await isSomeTabVisible()) return;
   const { ended, failed } = texts.peek().notifications;
   const title = status === "complete" ? ended : failed;
   const options = { body: conversation(id)?.title ?? texts.peek().page.untitled, tag: message_id };
