@@ -1,6 +1,6 @@
 """What a search costs, without an index and with pg_trgm's (docs/decisions/0011-search.md).
 
-    python -m bench.search --others 1000000
+    python -m bench.search --others 10000000
 
 Three users with 20,000 messages each, in four scripts, spread among so many messages of others:
 short ones (300 bytes), a usual mixture (questions of 150 bytes, answers of 1.5 KB on average) and
@@ -15,12 +15,12 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import asyncpg
 import psutil
@@ -31,7 +31,7 @@ from chat_api.db.database import Database, driver_address
 from chat_api.db.migrate import migrate
 from chat_api.local.postgres import EmbeddedPostgres
 
-MESSAGES, EACH, OTHERS_EACH = 20_000, 50, 10
+MESSAGES = 20_000
 BASE = datetime(2026, 1, 1, tzinfo=UTC)
 RANDOM = random.Random(7)
 # The letters of the words, and what stands between words.
@@ -71,80 +71,105 @@ def texts(size: Callable[[], int], count: int) -> list[str]:
     return made
 
 
-def rows(others: int) -> Iterator[tuple[Any, ...]]:
-    """The messages, those of the three users spread evenly among the others."""
-    pools = {user: [texts(size, 1000) for size in sizes] for user, sizes in USERS.items()}
-    ids = {user: [uuid4() for _ in range(MESSAGES // EACH)] for user in USERS}
-    common = texts(lambda: 300, 2000)
-    conversation: UUID = uuid4()
-    for number in range(MESSAGES):
-        for user in USERS:
-            body = f"{RANDOM.choice(pools[user][number % 2])} n{number}x"
-            at = BASE + timedelta(seconds=number)
-            yield (
-                user,
-                ids[user][number % (MESSAGES // EACH)],
-                number // (MESSAGES // EACH),
-                body,
-                at,
-            )
-        for other in range(others // MESSAGES):
-            if other % OTHERS_EACH == 0:
-                conversation = uuid4()
-            yield "other", conversation, other % OTHERS_EACH, RANDOM.choice(common), BASE
+# One step: a message of each of the three users and its share of the others', ten a conversation.
+_STEPS = """
+    INSERT INTO messages
+        (id, conversation_id, position, role, content, status, model_tag, created_at)
+    SELECT gen_random_uuid(), md5(whose)::uuid, position, 'user', body || mark, 'complete', 'm', at
+    FROM (
+        SELECT 'other ' || step || ' ' || other / 10 AS whose, other % 10 AS position, '' AS mark,
+            $6::timestamptz AS at, $5::integer + abs(hashint8(step * $3 + other) % 2000) AS key
+        FROM generate_series($1::integer, $2::integer - 1) step,
+            generate_series(0, $3::bigint - 1) other
+        UNION ALL
+        SELECT name || step % 400, step / 400, ' n' || step || 'x', $6 + step * interval '1 s',
+            (number - 1) * 2000 + step % 2 * 1000 + abs(hashint4(step) % 1000)
+        FROM generate_series($1, $2 - 1) step,
+            unnest($4::text[]) WITH ORDINALITY AS u (name, number)
+        ) AS made JOIN pool USING (key)
+    ORDER BY random()"""
+_INDEXES = (
+    "ALTER TABLE messages ADD PRIMARY KEY (id)",
+    (
+        "ALTER TABLE messages ADD CONSTRAINT messages_in_order"
+        " UNIQUE NULLS NOT DISTINCT (conversation_id, position, replaces)"
+    ),
+    "CREATE INDEX messages_hidden ON messages (conversation_id, parent_id) WHERE replaces = id",
+    (
+        "CREATE UNIQUE INDEX messages_one_generating ON messages (conversation_id)"
+        " WHERE status = 'generating'"
+    ),
+)
+_CONVERSATIONS = """
+    INSERT INTO conversations (id, user_id, title, title_given, model_tag, updated_at)
+    SELECT m.id, coalesce(name, 'other-' || hashtext(m.id::text) % 5000), 'A title', true, 'm', at
+    FROM (SELECT conversation_id, max(created_at) FROM messages GROUP BY 1) AS m (id, at)
+    LEFT JOIN (SELECT md5(name || n)::uuid, name
+        FROM unnest($1::text[]) name, generate_series(0, 399) n) AS ours (id, name) USING (id)"""
 
 
 async def fill(connection: "asyncpg.Connection[Any]", others: int) -> None:
-    """The database, without the cost of a foreign key's check for each row."""
-    seen: dict[UUID, str] = {}
-    batch: list[tuple[Any, ...]] = []
-    columns = ["id", "conversation_id", "position", "role", "content", "status", "model_tag"]
-
-    async def flush() -> None:
-        await connection.copy_records_to_table(
-            "messages", records=batch, columns=[*columns, "created_at"]
-        )
-        batch.clear()
-
-    await connection.execute("SET session_replication_role = replica")
-    for user, conversation, position, body, at in rows(others):
-        seen[conversation] = user if user in USERS else f"other-{len(seen) % 5000}"
-        batch.append((uuid4(), conversation, position, "user", body, "complete", "m", at))
-        if len(batch) == 20_000:
-            await flush()
-    await flush()
-    await connection.copy_records_to_table(
-        "conversations",
-        records=[(key, user, "A title", True, "m", BASE) for key, user in seen.items()],
-        columns=["id", "user_id", "title", "title_given", "model_tag", "updated_at"],
-    )
+    """Make the rows on the server, without checks of foreign keys, and the indexes afterwards:
+    ten million take minutes.
+    """
+    pools = [texts(size, 1000) for sizes in USERS.values() for size in sizes]
+    common = len(pools) * 1000
+    bodies = [text for pool in (*pools, texts(lambda: 300, 2000)) for text in pool]
+    await connection.execute("CREATE UNLOGGED TABLE pool (key integer, body text)")
+    await connection.copy_records_to_table("pool", records=list(enumerate(bodies)))
     await connection.execute(
-        "UPDATE conversations c SET updated_at = at FROM (SELECT conversation_id, max(created_at)"
-        " AS at FROM messages GROUP BY 1) m WHERE m.conversation_id = c.id AND user_id = ANY ($1)",
-        list(USERS),
+        "ANALYZE pool; ALTER TABLE messages SET (autovacuum_enabled = off);"
+        "SET session_replication_role = replica; SET jit = off;"
+        "SET max_parallel_workers_per_gather = 0; SET work_mem = '256MB';"
+        "SET max_parallel_maintenance_workers = 0; SET maintenance_work_mem = '512MB';"
+        "ALTER TABLE messages DROP CONSTRAINT messages_in_order;"
+        "ALTER TABLE messages DROP CONSTRAINT messages_pkey CASCADE;"
+        "DROP INDEX messages_hidden, messages_one_generating"
     )
+    for step in range(0, MESSAGES, 100):
+        await connection.execute(
+            _STEPS, step, step + 100, others // MESSAGES, list(USERS), common, BASE
+        )
+    for index in _INDEXES:
+        await connection.execute(index)
+    await connection.execute(_CONVERSATIONS, list(USERS))
     await connection.execute("VACUUM ANALYZE messages")
     await connection.execute("VACUUM ANALYZE conversations")
     await connection.execute("CHECKPOINT")
 
 
 async def measure(url: str, postmaster: psutil.Process, repeats: int) -> None:
-    """Each query of each user: the median time, and PostgreSQL's CPU on average."""
-    db = Database(url, size=2, timeout_seconds=60)
+    """Print the median time of each query of each user, and the average CPU of the search's own
+    backend and of all of PostgreSQL's processes.
+    """
+    db = Database(url, size=1, timeout_seconds=60)
     await db.open()
+    own = await db.fetchrow("SELECT pg_backend_pid() AS pid")
+    assert own is not None
+    backend = psutil.Process(own["pid"])
     search = Search(db, at_once=1)
     for user in USERS:
         for name, query in QUERIES.items():
             took = []
-            cpu = database_seconds(postmaster)
+            alone, cpu = seconds_of(backend), database_seconds(postmaster)
             for _ in range(repeats):
                 began = time.perf_counter()
                 await search.find(user, query, limit=20, after=None)
                 took.append((time.perf_counter() - began) * 1000)
+            alone = (seconds_of(backend) - alone) / repeats * 1000
             cpu = (database_seconds(postmaster) - cpu) / repeats * 1000
             median = statistics.median(took)
-            print(f"  {user:6} {name:22} {median:8.1f} ms, CPU {cpu:8.1f} ms", flush=True)
+            print(
+                f"  {user:6} {name:22} {median:8.1f} ms, CPU of the backend {alone:8.1f} ms,"
+                f" of all {cpu:8.1f} ms",
+                flush=True,
+            )
     await db.close()
+
+
+def seconds_of(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return times.user + times.system
 
 
 def postmaster_of(home: Path) -> psutil.Process:
@@ -215,7 +240,7 @@ def main() -> None:
                 await connection.close()
 
             asyncio.run(prepare())
-            asyncio.run(measure(url, postmaster_of(home), repeats=15))
+            asyncio.run(measure(url, postmaster_of(home), repeats=20))
         with suppress(OSError):
             Path("/proc/sys/vm/drop_caches").write_text("3")
         with EmbeddedPostgres(home) as server:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tests.support.database import Databases
 from tests.support.waiting import eventually
-from tests.unit.world import connected
+from tests.unit.world import World, connected
 
 from chat_api.db import migrate as module
 from chat_api.db.migrate import MigrationRefused, migrate
@@ -42,7 +42,7 @@ async def schema(url: str) -> dict[str, list[tuple[Any, ...]]]:
         "constraints": "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) "
         "FROM pg_constraint WHERE connamespace = 'public'::regnamespace "
         "AND conrelid <> coalesce(to_regclass('samosachaat_schema_version'), 0) ORDER BY 1, 2",
-        "others": "SELECT relkind::text, relname FROM pg_class "
+        "others": "SELECT relkind::text, relname, reloptions FROM pg_class "
         "WHERE relnamespace = 'public'::regnamespace AND relname !~ 'schema_version' ORDER BY 2",
         "functions": "SELECT proname FROM pg_proc "
         "WHERE pronamespace = 'public'::regnamespace ORDER BY 1",
@@ -97,6 +97,30 @@ async def test_the_operator_s_command_makes_the_same_schema(
 ) -> None:
     await migrate(empty_url)
     assert await schema(empty_url) == await schema(fresh_database_url)
+
+
+@pytest.mark.case(95)
+async def test_what_a_search_reads_stays_in_its_row_as_it_is(world: World) -> None:
+    """Of a text of up to 4 KB, neither a compressed nor a distant copy is read."""
+    text = "samosa " * 500
+    await world.answered(await world.conversation(), text)
+    assert await world.value(
+        "SELECT pg_column_size(content) >= octet_length(content) FROM messages"
+        " WHERE role = 'assistant'"
+    )
+
+
+async def test_an_operator_s_own_storage_stays(empty_url: str) -> None:
+    stored = "SELECT reloptions FROM pg_class WHERE relname = 'messages'"
+    async with connected(empty_url) as connection:
+        await migrate(empty_url, "0013")
+        await connection.execute("ALTER TABLE messages SET (toast_tuple_target = 8160)")
+        for revision in ("head", "0013", "head"):
+            await migrate(empty_url, revision)
+            assert await connection.fetchval(stored) == ["toast_tuple_target=8160"]
+        await connection.execute("ALTER TABLE messages RESET (toast_tuple_target)")
+        await migrate(empty_url, "0013")
+        assert await connection.fetchval(stored) is None
 
 
 async def test_ten_replicas_may_migrate_at_once(empty_url: str) -> None:

@@ -13,7 +13,10 @@ from chat_api.db.connecting import Connection, Record
 from chat_api.db.predecessor import is_predecessor
 
 # Every revision of this code, oldest first; a test compares it with the migrations' folder.
-REVISIONS = ("0001", "0002", "0003", "0006", "0007", "0008", "0009", "0010", "0011", "0012", "0013")
+REVISIONS = (
+    *("0001", "0002", "0003", "0006", "0007", "0008", "0009", "0010", "0011", "0012", "0013"),
+    "0014",
+)
 
 VERSION_TABLE = "samosachaat_schema_version"
 # The revision while the database of the predecessor is being taken over.

@@ -16,6 +16,8 @@ from chat_api.db.queries import CONVERSATION
 from chat_api.db.visibility import VISIBLE
 from chat_api.errors import SearchTimeout
 
+# Where no letter of the words has a case: the text is searched without a copy of it.
+NO_FOLD = "{}"
 # Where only ASCII letters have a case in the words: several times cheaper than ICU's.
 ASCII_FOLD = 'lower({} COLLATE "C")'
 # How long one statement of a search may take.
@@ -71,7 +73,9 @@ async def begin_search(connection: Connection) -> None:
     """Prepare a transaction: it sees one state of the database, and its statements end in time.
 
     They use one core: a search must not take those of other users. Waiting for a lock is part of
-    that time; a shorter limit of its own would now and then be told as another error.
+    that time; a shorter limit of its own would now and then be told as another error. The planner's
+    costs grow with the messages of all users, so that it would have each statement compiled, which
+    takes longer than the search.
     """
     await connection.execute(
         f"""
@@ -79,6 +83,7 @@ async def begin_search(connection: Connection) -> None:
         SET LOCAL statement_timeout = {int(STATEMENT_SECONDS * 1000)};
         SET LOCAL lock_timeout = 0;
         SET LOCAL max_parallel_workers_per_gather = 0;
+        SET LOCAL jit = off;
         """
     )
 
