@@ -117,7 +117,7 @@ class ConversationSettings:
 
 
 async def create_conversation(
-    db: Database, user_id: str, conversation_id: str, settings: ConversationSettings
+    db: "Connection | Database", user_id: str, conversation_id: str, settings: ConversationSettings
 ) -> str:
     """Insert a conversation, and return it as JSON."""
     row = await db.fetchrow(
