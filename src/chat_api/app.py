@@ -116,7 +116,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     # The one added last is the outermost.
     app.add_middleware(Direct, refuse=_answer_api_error)
     app.add_middleware(CatchAll, refusal=_refusal)
-    app.add_middleware(Cors, origins=settings.origins)
+    app.add_middleware(Cors, origins=settings.origins, refusal=_refusal)
     app.add_middleware(Trace, tracing=tracing)
     if settings.trusted_proxies:
         from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware

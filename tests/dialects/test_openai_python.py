@@ -594,10 +594,12 @@ async def test_the_client_s_own_repeats_make_one_conversation(
 ) -> None:
     transport = Lossy(losses=2)
     item: Any = {"role": "user", "content": "Hello", "type": "message"}
-    async with httpx2.AsyncClient(transport=transport) as http:
-        async with openai(alice, http_client=http, max_retries=2) as ai:
-            created = await ai.conversations.create(items=[item], extra_headers=headers)
-            listed = await ai.conversations.items.list(created.id)
+    async with (
+        httpx2.AsyncClient(transport=transport) as http,
+        openai(alice, http_client=http, max_retries=2) as ai,
+    ):
+        created = await ai.conversations.create(items=[item], extra_headers=headers)
+        listed = await ai.conversations.items.list(created.id)
     counts = [request.headers["x-stainless-retry-count"] for request in transport.sent[:3]]
     assert counts == ["0", "1", "2"]
     assert texts_of(listed.data) == ["Hello"]
