@@ -42,6 +42,7 @@ from chat_api.conversations.export import Exports
 from chat_api.conversations.imports import Imports
 from chat_api.conversations.search import Search
 from chat_api.conversations.tree import Trees
+from chat_api.db import expiry
 from chat_api.db.database import Database
 from chat_api.db.sends import Quotas
 from chat_api.dialects.ai_sdk import routes as ai_sdk
@@ -94,6 +95,9 @@ from chat_api.tracing import Tracing, open_tracing
 
 # Of the OpenID provider's keys, however short AUTH_CACHE_SECONDS is.
 LEAST_REFRESH_SECONDS = 0.5
+
+# Between two deletions of old acts in the audit log.
+AUDIT_SWEEP_SECONDS = 3600.0
 
 # Of each process, beside DATABASE_POOL_SIZE for requests.
 UPKEEP_CONNECTIONS = 3
@@ -552,4 +556,8 @@ class _Process:
             *self.changes.tasks(),
             *self.titling.tasks(),
             *self.sweeping.tasks(),
+            Background("sweep-audit", self._sweep_audit, every_seconds=AUDIT_SWEEP_SECONDS),
         )
+
+    async def _sweep_audit(self) -> None:
+        await expiry.delete_old_acts(self.upkeep, self._settings.audit_days)

@@ -439,6 +439,15 @@ class Settings(BaseSettings):
             "favourites too; 0: never",
         ),
     ] = 0
+    audit_days: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=36_500,
+            description="days after which an act of an administrator leaves the audit log; "
+            "0: never",
+        ),
+    ] = 0
     log_retention_seconds: Annotated[
         Seconds, Field(description="how long the events of an ended answer can be replayed")
     ] = 300
