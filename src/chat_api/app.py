@@ -22,6 +22,7 @@ from chat_api.api import (
     messages,
     models,
     search,
+    tags,
     usage,
 )
 from chat_api.api.bodies import reason_of
@@ -131,7 +132,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_exception_handler(ApiError, _answer_api_error)
     app.add_exception_handler(HTTPException, _answer_http_exception)
     app.add_exception_handler(RequestValidationError, _answer_validation_error)
-    for part in (health, conversations, messages, models, search, changes, data, usage, admin):
+    own = (health, conversations, tags, messages, models, search, changes, data, usage, admin)
+    for part in own:
         app.include_router(part.router)
     for dialect in (ai_sdk, openai_responses, openai_conversations):
         app.include_router(dialect.router)

@@ -153,7 +153,7 @@ class Trees:
     ) -> str:
         async with self._db.transaction() as connection:
             if creation is not None:
-                found = await creations.find(connection, user_id, creation)
+                found = await creations.find_created(connection, user_id, creation)
                 if found is not None:
                     return found
             conversation_id = str(uuid7())

@@ -57,7 +57,7 @@ RETURNING 1
 """  # noqa: S608  # the inserted text is ours
 
 
-async def find(connection: Connection, user_id: str, creation: Creation) -> str | None:
+async def find_created(connection: Connection, user_id: str, creation: Creation) -> str | None:
     """Return the conversation that the request asks for again, as JSON; None for a new request.
 
     Raise IdempotencyKeyReused.

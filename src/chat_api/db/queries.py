@@ -232,6 +232,19 @@ async def list_conversations(
     ]
 
 
+# In one response.
+MOST_TAGS = 1_000
+_LIST_TAGS = f"""
+SELECT DISTINCT tag COLLATE "C" AS tag FROM conversations c, unnest(c.tags) AS tag
+WHERE c.user_id = $1 AND {VISIBLE} ORDER BY 1 LIMIT {MOST_TAGS}
+"""  # noqa: S608  # the inserted text is ours
+
+
+async def list_tags(db: Database, user_id: str) -> list[str]:
+    """Return the tags of the user's conversations, in the order of code points."""
+    return [row["tag"] for row in await db.fetch(_LIST_TAGS, user_id)]
+
+
 async def read_conversation(db: Database, user_id: str, conversation_id: str) -> str | None:
     """Return the conversation as JSON; None if the user has no such conversation."""
     row = await db.fetchrow(
