@@ -291,7 +291,7 @@ class Inference(WireServer):
         """Forget calls and scripts: as at the start."""
         self.default = plain_answer()
         self._once: deque[Script] = deque()
-        self._on: dict[str, Script] = {}
+        self._on: dict[str, deque[Script]] = {}
         self.calls.clear()
         self.refusals.clear()
         self.others.clear()
@@ -318,9 +318,12 @@ class Inference(WireServer):
         """Play these for the next calls, one each."""
         self._once.extend(scripts)
 
-    def on(self, text: str, script: Script) -> None:
-        """Play this for every call whose newest message contains `text`."""
-        self._on[text] = script
+    def on(self, text: str, *scripts: Script) -> None:
+        """Play these for the calls whose newest message contains `text`, the last one for the rest.
+
+        Unlike `once`, no call of another conversation takes one of them.
+        """
+        self._on[text] = deque(scripts)
 
     async def call(self, index: int = -1, timeout: float = 15) -> Call:
         """The call with this number, as soon as it is there; -1 is the newest of at least one."""
@@ -384,9 +387,9 @@ class Inference(WireServer):
 
     def _script_for(self, call: Call) -> Script:
         newest = call.contents[-1]
-        for text, script in self._on.items():
+        for text, scripts in self._on.items():
             if text in newest:
-                return script
+                return scripts.popleft() if len(scripts) > 1 else scripts[0]
         return self._once.popleft() if self._once else self.default
 
 
