@@ -415,7 +415,12 @@ class Settings(BaseSettings):
         int, Field(ge=1024, le=100_000_000, description="most bytes of a request's body")
     ] = 262_144
     max_import_bytes: Annotated[
-        int, Field(ge=1024, le=100_000_000_000, description="most bytes of a file to import")
+        int,
+        Field(
+            ge=1024,
+            le=100_000_000_000,
+            description="most bytes of a file to import, and of all files in an archive",
+        ),
     ] = 4_000_000_000
     heartbeat_seconds: Annotated[
         Seconds, Field(description="how long a stream may be silent before a comment is sent")
