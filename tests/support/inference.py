@@ -37,6 +37,10 @@ def event(data: Mapping[str, Any]) -> bytes:
     return b"data: " + json.dumps(data, ensure_ascii=False).encode() + b"\n\n"
 
 
+# The statuses after which the service asks again.
+_TRIED_AGAIN = frozenset({429, 502, 503, 529})
+
+
 @dataclass
 class Call:
     """One request to the scripted service and what became of it."""
@@ -285,10 +289,18 @@ class Inference(WireServer):
         """Those that were refused: with the wrong key, or against the contract."""
         self.others: list[Call] = []
         """The calls of `/models`, `/models/swap` and everything else."""
+        self._tried_again: set[str] = set()
+        self._left_over: set[str] = set()
         self.reset()
 
     def reset(self) -> None:
-        """Forget calls and scripts: as at the start."""
+        """Forget calls and scripts: as at the start.
+
+        What the service still tries again for an earlier test must not take a script of the next
+        one: it is refused for good.
+        """
+        self._left_over |= self._tried_again
+        self._tried_again.clear()
         self.default = plain_answer()
         self._once: deque[Script] = deque()
         self._on: dict[str, deque[Script]] = {}
@@ -370,7 +382,13 @@ class Inference(WireServer):
                 self.refusals.append(call)
                 await wire.respond(400, {"detail": call.refused})
                 return
+            trace_id = request.headers.get("x-trace-id", "")
+            if trace_id in self._left_over:
+                await wire.respond(500, {"detail": "of an earlier test"})
+                return
             script = self._script_for(call)
+            if script.code in _TRIED_AGAIN:
+                self._tried_again.add(trace_id)
             self.calls.append(call)
             await script.perform(call, wire)
         else:
