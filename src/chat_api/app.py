@@ -20,6 +20,7 @@ from chat_api.api import (
     messages,
     models,
     search,
+    tags,
     usage,
 )
 from chat_api.api.direct import Direct
@@ -40,6 +41,7 @@ from chat_api.conversations.export import Exports
 from chat_api.conversations.imports import Imports
 from chat_api.conversations.search import Search
 from chat_api.conversations.tree import Trees
+from chat_api.db import expiry
 from chat_api.db.database import Database
 from chat_api.db.quotas import Quotas
 from chat_api.dialects.ai_sdk import routes as ai_sdk
@@ -90,6 +92,9 @@ from chat_api.tracing import Tracing, open_tracing
 # The shortest time between two fetches of a provider's keys, whatever AUTH_CACHE_SECONDS is.
 LEAST_REFRESH_SECONDS = 0.5
 
+# Between two deletions of old acts in the audit log.
+AUDIT_SWEEP_SECONDS = 3600.0
+
 # Database connections of each process besides the DATABASE_POOL_SIZE of requests.
 UPKEEP_CONNECTIONS = 3
 
@@ -111,7 +116,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     # The one added last is the outermost.
     app.add_middleware(Direct, refuse=answer_api_error)
     app.add_middleware(CatchAll, refusal=refusal_of)
-    app.add_middleware(Cors, origins=settings.origins)
+    app.add_middleware(Cors, origins=settings.origins, refusal=refusal_of)
     app.add_middleware(Trace, tracing=tracing)
     if settings.trusted_proxies:
         from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
@@ -122,7 +127,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_exception_handler(ApiError, answer_api_error)
     app.add_exception_handler(HTTPException, answer_http_exception)
     app.add_exception_handler(RequestValidationError, answer_validation_error)
-    for part in (health, conversations, messages, models, search, changes, data, usage, admin):
+    own = (health, conversations, tags, messages, models, search, changes, data, usage, admin)
+    for part in own:
         app.include_router(part.router)
     for dialect in (ai_sdk, openai_responses, openai_conversations):
         app.include_router(dialect.router)
@@ -503,4 +509,8 @@ class _Process:
             *self.changes.tasks(),
             *self.titling.tasks(),
             *self.sweeping.tasks(),
+            Background("sweep-audit", self._sweep_audit, every_seconds=AUDIT_SWEEP_SECONDS),
         )
+
+    async def _sweep_audit(self) -> None:
+        await expiry.delete_old_acts(self.upkeep, self._settings.audit_days)

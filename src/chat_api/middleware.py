@@ -11,7 +11,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from chat_api.errors import ApiError, BadRequest, InternalError, problem
+from chat_api.errors import ApiError, BadRequest, InternalError
 from chat_api.telemetry import (
     REQUEST_SECONDS,
     REQUESTS,
@@ -21,6 +21,9 @@ from chat_api.telemetry import (
     user_id_var,
 )
 from chat_api.tracing import Span, Tracing, span_var
+
+# Makes the response for an error at a path.
+Refusal = Callable[[str, ApiError], Response]
 
 _CONVERTER = re.compile(r":\w+(?=\})")
 _NO_ROUTE = "unknown"
@@ -52,10 +55,11 @@ class Cors(CORSMiddleware):
     """CORS for the origins of FRONTEND_URL, without credentials: there are no cookies.
 
     Any request header is allowed, since tracing tools add headers of their own and none of them
-    has an effect. A refused preflight is a problem document like every other error.
+    has an effect. A refused preflight has the shape of every other error at its path.
     """
 
-    def __init__(self, app: ASGIApp, *, origins: Sequence[str]) -> None:
+    def __init__(self, app: ASGIApp, *, origins: Sequence[str], refusal: Refusal) -> None:
+        self._refusal = refusal
         super().__init__(
             app,
             allow_origins=origins,
@@ -66,15 +70,23 @@ class Cors(CORSMiddleware):
             max_age=600,
         )
 
-    def preflight_response(self, request_headers: Headers) -> Response:
-        response = super().preflight_response(request_headers)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "OPTIONS":
+            headers = Headers(scope=scope)
+            if "origin" in headers and "access-control-request-method" in headers:
+                await self._preflight(scope["path"], headers)(scope, receive, send)
+                return
+        await super().__call__(scope, receive, send)
+
+    def _preflight(self, path: str, request_headers: Headers) -> Response:
+        response = self.preflight_response(request_headers)
         if response.status_code < 400:
             return response
-        refusal = problem(BadRequest("CORS does not allow this request."), trace_id_var.get())
+        refused = self._refusal(path, BadRequest("CORS does not allow this request."))
         for name, value in response.headers.items():
             if name not in {"content-type", "content-length"}:
-                refusal.headers[name] = value
-        return refusal
+                refused.headers[name] = value
+        return refused
 
 
 class HeadAsGet:
@@ -210,8 +222,7 @@ def _described(path: str) -> str:
 class CatchAll:
     """Turns an unexpected exception into a problem document; only the log has its details."""
 
-    def __init__(self, app: ASGIApp, *, refusal: Callable[[str, ApiError], Response]) -> None:
-        """`refusal` makes the response for an error at a path."""
+    def __init__(self, app: ASGIApp, *, refusal: Refusal) -> None:
         self._app = app
         self._refusal = refusal
 

@@ -287,7 +287,12 @@ class Settings(BaseSettings):
         int, Field(ge=1024, le=100_000_000, description="most bytes of a request's body")
     ] = 262_144
     max_import_bytes: Annotated[
-        int, Field(ge=1024, le=100_000_000_000, description="most bytes of a file to import")
+        int,
+        Field(
+            ge=1024,
+            le=100_000_000_000,
+            description="most bytes of a file to import, and of all files in an archive",
+        ),
     ] = 4_000_000_000
     heartbeat_seconds: Annotated[
         Seconds, Field(description="how long a stream may be silent before a comment is sent")
@@ -309,6 +314,15 @@ class Settings(BaseSettings):
             le=36_500,
             description="days after its last message at which a conversation is deleted, "
             "favourites too; 0: never",
+        ),
+    ] = 0
+    audit_days: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=36_500,
+            description="days after which an act of an administrator leaves the audit log; "
+            "0: never",
         ),
     ] = 0
     log_retention_seconds: Annotated[

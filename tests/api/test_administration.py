@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 from tests.support.auth import AuthServer
-from tests.support.client import Client
+from tests.support.client import Client, MakeClient
 from tests.support.database import Database
 from tests.support.inference import Inference, Script
+from tests.support.service import Service
 from tests.support.shapes import check_invalid, check_problem
 
 Document = dict[str, Any]
@@ -162,6 +163,37 @@ async def test_a_user_has_any_id_that_an_auth_service_gives(admin: Client, user_
         check_problem(response, 404)
         check_problem(deleted, 404)
         assert await acts(admin) == []
+
+
+@pytest.mark.case(98)
+async def test_an_id_may_end_as_the_path_of_another_route(
+    admin: Client, alice: Client, auth: AuthServer, clients: MakeClient, service: Service
+) -> None:
+    """An encoded slash belongs to the id, any other one to the path."""
+    path = f"/api/admin/users/{alice.user_id}"
+    users = {"": alice} | {
+        ending: clients(service, auth.user(user_id=f"{alice.user_id}{ending}"))
+        for ending in ("/limits", "/v")
+    }
+    for user in users.values():
+        await user.create()
+
+    async def left() -> list[str]:
+        listed = {name: await got(user, "/api/conversations") for name, user in users.items()}
+        return [name for name in users if listed[name]["items"]]
+
+    for ending, answers in (("", 1), ("%2Flimits", 2), ("/limits", 3), ("%2fv", 4)):
+        await admin.put(f"{path}{ending}/limits", json={"answers_per_day": answers})
+    told = [(await got(user, "/api/usage"))["limits"]["answers_per_day"] for user in users.values()]
+    assert [of_user["limit"] for of_user in told] == [1, 3, 4]
+    check_problem(await admin.put(f"{path}%2Flimits", json={"answers_per_day": 1}), 405)
+    assert (await admin.delete(f"{path}/limit%73")).status_code == 204
+    assert (await got(alice, "/api/usage"))["limits"]["answers_per_day"] is None
+    assert await left() == ["", "/limits", "/v"]
+    assert (await admin.delete(f"{path}%2Flimits")).status_code == 204
+    assert await left() == ["", "/v"]
+    assert (await admin.delete(f"{path}/v")).status_code == 204
+    assert await left() == [""]
 
 
 @pytest.mark.case(79)

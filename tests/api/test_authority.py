@@ -92,6 +92,7 @@ MATRIX: dict[tuple[str, str], Row] = {
     ("GET", f"{CHAT}/stream"): any_user(204),
     ("GET", f"{CHAT}/messages"): owner(200),
     ("POST", f"{CHAT}/stop"): owner(200),
+    ("GET", "/api/tags"): any_user(200),
     ("GET", "/api/search"): any_user(200, q="x"),
     ("GET", "/api/changes"): any_user(200),
     ("GET", f"{IN}/export"): owner(200),

@@ -1,7 +1,9 @@
 """All of a user's data: exported, imported from here and from elsewhere, erased."""
 
 import asyncio
+import io
 import json
+import zipfile
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -502,6 +504,82 @@ async def test_what_is_no_file_of_conversations_is_refused(alice: Client, conten
     check_problem(await alice.post("/api/import", content=b"--x--", headers=form), 415)
     packed = {"content-encoding": "gzip"}
     check_problem(await alice.post("/api/import", content=content, headers=packed), 415)
+
+
+def zipped(files: dict[str, Any], method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", method) as archive:
+        for name, content in files.items():
+            written = content if isinstance(content, bytes) else json.dumps(content).encode()
+            archive.writestr(name, written)
+    return file.getvalue()
+
+
+OTHERS = {
+    "export/user.json": {"id": "user-1", "email": "a@example.org"},
+    "export/message_feedback.json": [{"id": "f", "conversation_id": "c", "rating": "good"}] * 3,
+    "export/broken.json": b"{",
+}
+# The files of an archive; the titles imported; the reasons of failures.
+ARCHIVES: dict[str, tuple[dict[str, Any], set[str], list[str]]] = {
+    "ChatGPT's": (
+        {**OTHERS, "export/conversations.json": [CHATGPT], "export/a.png": bytes(99)},
+        {"Trip"},
+        [],
+    ),
+    "the conversations first": ({"conversations.json": [CHATGPT, {}], **OTHERS}, {"Trip"}, [
+        "conversations.json: This is not a conversation in a known format.",
+    ]),
+    "divided, in folders of Windows": (
+        {"a\\conversations-000.json": [CHATGPT], "a\\conversations-001.json": [LIBRECHAT]},
+        {"Trip", "Tea"},
+        [],
+    ),
+    "one file for each conversation": (
+        {"b/tea.json": LIBRECHAT, "b/trip.json": [CHATGPT], "__MACOSX/b/._tea.json": b"\0\5",
+         "b/other.json": {"a": 1}},
+        {"Trip", "Tea"},
+        ["other.json: This is not a conversation in a known format."],
+    ),
+    "no JSON in it": (
+        {"conversations.json": b"PK\3\4"},
+        set(),
+        ["conversations.json: This is an archive: unpack it, and send the file in it."],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.case(99)
+@pytest.mark.parametrize("name", ARCHIVES)
+async def test_an_archive_is_imported_as_its_files_are(alice: Client, name: str) -> None:
+    files, titles, failures = ARCHIVES[name]
+    headers = {"content-type": "application/zip"}
+    response = await alice.post("/api/import", content=zipped(files), headers=headers)
+    report = response.json()
+    assert report["imported"] == len(titles)
+    assert [failure["detail"] for failure in report["failed"]] == failures
+    assert {line["title"] for line in await exported(alice)} == titles
+    again = await imported(alice, zipped(files, zipfile.ZIP_STORED))
+    assert (again["imported"], again["unchanged"]) == (0, len(titles))
+
+
+@pytest.mark.case(99)
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (zipped({}), "no JSON file"),
+        (zipped({"a/chat.html": b"<p>", "json": b"{}"}), "no JSON file"),
+        (zipped({"conversations.json": b" " * 50_000_000}), "too much"),
+        (zipped({"conversations.json": [CHATGPT]}, zipfile.ZIP_BZIP2), "unusual"),
+        (zipped({"conversations.json": [CHATGPT]})[:200], "incomplete"),
+    ],
+)
+async def test_an_archive_that_cannot_be_imported_is_refused_with_the_reason(
+    alice: Client, content: bytes, reason: str
+) -> None:
+    problem = check_problem(await alice.post("/api/import", content=content), 400)
+    assert reason in problem["detail"]
+    assert await exported(alice) == []
 
 
 async def test_the_export_of_nothing_is_imported(alice: Client, bob: Client) -> None:

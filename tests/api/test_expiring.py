@@ -86,7 +86,10 @@ async def test_a_service_deletes_what_has_expired_and_what_is_old(
 
     def start() -> Service:
         return start_service(
-            DATABASE_URL=fresh_database_url, LOG_RETENTION_SECONDS="1", RETENTION_DAYS="3"
+            DATABASE_URL=fresh_database_url,
+            LOG_RETENTION_SECONDS="1",
+            RETENTION_DAYS="3",
+            AUDIT_DAYS="3",
         )
 
     account = auth.user("alice")
@@ -124,6 +127,12 @@ async def test_a_service_deletes_what_has_expired_and_what_is_old(
                 conversation["id"],
                 days,
             )
+            await db.execute(
+                "INSERT INTO audit_log (at, administrator_id, act, details, trace_id) "
+                "VALUES (now() - make_interval(days => $1), 'root', 'swap_model', '{}', '')",
+                days,
+            )
     start()  # it sweeps at its start
+    await eventually(lambda: db.value("SELECT count(*) = 1 FROM audit_log"))
     await eventually(lambda: db.value("SELECT count(*) = 1 FROM conversations"))
     assert await db.value(is_there, new["id"]) == 1

@@ -54,6 +54,31 @@ async def set_time(db: Database, client: Client, moment: datetime, title: str = 
     assert tag != "UPDATE 0"
 
 
+async def test_the_tags_are_those_of_all_visible_conversations_of_the_user(
+    alice: Client, bob: Client, db: Database
+) -> None:
+    async def tags(client: Client) -> list[str]:
+        response = await client.get("/api/tags")
+        assert response.status_code == 200
+        found: list[str] = response.json()["items"]
+        return found
+
+    assert await tags(alice) == []
+    await bob.create(tags=["of bob"])
+    for chosen in (["work", "a b"], [], ["ä", "work", "Work"], ["gone"]):
+        last = await alice.create(tags=chosen)
+    await db.execute("UPDATE conversations SET expires_at = now() WHERE id = $1", last["id"])
+    assert await tags(alice) == ["Work", "a b", "work", "ä"]
+    await db.execute(
+        "INSERT INTO conversations (id, user_id, title, title_given, model_tag, tags) "
+        "SELECT gen_random_uuid(), $1, 'T', true, 'default', "
+        "ARRAY(SELECT format('t%s', 20 * n + k) FROM generate_series(1, 20) k) "
+        "FROM generate_series(1, 60) n",
+        alice.user_id,
+    )
+    assert len(await tags(alice)) == 1000
+
+
 async def test_a_new_user_has_an_empty_list(alice: Client) -> None:
     assert await page(alice) == {
         "items": [],

@@ -21,10 +21,16 @@ async def test_the_list_shows_tags_and_can_be_that_of_one_tag(
         "WHERE user_id = $1 AND title IN ('Talk 3', 'Talk 7', 'Talk 299')",
         alice.id,
     )
+    await db.execute(
+        "UPDATE conversations SET tags = ARRAY['old'] WHERE user_id = $1 AND title = 'Talk 1'",
+        alice.id,
+    )
     tab = await visit(alice)
     links = tab.page.get_by_role("navigation", name="Conversations").get_by_role("link")
     await expect(links.first).to_have_text("Talk 299work, poems")
     await tab.button("Filter by tag").click()
+    tags = tab.page.get_by_role("menuitemradio")
+    await expect(tags).to_have_text(["All conversations", "old", "poems", "work"])
     await tab.page.get_by_role("menuitemradio", name="work").click()
     wanted = [f"Talk {number}work, poems" for number in (299, 7, 3)]
     await expect(links).to_have_text(wanted)

@@ -130,3 +130,21 @@ async def test_what_the_server_itself_refuses_has_their_shape(
     error = json.loads(body)["error"]
     kind = "invalid_request_error" if status < 500 else "server_error"
     assert (error["type"], error["code"]) == (kind, code)
+
+
+@pytest.mark.case(78)
+@pytest.mark.parametrize(
+    ("origin", "method"), [("http://localhost:3000", "BREW"), ("http://evil.example", "POST")]
+)
+@pytest.mark.parametrize("path", ["/v1", "/v1/responses", "/v1/nothing"])
+async def test_a_refused_preflight_has_their_shape(
+    client: Client, path: str, origin: str, method: str
+) -> None:
+    headers = {"origin": origin, "access-control-request-method": method}
+    refused = await client.request("OPTIONS", path, headers=headers)
+    assert refused.status_code == 400
+    assert refused.headers["content-type"] == "application/json"
+    assert refused.headers["x-request-id"] == refused.headers["x-trace-id"]
+    assert refused.json()["error"]["code"] == "bad_request"
+    allowed = refused.headers.get("access-control-allow-origin")
+    assert allowed == (origin if method == "BREW" else None)

@@ -1,5 +1,6 @@
 """OpenAI's own Python client against the service, unchanged."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -42,6 +43,23 @@ async def openai(client: Client, **options: Any) -> AsyncIterator[AsyncOpenAI]:
 async def ai(alice: Client) -> AsyncIterator[AsyncOpenAI]:
     async with openai(alice) as made:
         yield made
+
+
+class Lossy(httpx2.AsyncHTTPTransport):
+    """Loses the responses to the first POSTs, after the service has sent them."""
+
+    def __init__(self, losses: int) -> None:
+        super().__init__()
+        self._losses = losses
+        self.sent: list[httpx2.Request] = []
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        self.sent.append(request)
+        response = await super().handle_async_request(request)
+        if len(self.sent) <= self._losses:
+            await response.aread()
+            raise httpx2.ReadError("lost", request=request)
+        return response
 
 
 async def collected(stream: Any) -> list[Any]:
@@ -567,3 +585,68 @@ async def test_an_idempotency_key_holds_here_too(
         await ai.responses.create(model="m", input="Other", extra_headers=key)
     assert len(inference.calls) == 1
     assert len((await alice.get("/api/conversations")).json()["items"]) == 1
+
+
+@pytest.mark.case(97)
+@pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": "k-1"}])
+async def test_the_client_s_own_repeats_make_one_conversation(
+    alice: Client, headers: dict[str, str]
+) -> None:
+    transport = Lossy(losses=2)
+    item: Any = {"role": "user", "content": "Hello", "type": "message"}
+    async with (
+        httpx2.AsyncClient(transport=transport) as http,
+        openai(alice, http_client=http, max_retries=2) as ai,
+    ):
+        created = await ai.conversations.create(items=[item], extra_headers=headers)
+        listed = await ai.conversations.items.list(created.id)
+    counts = [request.headers["x-stainless-retry-count"] for request in transport.sent[:3]]
+    assert counts == ["0", "1", "2"]
+    assert texts_of(listed.data) == ["Hello"]
+    (conversation,) = (await alice.get("/api/conversations")).json()["items"]
+    assert created.id == f"conv_{UUID(conversation['id']).hex}"
+    assert conversation["title"] == "Hello"
+
+
+@pytest.mark.case(97)
+async def test_a_key_stands_for_one_conversation_of_one_user(
+    alice: Client, bob: Client, inference: Inference
+) -> None:
+    path, key = "/v1/conversations", {"Idempotency-Key": "k-1"}
+
+    async def create(client: Client, **body: Any) -> tuple[int, str]:
+        response = await client.post(path, json=body, headers=key)
+        return response.status_code, str(response.json().get("id"))
+
+    (status, first), *others = await asyncio.gather(*(create(alice) for _ in range(5)))
+    assert (status, {other for _, other in others}) == (200, {first})
+    asked = {"model": "m", "input": "Hello", "conversation": first}
+    assert (await alice.post("/v1/responses", json=asked)).status_code == 200
+    assert await create(alice) == (200, first), "a key holds for a conversation in use, too"
+    assert (await create(bob))[1] != first
+    assert (await create(alice, metadata={"a": "b"}))[0] == 400
+    assert (await alice.post("/v1/responses", json=asked, headers=key)).status_code == 400
+    assert len(inference.calls) == 1
+    for malformed in ("", "é", "k" * 256):
+        refused = await alice.post(path, json={}, headers={"Idempotency-Key": malformed.encode()})
+        assert refused.status_code == 400
+
+
+@pytest.mark.case(97)
+async def test_a_repeat_without_a_key_gets_no_conversation_that_is_in_use(
+    alice: Client, bob: Client
+) -> None:
+    async def create(client: Client, count: int, **body: Any) -> str:
+        headers = {"x-stainless-retry-count": str(count)}
+        response = await client.post("/v1/conversations", json=body, headers=headers)
+        return str(response.json()["id"])
+
+    older, first = await create(alice, 0), await create(alice, 0)
+    assert older != first, "a client may make two conversations that are alike"
+    assert await create(alice, 1) == await create(alice, 2) == first
+    assert len({first, await create(bob, 1), await create(alice, 1, metadata={"a": "b"})}) == 3
+    item = {"role": "user", "content": "Hello", "type": "message"}
+    await alice.post(f"/v1/conversations/{first}/items", json={"items": [item]})
+    second = await create(alice, 1)
+    assert second not in {older, first}
+    assert await create(alice, 2) == second

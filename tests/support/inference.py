@@ -37,6 +37,10 @@ def event(data: Mapping[str, Any]) -> bytes:
     return b"data: " + json.dumps(data, ensure_ascii=False).encode() + b"\n\n"
 
 
+# The statuses after which the service asks again.
+_TRIED_AGAIN = frozenset({429, 502, 503, 529})
+
+
 @dataclass
 class Call:
     """One request to the scripted service and what became of it."""
@@ -285,13 +289,21 @@ class Inference(WireServer):
         """Those that were refused: with the wrong key, or against the contract."""
         self.others: list[Call] = []
         """The calls of `/models`, `/models/swap` and everything else."""
+        self._tried_again: set[str] = set()
+        self._left_over: set[str] = set()
         self.reset()
 
     def reset(self) -> None:
-        """Forget calls and scripts: as at the start."""
+        """Forget calls and scripts: as at the start.
+
+        What the service still tries again for an earlier test must not take a script of the next
+        one: it is refused for good.
+        """
+        self._left_over |= self._tried_again
+        self._tried_again.clear()
         self.default = plain_answer()
         self._once: deque[Script] = deque()
-        self._on: dict[str, Script] = {}
+        self._on: dict[str, deque[Script]] = {}
         self.calls.clear()
         self.refusals.clear()
         self.others.clear()
@@ -318,9 +330,12 @@ class Inference(WireServer):
         """Play these for the next calls, one each."""
         self._once.extend(scripts)
 
-    def on(self, text: str, script: Script) -> None:
-        """Play this for every call whose newest message contains `text`."""
-        self._on[text] = script
+    def on(self, text: str, *scripts: Script) -> None:
+        """Play these for the calls whose newest message contains `text`, the last one for the rest.
+
+        Unlike `once`, no call of another conversation takes one of them.
+        """
+        self._on[text] = deque(scripts)
 
     async def call(self, index: int = -1, timeout: float = 15) -> Call:
         """The call with this number, as soon as it is there; -1 is the newest of at least one."""
@@ -367,7 +382,13 @@ class Inference(WireServer):
                 self.refusals.append(call)
                 await wire.respond(400, {"detail": call.refused})
                 return
+            trace_id = request.headers.get("x-trace-id", "")
+            if trace_id in self._left_over:
+                await wire.respond(500, {"detail": "of an earlier test"})
+                return
             script = self._script_for(call)
+            if script.code in _TRIED_AGAIN:
+                self._tried_again.add(trace_id)
             self.calls.append(call)
             await script.perform(call, wire)
         else:
@@ -384,9 +405,9 @@ class Inference(WireServer):
 
     def _script_for(self, call: Call) -> Script:
         newest = call.contents[-1]
-        for text, script in self._on.items():
+        for text, scripts in self._on.items():
             if text in newest:
-                return script
+                return scripts.popleft() if len(scripts) > 1 else scripts[0]
         return self._once.popleft() if self._once else self.default
 
 

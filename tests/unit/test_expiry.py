@@ -9,7 +9,7 @@ import pytest
 from tests.unit.test_changes import told
 from tests.unit.world import World, connected, key, opened
 
-from chat_api.db import changes, exports, queries
+from chat_api.db import changes, expiry, exports, queries
 from chat_api.db.expiry import BATCH, LOOKED_AT
 from chat_api.db.generations import Lease
 from chat_api.db.idempotency import Repeat
@@ -32,6 +32,29 @@ async def sweep(world: World) -> None:
     one = sweeping(world)
     await one.sweep_expired()
     await one.sweep_old()
+
+
+@pytest.mark.case(80)
+async def test_acts_leave_the_audit_log_by_their_age_alone(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ages = (41, 39, 40, 0, 400, 50)
+    await world.rows(
+        "INSERT INTO audit_log (at, administrator_id, act, user_id, details, trace_id) "
+        "SELECT now() - make_interval(days => age, mins => 1), 'root', 'read_usage', $2, '{}', '' "
+        "FROM unnest($1::integer[]) AS a (age)",
+        ages,
+        world.user,
+    )
+    left = (
+        "SELECT array_agg(extract(day FROM now() - at)::integer ORDER BY id) FROM audit_log "
+        "WHERE user_id = $1"
+    )
+    await expiry.delete_old_acts(world.pool, 0)
+    assert await world.value(left, world.user) == list(ages)
+    monkeypatch.setattr(expiry, "ACTS_AT_ONCE", 2)
+    await expiry.delete_old_acts(world.pool, 40)
+    assert await world.value(left, world.user) == [39, 0]
 
 
 async def is_there(world: World, conversation: str) -> bool:

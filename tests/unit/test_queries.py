@@ -221,6 +221,7 @@ def test_every_function_that_takes_a_user_is_asked() -> None:
         "find_successor",
         # About the user alone.
         *("create_conversation", "list_conversations", "search_conversations"),
+        *("list_tags", "find_created"),
         *("last_number", "check_quotas", "find_repeat", "find_repeated", "find_all"),
         *("check_day", "read_day", "erase_some", "erase_rest"),
         # Of administrators, about any user.

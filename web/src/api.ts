@@ -56,6 +56,10 @@ export class Api {
     return this.json("GET", `/api/conversations?${search(query)}`);
   }
 
+  async tags(): Promise<string[]> {
+    return (await this.json<components["schemas"]["Tags"]>("GET", "/api/tags")).items;
+  }
+
   search(query: { q: string; limit: number; cursor?: string | undefined }): Promise<FoundPage> {
     return this.json("GET", `/api/search?${search(query)}`);
   }

@@ -524,6 +524,8 @@ export interface paths {
          * Import Conversations
          * @description Import conversations: NDJSON as exported, or ChatGPT's, Open WebUI's or LibreChat's file.
          *
+         *     A ZIP archive is read as it arrives, and its JSON files imported: of an export of ChatGPT, its
+         *     `conversations.json`.
          *     Each conversation is imported as a whole or not at all. Importing twice changes nothing, so an
          *     import that was cut off is repeated. Messages without text are left out: calls of tools, hidden
          *     ones.
@@ -634,6 +636,26 @@ export interface paths {
          *     activity in its conversation.
          */
         get: operations["search_api_search_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/tags": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Tags
+         * @description Return the tags of all conversations of the user, each once.
+         */
+        get: operations["list_tags_api_tags_get"];
         put?: never;
         post?: never;
         delete?: never;
@@ -1410,6 +1432,22 @@ export interface components {
         /** StartEvent */
         StartEvent: {
             start: components["schemas"]["Started"];
+        };
+        /**
+         * Tags
+         * @example {
+         *       "items": [
+         *         "poems",
+         *         "work"
+         *       ]
+         *     }
+         */
+        Tags: {
+            /**
+             * Items
+             * @description in the order of code points; at most 1,000
+             */
+            items: string[];
         };
         /** TextSoFar */
         TextSoFar: {
@@ -4412,6 +4450,7 @@ export interface operations {
                 "application/json": unknown;
                 /** @example {"id":"…","title":"Paris", …, "messages":[{"id":"…","role":"user","content":"…"}]} */
                 "application/x-ndjson": string;
+                "application/zip": string;
             };
         };
         responses: {
@@ -4830,6 +4869,53 @@ export interface operations {
             };
             /** @description A problem document (RFC 9457) */
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_tags_api_tags_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Tags"];
+                };
+            };
+            /** @description A problem document (RFC 9457) */
+            401: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -3,12 +3,16 @@
 import re
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
+from urllib.parse import unquote_to_bytes
 
 import orjson
-from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi import APIRouter, Depends, Path, Query
+from fastapi.routing import APIRoute
 from pydantic import AfterValidator
 from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.responses import Response
+from starlette.routing import Match
+from starlette.types import Scope
 
 from chat_api.api import cursors
 from chat_api.api.bodies import json_body
@@ -23,7 +27,23 @@ from chat_api.db.limits import UserLimits
 from chat_api.errors import NotFound
 from chat_api.telemetry import log, trace_id_var
 
-router = APIRouter(prefix="/api/admin", tags=["administration"])
+
+class _Route(APIRoute):
+    """A route whose last segment is compared before percent-encoded slashes are decoded.
+
+    An id may end as another route's path does: `/users/a%2Flimits` is the user `a/limits`, and
+    `/users/a/limits` are the limits of the user `a`.
+    """
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        last = self.path.rpartition("/")[2]
+        sent = scope.get("raw_path", scope["path"].encode("utf-8", "surrogatepass"))
+        if last == "limits" and unquote_to_bytes(sent.rpartition(b"/")[2]) != b"limits":
+            return Match.NONE, {}
+        return super().matches(scope)
+
+
+router = APIRouter(prefix="/api/admin", tags=["administration"], route_class=_Route)
 
 _MOST_CHARS = 255
 _CURSOR = re.compile(r"(\d{1,18})")
@@ -60,14 +80,6 @@ def _is_text(text: str) -> bool:
 UserId = Annotated[str, Depends(_user_id)]
 
 
-async def _limited_user_id(request: Request, user_id: UserId) -> str:
-    """Return the id. Raise NotFound where what looks like the path's end belongs to an id."""
-    if not request.scope.get("raw_path", b"/limits").endswith(b"/limits"):
-        raise NotFound
-    return user_id
-
-
-LimitedUserId = Annotated[str, Depends(_limited_user_id)]
 AnyUser = Annotated[
     str | None,
     Query(min_length=1, max_length=_MOST_CHARS, description="only rows of this user"),
@@ -132,7 +144,7 @@ async def read_usage(
     responses=problems(403, 404),
 )
 async def read_limits(
-    services: ServicesOf, administrator: Administrator, user_id: LimitedUserId
+    services: ServicesOf, administrator: Administrator, user_id: UserId
 ) -> UserLimitsRead:
     """Return the limits set for one user, and what is left of them today."""
     await _record(services, administrator, "read_limits", user_id)
@@ -148,7 +160,7 @@ async def read_limits(
 async def set_limits(
     services: ServicesOf,
     administrator: Administrator,
-    user_id: LimitedUserId,
+    user_id: UserId,
     body: Annotated[NewUserLimits, Depends(json_body(NewUserLimits))],
 ) -> UserLimitsRead:
     """Replace the limits of one user; they apply at once, on all replicas.
@@ -167,7 +179,7 @@ async def set_limits(
 
 @router.delete("/users/{user_id:any_text}/limits", status_code=204, responses=problems(403, 404))
 async def remove_limits(
-    services: ServicesOf, administrator: Administrator, user_id: LimitedUserId
+    services: ServicesOf, administrator: Administrator, user_id: UserId
 ) -> Response:
     """Remove the limits of one user, so that the settings apply."""
     async with services.db.transaction() as connection:

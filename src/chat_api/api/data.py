@@ -104,6 +104,7 @@ async def export_everything(
             "content": {
                 _NDJSON: {"schema": {"type": "string"}, "example": _LINE},
                 "application/json": {"schema": {}, "example": []},
+                "application/zip": {"schema": {"type": "string", "format": "binary"}},
             },
         }
     },
@@ -113,6 +114,8 @@ async def import_conversations(
 ) -> Imported:
     """Import conversations: NDJSON as exported, or ChatGPT's, Open WebUI's or LibreChat's file.
 
+    A ZIP archive is read as it arrives, and its JSON files imported: of an export of ChatGPT, its
+    `conversations.json`.
     Each conversation is imported as a whole or not at all. Importing twice changes nothing, so an
     import that was cut off is repeated. Messages without text are left out: calls of tools, hidden
     ones.
@@ -120,8 +123,13 @@ async def import_conversations(
     media_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if media_type.startswith("multipart/"):
         raise UnsupportedMediaType("Send the file itself as the body, not a form.")
-    pieces = pieces_of(request, services.settings.max_import_bytes)
-    report = await services.imports.run(user.id, pieces, is_ndjson=media_type == _NDJSON)
+    most_bytes = services.settings.max_import_bytes
+    report = await services.imports.run(
+        user.id,
+        pieces_of(request, most_bytes),
+        most_bytes=most_bytes,
+        is_ndjson=media_type == _NDJSON,
+    )
     return Imported(
         imported=report.imported,
         unchanged=report.unchanged,

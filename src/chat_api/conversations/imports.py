@@ -15,6 +15,7 @@ from uuid import UUID, uuid5
 
 import orjson
 
+from chat_api.conversations.archives import Archive, NotAnArchive
 from chat_api.conversations.documents import Document, Documents, NotJson
 from chat_api.conversations.sources import Node, NotReadable, Source, read
 from chat_api.conversations.titles import given_title, title_of
@@ -28,6 +29,11 @@ _NAMESPACE = UUID("6f0b6a53-5a8e-5d55-9c2f-0d7a3f8b2c11")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 # After so many failures an import ends: it is the wrong file.
 MOST_FAILURES = 1_000
+_ARCHIVE = b"PK"
+# The file of an archive that has the conversations; ChatGPT divides a large one by numbers.
+_CONVERSATIONS = re.compile(r"conversations([-_ ]?\d+)?\.json", re.IGNORECASE)
+_JSON_FILE = re.compile(r".+\.(json|jsonl|ndjson)", re.IGNORECASE)
+_NEITHER = "neither NDJSON nor a JSON array of conversations."
 # Imports of one process at once; each may hold a few copies of the largest conversation.
 _AT_ONCE = 2
 # How much is parsed before other tasks run.
@@ -56,30 +62,82 @@ class Imports:
         self._places = asyncio.Semaphore(_AT_ONCE)
 
     async def run(
-        self, user_id: str, pieces: AsyncIterator[bytes], *, is_ndjson: bool = False
+        self,
+        user_id: str,
+        pieces: AsyncIterator[bytes],
+        *,
+        most_bytes: int,
+        is_ndjson: bool = False,
     ) -> Report:
         """Import a file, and return the report. Raise BadRequest for an unreadable file.
+
+        A ZIP archive may have files of `most_bytes` in all. Where it has a `conversations.json`,
+        what is no conversation in its other JSON files is no failure.
 
         With `is_ndjson`, an empty file is valid: the export of a user without conversations.
         Raise DatabaseUnavailable. Conversations imported before an error stay; a repeat skips them.
         """
         report = Report()
-        documents = Documents()
         async with self._places:
+            first, pieces = await _peeked(pieces)
+            if first.startswith(_ARCHIVE):
+                return await self._import_archive(user_id, pieces, most_bytes)
+            documents = Documents()
             try:
-                async for piece in pieces:
-                    for start in range(0, len(piece), _PIECE_BYTES):
-                        found = documents.feed(piece[start : start + _PIECE_BYTES])
-                        await self._import_all(user_id, found, report)
-                        await asyncio.sleep(0)
-                await self._import_all(user_id, documents.end(), report)
+                await self._import_file(user_id, documents, pieces, report)
             except NotJson as error:
                 if not (is_ndjson and documents.is_blank and not str(error)):
-                    raise BadRequest(
-                        str(error)
-                        or "The body is neither NDJSON nor a JSON array of conversations."
-                    ) from None
+                    raise BadRequest(str(error) or f"The body is {_NEITHER}") from None
         return report
+
+    async def _import_archive(
+        self, user_id: str, pieces: AsyncIterator[bytes], most_bytes: int
+    ) -> Report:
+        archive = Archive(pieces, most_bytes=most_bytes)
+        known, others = Report(), Report()
+        has_known = has_others = False
+        try:
+            while (path := await archive.next()) is not None:
+                name = path.replace("\\", "/").rpartition("/")[2]
+                if _CONVERSATIONS.fullmatch(name):
+                    has_known, report = True, known
+                elif _JSON_FILE.fullmatch(name) and not name.startswith("._"):
+                    has_others, report = True, others
+                else:
+                    continue
+                failures = len(report.failed)
+                try:
+                    await self._import_file(user_id, Documents(), archive.read(), report)
+                except NotJson as error:
+                    if failures < MOST_FAILURES:
+                        report.failed.append((1, str(error) or f"The file is {_NEITHER}"))
+                shown = cut(name, most_clusters=60, most_chars=120)
+                report.failed[failures:] = [
+                    (line, f"{shown}: {detail}") for line, detail in report.failed[failures:]
+                ]
+        except NotAnArchive as error:
+            raise BadRequest(str(error)) from None
+        if not has_known and not has_others:
+            raise BadRequest(
+                "The archive has no JSON file. The conversations of an export are in "
+                "its `conversations.json`."
+            )
+        return Report(
+            known.imported + others.imported,
+            known.unchanged + others.unchanged,
+            known.failed if has_known else others.failed,
+        )
+
+    async def _import_file(
+        self, user_id: str, documents: Documents, pieces: AsyncIterator[bytes], report: Report
+    ) -> None:
+        """Import a file, also into a report with failures of others. Raise NotJson."""
+        async for piece in pieces:
+            for start in range(0, len(piece), _PIECE_BYTES):
+                found = documents.feed(piece[start : start + _PIECE_BYTES])
+                await self._import_all(user_id, found, report)
+                await asyncio.sleep(0)
+        await self._import_all(user_id, documents.end(), report)
 
     async def _import_all(
         self, user_id: str, documents: Iterable[Document], report: Report
@@ -134,6 +192,20 @@ class Imports:
                 rows,
                 same_as=source.id if is_ours and _UUID.fullmatch(source.id or "") else None,
             )
+
+
+async def _peeked(pieces: AsyncIterator[bytes]) -> tuple[bytes, AsyncIterator[bytes]]:
+    """Return the first bytes of a file, and all of its pieces."""
+    first = b""
+    while len(first) < len(_ARCHIVE) and (piece := await anext(pieces, None)) is not None:
+        first += piece
+
+    async def every_piece() -> AsyncIterator[bytes]:
+        yield first
+        async for piece in pieces:
+            yield piece
+
+    return first, every_piece()
 
 
 def _id_of(user_id: str, source: Source, document: dict[str, Any]) -> str:

@@ -8,7 +8,8 @@ from typing import Any
 from uuid_utils.compat import uuid7
 
 from chat_api.conversations.titles import title_of
-from chat_api.db import queries, tree
+from chat_api.db import creations, queries, tree
+from chat_api.db.creations import Creation
 from chat_api.db.database import Connection, Database, Record
 from chat_api.db.queries import ConversationSettings
 from chat_api.db.tree import Addition, Node
@@ -65,6 +66,22 @@ class Trees:
         work = self._append(user_id, conversation_id, messages, is_repeat=is_repeat)
         ids: list[str] = await self._run(work, "append")
         return ids
+
+    async def create(
+        self,
+        user_id: str,
+        settings: ConversationSettings,
+        messages: Sequence[Addition],
+        creation: Creation | None,
+    ) -> str:
+        """Make a conversation that begins with these messages, and return it as JSON.
+
+        Where `creation` repeats a request, return what that one made. Raise IdempotencyKeyReused.
+        """
+        created: str = await self._run(
+            self._create(user_id, settings, messages, creation), "create"
+        )
+        return created
 
     async def fork(self, user_id: str, fork: Fork, settings: ConversationSettings) -> str:
         """Copy the path to a message into a new conversation, and return that as JSON.
@@ -126,6 +143,29 @@ class Trees:
                 title = title_of(new[0].content) if last is None else None
                 await tree.touch(connection, conversation_id, title)
         return [*known, *(message.id for message in new)]
+
+    async def _create(
+        self,
+        user_id: str,
+        settings: ConversationSettings,
+        messages: Sequence[Addition],
+        creation: Creation | None,
+    ) -> str:
+        async with self._db.transaction() as connection:
+            if creation is not None:
+                found = await creations.find_created(connection, user_id, creation)
+                if found is not None:
+                    return found
+            conversation_id = str(uuid7())
+            created = await queries.create_conversation(
+                connection, user_id, conversation_id, settings
+            )
+            if messages:
+                await tree.append(connection, conversation_id, conversation_id, 0, 1, messages)
+                await tree.touch(connection, conversation_id, title_of(messages[0].content))
+            if creation is not None:
+                await creations.keep(connection, user_id, conversation_id, creation)
+        return created
 
     async def _fork(self, user_id: str, fork: Fork, settings: ConversationSettings) -> str:
         async with self._db.transaction() as connection:

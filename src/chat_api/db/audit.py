@@ -1,4 +1,4 @@
-"""The audit log: the acts of administrators. Rows are only added."""
+"""The audit log: the acts of administrators. Rows are added, and deleted after AUDIT_DAYS."""
 
 from dataclasses import dataclass
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""Deleting expired and old conversations, each in a transaction of its own.
+"""Deleting expired and old conversations, each in a transaction of its own, and old acts.
 
 Several processes may do so at once. A conversation that is locked, or in which a generation runs,
 is left for a later round. Two in one transaction could deadlock: at its commit, the triggers of the
@@ -18,6 +18,8 @@ from chat_api.telemetry import log
 BATCH = 100
 # The number of conversations, in the order of their ids, that one statement checks for their age.
 LOOKED_AT = 2_000
+# How many acts are deleted in one statement.
+ACTS_AT_ONCE = 2_000
 
 # Errors that concern a single conversation, while the database works.
 _OF_ONE: tuple[type[BaseException], ...] = (*BUSY, asyncpg.QueryCanceledError, TimeoutError)
@@ -41,6 +43,16 @@ _FIND_OLD = f"""
 SELECT id::text AS id, {_OLD} AS is_old FROM conversations
 WHERE $1::uuid IS NULL OR id > $1 ORDER BY id LIMIT {LOOKED_AT}
 """  # noqa: S608  # the inserted text is ours
+
+# Acts are few, as administrators are: reading all of them once an hour costs less than an index.
+_DELETE_OLD_ACTS = """
+WITH old AS (
+    DELETE FROM audit_log WHERE id = ANY (ARRAY(
+        SELECT id FROM audit_log WHERE at < now() - make_interval(days => $1)
+        LIMIT $2 FOR UPDATE SKIP LOCKED))
+    RETURNING 1)
+SELECT count(*) AS deleted FROM old
+"""
 
 _CUTOFF = "SELECT now() - make_interval(days => $1) AS cutoff"
 
@@ -115,3 +127,11 @@ async def _is_running(connection: Connection, conversation_id: str) -> bool:
         conversation_id,
     )
     return bool(found)
+
+
+async def delete_old_acts(db: Database, days: int) -> None:
+    """Delete the acts in the audit log that are older than `days`; 0 deletes none."""
+    deleted = ACTS_AT_ONCE if days else 0
+    while deleted == ACTS_AT_ONCE:
+        row = await db.fetchrow(_DELETE_OLD_ACTS, days, ACTS_AT_ONCE)
+        deleted = 0 if row is None else row["deleted"]

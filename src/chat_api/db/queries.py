@@ -124,7 +124,7 @@ class ConversationSettings:
 
 
 async def create_conversation(
-    db: Database, user_id: str, conversation_id: str, settings: ConversationSettings
+    db: "Connection | Database", user_id: str, conversation_id: str, settings: ConversationSettings
 ) -> str:
     """Insert a conversation, and return it as JSON."""
     row = await db.fetchrow(
@@ -230,6 +230,19 @@ async def list_conversations(
         ListedConversation(row["json"], row["id"], row["updated_at"].replace(tzinfo=UTC))
         for row in rows
     ]
+
+
+# In one response.
+MOST_TAGS = 1_000
+_LIST_TAGS = f"""
+SELECT DISTINCT tag COLLATE "C" AS tag FROM conversations c, unnest(c.tags) AS tag
+WHERE c.user_id = $1 AND {VISIBLE} ORDER BY 1 LIMIT {MOST_TAGS}
+"""  # noqa: S608  # the inserted text is ours
+
+
+async def list_tags(db: Database, user_id: str) -> list[str]:
+    """Return the tags of the user's conversations, in the order of code points."""
+    return [row["tag"] for row in await db.fetch(_LIST_TAGS, user_id)]
 
 
 async def read_conversation(db: Database, user_id: str, conversation_id: str) -> str | None:

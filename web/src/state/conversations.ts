@@ -62,9 +62,12 @@ export const groups = computed<Group[]>(() => {
   return found;
 });
 
-/** The tags of all loaded conversations, sorted. */
+/** The tags of all conversations as the service listed them last. */
+const listedTags = signal<string[]>([]);
+
+/** The tags of all conversations, also of those that are not loaded, sorted. */
 export const tags = computed(() => {
-  const all = new Set(known.value.flatMap((item) => item.tags ?? []));
+  const all = new Set([...listedTags.value, ...known.value.flatMap((item) => item.tags ?? [])]);
   if (filter.value !== undefined) all.add(filter.value);
   return [...all].sort((one, other) => one.localeCompare(other));
 });
@@ -205,8 +208,20 @@ export async function findFavourites(): Promise<void> {
   strays.value = [...others.filter((item) => !ids.has(item.id)), ...found];
 }
 
+/** Loads the tags of all conversations. */
+export async function findTags(): Promise<void> {
+  const whose = session.peek()?.user.id;
+  try {
+    const found = await api.tags();
+    if (session.peek()?.user.id === whose) listedTags.value = found;
+  } catch (error) {
+    refused(error); // those of the loaded conversations are known
+  }
+}
+
 export function forget(): void {
   batch(() => {
+    listedTags.value = [];
     items.value = [];
     strays.value = [];
     filter.value = undefined;
@@ -232,6 +247,7 @@ export function put(changed: Conversation): void {
   const item = { ...own, day };
   const last = items.peek().at(-1);
   const unseen = nextCursor.peek() !== null && (last === undefined || follows(item, last));
+  if (String(before?.tags ?? []) !== String(tags ?? [])) void findTags();
   const without = (list: Listed[]) => list.filter((one) => one.id !== id);
   batch(() => {
     if (unseen) strays.value = [...without(strays.peek()), item];
@@ -250,6 +266,7 @@ export async function change(id: string, fields: Change): Promise<boolean> {
     const after = await api.change(id, fields);
     const now = conversation(id);
     if (now) replace({ ...now, ...after });
+    if (fields.tags) void findTags();
     tell({ type: "list" });
     return true;
   } catch (error) {

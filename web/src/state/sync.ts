@@ -30,6 +30,7 @@ export function keepInStep(): void {
     conversations.settle();
     void conversations.refresh();
     void conversations.findFavourites();
+    void conversations.findTags();
     void models.refresh();
   });
 
@@ -69,6 +70,7 @@ function takeOver(changes: Change[], isReader: boolean): void {
       forgetRunning();
     } else if ("resync" in change) {
       void conversations.refresh();
+      void conversations.findTags();
       isStale = true;
       forgetRunning();
     } else if ("conversation" in change) {

@@ -3,7 +3,7 @@
 from datetime import datetime
 
 import orjson
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 from uuid_utils.compat import uuid7
 
@@ -12,6 +12,7 @@ from chat_api.api.services import CurrentUser, Services, ServicesOf
 from chat_api.auth import User
 from chat_api.db import queries
 from chat_api.db import responses as db_responses
+from chat_api.db.creations import Creation
 from chat_api.db.queries import ConversationSettings
 from chat_api.db.shares import conversation_id_var
 from chat_api.db.tree import Addition
@@ -21,8 +22,10 @@ from chat_api.dialects.openai.objects import Json
 from chat_api.dialects.openai.responses import (
     Body,
     Flag,
+    IdempotencyHeader,
     RetryCount,
     is_repeat,
+    read_key,
     read_limit,
     read_order,
 )
@@ -82,13 +85,26 @@ async def _read(services: Services, user: User, conversation_id: str) -> Json:
 
 
 @router.post("/conversations")
-async def create_conversation(services: ServicesOf, user: CurrentUser, document: Body) -> Response:
+async def create_conversation(
+    request: Request,
+    services: ServicesOf,
+    user: CurrentUser,
+    document: Body,
+    retry_count: RetryCount = None,
+    idempotency_key: IdempotencyHeader = None,
+) -> Response:
     """Create a conversation, with items if the body has some."""
     settings, additions = _settings(document), _additions(document)
-    conversation_id = str(uuid7())
-    created = await queries.create_conversation(services.db, user.id, conversation_id, settings)
-    if additions:
-        await services.trees.append(user.id, conversation_id, additions)
+    key = read_key(request, idempotency_key)
+    creation = None
+    if key is not None or retry_count is not None:
+        creation = Creation(
+            schemas.fingerprint(user.id, {"conversations": document}),
+            key,
+            is_repeat(retry_count),
+            len(additions),
+        )
+    created = await services.trees.create(user.id, settings, additions, creation)
     return _json(_conversation(created))
 
 

@@ -46,11 +46,22 @@ async def body(request: Request, _user: CurrentUser) -> Json:
 Body = Annotated[dict[str, Any], Depends(body)]
 Flag = Annotated[str | None, Query()]
 RetryCount = Annotated[str | None, Header(alias="x-stainless-retry-count")]
+IdempotencyHeader = Annotated[str | None, Header(alias="idempotency-key")]
 
 
 def is_repeat(retry_count: str | None) -> bool:
     """Return whether the client says that it sends the request again."""
     return retry_count not in (None, "", "0")
+
+
+def read_key(request: Request, sent: str | None) -> str | None:
+    """Return the key of an Idempotency-Key header. Raise BadRequest."""
+    if sent is None:
+        return None
+    found = KEY.fullmatch(sent)
+    if found is None or len(request.headers.getlist("idempotency-key")) > 1:
+        raise invalid("Idempotency-Key", "is not 1 to 255 printable ASCII characters")
+    return found[1] or found[2]
 
 
 @router.post("")
@@ -61,7 +72,7 @@ async def create_response(
     stream: UserStream,
     document: Body,
     retry_count: RetryCount = None,
-    idempotency_key: Annotated[str | None, Header()] = None,
+    idempotency_key: IdempotencyHeader = None,
 ) -> Response:
     asked = schemas.read_response(document)
     entries = schemas.read_input(document.get("input"))
@@ -72,6 +83,7 @@ async def create_response(
     place = await sending.find_place(services, user, asked, document, entries)
     echo = sending.echo_of(asked, place)
     fingerprint = schemas.fingerprint(user.id, document)
+    key = read_key(request, idempotency_key)
     message_id = str(uuid7())
     translator = Translator(message_id, place.conversation_id, echo)
     sink = Translated(connection_of(request), translator) if asked.stream else None
@@ -84,7 +96,7 @@ async def create_response(
         instructions=schemas.instructions_of(asked, entries),
         fingerprint=fingerprint,
         is_repeat=is_repeat(retry_count),
-        idempotency=_idempotency(request, idempotency_key, fingerprint),
+        idempotency=None if key is None else IdempotencyKey(key, fingerprint),
         message_id=message_id,
         sink=sink or Discard(),
     )
@@ -105,15 +117,6 @@ async def create_response(
     if orjson.loads(stored.message)["status"] == "generating":
         raise Superseded("Another replica is writing the answer. Send the request again.")
     return await _described(services, user, subscription.message_id)
-
-
-def _idempotency(request: Request, sent: str | None, fingerprint: bytes) -> IdempotencyKey | None:
-    if sent is None:
-        return None
-    found = KEY.fullmatch(sent)
-    if found is None or len(request.headers.getlist("idempotency-key")) > 1:
-        raise invalid("Idempotency-Key", "is not 1 to 255 printable ASCII characters")
-    return IdempotencyKey(found[1] or found[2], fingerprint)
 
 
 @router.get("/{response_id}")
