@@ -16,6 +16,8 @@ from tests.support.inference import Inference, Script
 from tests.support.shapes import NOWHERE, check_conversation, check_problem
 from tests.support.trees import FAULTS
 
+from chat_api.db import exports
+
 Document = dict[str, Any]
 
 
@@ -135,6 +137,55 @@ async def test_a_running_answer_is_exported_as_far_as_it_is_written(
         await stream.rest()
     (copy,) = await exported(bob)
     assert [m["status"] for m in copy["messages"]] == ["complete", "interrupted"]
+
+
+@pytest.mark.parametrize("options", [None, {}, {"top_k": 0}, {"thinking_mode": False}])
+async def test_options_are_imported_as_exported(
+    alice: Client, bob: Client, options: dict[str, Any] | None
+) -> None:
+    await alice.create(title="Samosas", options=options)
+    response = await alice.get("/api/export")
+    assert (await imported(bob, response.content))["imported"] == 1
+    (copy,) = await exported(bob)
+    assert copy["options"] == options
+
+
+@pytest.mark.case(100)
+async def test_each_page_of_an_export_looks_at_each_version_a_few_times(
+    alice: Client, db: Database
+) -> None:
+    versions = 2_000
+    conversation = await alice.create()
+    question = (await alice.ask(conversation["id"], "One"))["parent_id"]
+    await db.execute(
+        "INSERT INTO messages (id, conversation_id, position, role, content, status, model_tag, "
+        "parent_id, version, replaces) SELECT id, $1, 1, 'assistant', n::text, 'complete', 'm', "
+        "$2, n, id FROM (SELECT gen_random_uuid() AS id, n FROM generate_series(2, $3) AS n) AS v",
+        conversation["id"],
+        question,
+        versions,
+    )
+    (line,) = await exported(alice)
+    answers = [m for m in line["messages"] if m["role"] == "assistant"]
+    assert {m["version"] for m in answers} == set(range(1, versions + 1))
+    assert all(m["content"] == str(m["version"]) for m in answers if not m["shown"])
+    assert {m["versions"] for m in answers} == {versions}
+    assert [m["version"] for m in answers if m["shown"]] == [1]
+
+    (row,) = await db.fetch(
+        f"EXPLAIN (ANALYZE, FORMAT JSON) {exports._READ_MESSAGES}",
+        alice.user_id,
+        conversation["id"],
+        0,
+        NOWHERE,
+    )
+    assert rows_of(json.loads(row["QUERY PLAN"])[0]["Plan"]) < 50 * versions
+
+
+def rows_of(plan: dict[str, Any]) -> float:
+    """How many rows all steps of a plan gave or threw away."""
+    own = plan["Actual Rows"] + plan.get("Rows Removed by Join Filter", 0)
+    return float(own * plan["Actual Loops"]) + sum(map(rows_of, plan.get("Plans", ())))
 
 
 async def test_a_long_export_comes_in_pages_and_is_whole(alice: Client, db: Database) -> None:

@@ -567,6 +567,40 @@ async def test_continuing_twice_with_one_key_is_continuing_once(
     assert len(engine.calls) == 2
 
 
+@pytest.mark.case(101)
+async def test_a_repeated_send_joins_the_answer_while_it_is_continued(
+    service: Service, alice: Client, engine: OpenAIEngineServer, start_service: StartService
+) -> None:
+    engine.lists("small", owned_by="vllm")
+    gate = Gate()
+    engine.once(
+        ChatScript().tokens("Half", " of").hang(),
+        ChatScript().tokens(" it,").wait(gate).tokens(" and more.").finish().done(),
+    )
+    conversation = await alice.create()
+    key = {"idempotency-key": "once"}
+    async with alice.send(conversation["id"], "Hi", headers=key) as first:
+        await first.until_text("Half of")
+        await alice.post(f"/api/conversations/{conversation['id']}/stop")
+        await first.rest()
+    other = start_service(service.env)
+    async with (
+        going_on(alice, conversation["id"]) as continued,
+        Client(other.url, alice.account) as elsewhere,
+    ):
+        await continued.until_text(" it,")
+        for client in (alice, elsewhere):
+            async with client.send(conversation["id"], "Hi", headers=key) as again:
+                await again.until_text("Half of it,")
+                assert [event.kind for event in again.events] == ["start", "token", "token"]
+        async with alice.send(conversation["id"], "Hi", headers=key) as again:
+            await again.until_text("Half of it,")
+            gate.open()
+            await again.rest()
+            assert (again.text, again.done["status"]) == ("Half of it, and more.", "complete")
+            assert as_an_old_client(again.raw) == ("Half of it, and more.", True)
+
+
 @pytest.mark.case(93)
 @pytest.mark.parametrize("if_busy", [None, "reject", "stop"])
 async def test_continuing_stops_a_running_answer_only_where_it_is_told_to(

@@ -122,7 +122,7 @@ def _ours(document: Mapping[str, Any]) -> Source:
             model_tag=_short(document.get("model_tag"), 100),
             is_favorited=document.get("is_favorited") is True,
             instructions=_short(document.get("instructions"), 8000),
-            options=_options(_dict(document, "options")),
+            options=_options(document.get("options")),
             tags=list(dict.fromkeys(tags))[:20],
             metadata=orjson.dumps(dict(list(metadata.items())[:16])).decode(),
             expires_at=expires_at,
@@ -158,8 +158,10 @@ def _our_node(message: Mapping[str, Any]) -> Node:
     )
 
 
-def _options(given: Mapping[str, Any]) -> str | None:
-    """Return the options that a conversation may have, as JSON."""
+def _options(given: object) -> str | None:
+    """Return the options that a conversation may have, as JSON; None where it has none."""
+    if not isinstance(given, dict):
+        return None
     temperature, thinking = given.get("temperature"), given.get("thinking_mode")
     kept: dict[str, Any] = {}
     if isinstance(temperature, int | float) and 0 <= temperature <= 2:
@@ -170,7 +172,7 @@ def _options(given: Mapping[str, Any]) -> str | None:
             kept[name] = number
     if isinstance(thinking, bool):
         kept["thinking_mode"] = thinking
-    return orjson.dumps(kept).decode() if kept else None
+    return orjson.dumps(kept).decode()
 
 
 # --- ChatGPT --------------------------------------------------------------------------------------

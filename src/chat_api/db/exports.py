@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from chat_api.db.database import Database
 from chat_api.db.queries import CONVERSATION, VERSION, RunningMessage
-from chat_api.db.tree import BESIDE, PARENT
+from chat_api.db.tree import PARENT
 from chat_api.db.visibility import VISIBLE
 
 # A page has at most so many messages, and so many bytes of texts unless it has only one.
@@ -58,23 +58,41 @@ async def read_conversations(
     return [(row["id"], row["json"]) for row in rows]
 
 
+# What is beside the messages is counted once for the levels of the page, not once for each message:
+# an answer can have thousands of versions.
 _READ_MESSAGES = f"""
+WITH page AS MATERIALIZED (
+    SELECT * FROM (
+        SELECT *, count(*) OVER () AS available,
+            sum(bytes) OVER (ORDER BY position, id) AS bytes_so_far
+        FROM (
+            SELECT m.*, {PARENT} AS parent, octet_length(m.content)
+                + coalesce(octet_length(m.reasoning), 0) + {_FIELD_BYTES} AS bytes
+            FROM messages m
+            WHERE m.conversation_id = $2 AND (m.replaces IS NULL OR m.replaces = m.id)
+                AND (m.position, m.id) > ($3::integer, $4::uuid)
+                AND EXISTS (
+                    SELECT 1 FROM conversations WHERE user_id = $1 AND id = $2 AND {VISIBLE})
+            ORDER BY m.position, m.id LIMIT {_PAGE_MESSAGES}) AS p) AS p
+    WHERE bytes_so_far <= {_PAGE_BYTES} OR bytes_so_far = bytes),
+versions AS (
+    SELECT m.id, count(*) OVER (PARTITION BY m.parent) - 1 AS others, row_number() OVER (
+        PARTITION BY m.parent ORDER BY coalesce(nullif(m.version, 0), 2147483647)) - 1 AS earlier
+    FROM (
+        SELECT m.id, m.version, {PARENT} AS parent FROM messages m
+        WHERE m.conversation_id = $2 AND (m.replaces IS NULL OR m.replaces = m.id)
+            AND m.position BETWEEN (SELECT min(position) FROM page)
+                AND (SELECT max(position) FROM page)) AS m),
+found AS (
+    -- An object, because a planner without statistics would join by a loop over all versions.
+    SELECT coalesce(jsonb_object_agg(id, jsonb_build_array(others, earlier)), '{{}}') AS beside
+    FROM versions WHERE others > 0)
 SELECT {VERSION} AS json, m.id::text AS id, m.position, m.available,
     m.status = 'generating' AS is_running
-FROM (
-    SELECT *, count(*) OVER () AS available,
-        sum(bytes) OVER (ORDER BY position, id) AS bytes_so_far
-    FROM (
-        SELECT m.*, {PARENT} AS parent, octet_length(m.content)
-            + coalesce(octet_length(m.reasoning), 0) + {_FIELD_BYTES} AS bytes
-        FROM messages m
-        WHERE m.conversation_id = $2 AND (m.replaces IS NULL OR m.replaces = m.id)
-            AND (m.position, m.id) > ($3::integer, $4::uuid)
-            AND EXISTS (
-                SELECT 1 FROM conversations WHERE user_id = $1 AND id = $2 AND {VISIBLE})
-        ORDER BY m.position, m.id LIMIT {_PAGE_MESSAGES}) AS p) AS m
-CROSS JOIN LATERAL ({BESIDE}) AS b
-WHERE m.bytes_so_far <= {_PAGE_BYTES} OR m.bytes_so_far = m.bytes
+FROM page m
+CROSS JOIN LATERAL (SELECT (SELECT beside FROM found) -> m.id::text AS beside) AS f
+CROSS JOIN LATERAL (SELECT coalesce((f.beside ->> 0)::integer, 0) AS others,
+    coalesce((f.beside ->> 1)::integer, 0) AS earlier) AS b
 ORDER BY m.position, m.id
 """  # noqa: S608  # the inserted text is ours
 

@@ -18,6 +18,7 @@ from chat_api.engines.engine import Usage
 from chat_api.errors import BadRequest
 
 _CURSOR = re.compile(r"([0-9a-f]{12})\.([1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})")
+_START = b'{"start":'
 _SNAPSHOT = b'{"snapshot":'
 _NEVER_REACHED = 999_999_999  # the largest number that a cursor may have
 _ENDINGS = (b'{"error":', b'{"done":')
@@ -133,6 +134,11 @@ def done(
     if kept_message_id is not None:
         event["kept_message_id"] = kept_message_id
     return orjson.dumps(event)
+
+
+def is_start(data: bytes) -> bool:
+    """Return whether it is the first event of an attempt."""
+    return data.startswith(_START)
 
 
 def snapshot_content(data: bytes) -> str | None:

@@ -79,16 +79,18 @@ def _read(page: Page, place: Place, *, one_attempt: bool) -> Reading:
             number = 0
             if seen != told:
                 frames.append(events.frame(message_id, *told, events.reset(attempt)))
+    has_text = number > 0  # whether more than a `start` has been sent
     for event in events.unpack(page.rows, number):
         if page.last_event is not None and event.number > page.last_event:
             break
         data = event.data
         if one_attempt and (content := events.snapshot_content(data)) is not None:
-            if number > 0:
+            if has_text:
                 return Reading(b"".join(frames), attempt, number, Then.END)
             data = events.token(content)
         frames.append(events.frame(message_id, attempt, event.number, data))
         number = event.number
+        has_text = has_text or not events.is_start(data)
     then = Then.MORE
     if page.ended and number == page.last_event:
         then = Then.END

@@ -84,6 +84,10 @@ export class Chat {
   /** When the stream last delivered bytes, including heartbeats. */
   private heardAt = 0;
   private refreshing: Promise<void> | undefined;
+  /** It has changed since the request that is under way. */
+  private stale = false;
+  /** It has changed while an answer was read here. */
+  private behind = false;
   /** Whether an animation frame is requested. */
   private frame = false;
 
@@ -115,12 +119,25 @@ export class Chat {
     this.live.value = undefined;
   }
 
-  /** Reads the conversation again, and joins the running answer, if any. */
+  /**
+   * Reads the conversation again, and joins the running answer, if any. One request at a time: if
+   * one is under way, which may have been answered before the last change, another one follows it.
+   */
   refresh(limit = PAGE): Promise<void> {
+    if (this.refreshing) this.stale = true;
     this.refreshing ??= this.load(limit).finally(() => {
       this.refreshing = undefined;
+      if (!this.stale) return;
+      this.stale = false;
+      return this.refresh();
     });
     return this.refreshing;
+  }
+
+  /** Reads the conversation, which has changed elsewhere, at the end of the answer read here. */
+  catchUp(): void {
+    this.behind = this.answering.peek();
+    if (!this.behind) void this.refresh();
   }
 
   /** After `trouble`. */
@@ -204,8 +221,10 @@ export class Chat {
     const before = this.nextBefore.peek();
     if (before === null) return;
     this.nextBefore.value = null;
+    const first = this.messages.peek()[0]?.id;
     try {
       const opened = await api.open(this.id, { limit: PAGE, before });
+      if (this.messages.peek()[0]?.id !== first) return; // another path is shown by now
       batch(() => {
         this.messages.value = [...opened.messages, ...this.messages.peek()];
         this.nextBefore.value = opened.next_before;
@@ -285,7 +304,8 @@ export class Chat {
         before = page.next_before;
       } while (!wanted && before !== null);
       if (wanted) this.take(await api.show(this.id, wanted.id));
-      else await this.refresh();
+      // Not overwritten by an older state that is still to come.
+      if (!wanted || this.refreshing) await this.refresh();
       announce(texts.peek().messages.version(number(version), number(message.versions)));
       tell({ type: "conversation", id: this.id });
     } catch (error) {
@@ -444,6 +464,7 @@ export class Chat {
       this.refuse(error, question);
     } finally {
       stopWatching();
+      if (this.behind && this.reading === undefined) this.catchUp();
     }
   }
 

@@ -87,8 +87,7 @@ function takeOver(changes: Change[], isReader: boolean): void {
       isStale ||= conversation_id === open?.id && !open.knows(message_id, status);
     }
   }
-  // This tab already reads the answer.
-  if (isStale && !open?.answering.peek()) void open?.refresh();
+  if (isStale) open?.catchUp();
 }
 
 function idle(): boolean {
