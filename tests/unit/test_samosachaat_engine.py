@@ -424,6 +424,7 @@ class Text(str):
     __slots__ = ("__weakref__",)
 
 
+@pytest.mark.case(96)
 async def test_the_prompt_is_let_go_of_once_the_answer_has_begun(engine: Engine) -> None:
     engine.pieces = [TOKEN, DONE]
     prompt = Text("What is a samosa?")
