@@ -21,6 +21,9 @@ import psutil
 import uvloop
 
 _SENT = re.compile(rb'sent(?:": ?|=)([0-9.]+)')
+# How long streams whose memory is measured stay open, and those before them last.
+_HOLD_SECONDS = 120
+_WARM_UP_SECONDS = 1.0
 _ID = re.compile(rb'"id" ?: ?"([0-9a-f-]+)"')
 
 
@@ -87,7 +90,10 @@ class Plan:
     probes: int = 0
     """Further streams, one after the other inside the window, timed to their first token."""
     memory_at_token: int = 0
-    """Measure memory before the first stream, and when the streams are at this token."""
+    """Measure memory before the first stream, and when every stream is at this token.
+
+    Their engine pauses there: how fast the streams could be opened makes no difference.
+    """
     watch: dict[str, int] = field(default_factory=dict)
 
 
@@ -234,12 +240,15 @@ class Load:
         return result
 
     async def _memory(self) -> dict[str, int]:
-        """When half of the streams have come so far."""
-        half = len(self._streams) // 2
-        deadline = time.monotonic() + 60
-        while sorted(s.tokens for s in self._streams)[half] < self.plan.memory_at_token:
+        """When all streams have come so far, and the log has their events."""
+        deadline = time.monotonic() + _HOLD_SECONDS
+        while min(stream.tokens for stream in self._streams) < self.plan.memory_at_token:
             assert time.monotonic() < deadline, "the streams never came so far"
             await asyncio.sleep(0.02)
+        await asyncio.sleep(1)
+        assert not any(stream.ended for stream in self._streams), (
+            "the streams were opened too slowly"
+        )
         return memory_by_name(self.plan.watch)
 
     async def _window(self, result: Result) -> None:
@@ -281,7 +290,7 @@ class Load:
         return best
 
     async def _open_and_finish(self, count: int) -> None:
-        streams = [await self._open(1.0) for _ in range(count)]
+        streams = [await self._open(_WARM_UP_SECONDS) for _ in range(count)]
         deadline = time.monotonic() + 30
         while not all(stream.ended for stream in streams):  # bounded
             assert time.monotonic() < deadline, "streams did not end"
@@ -299,6 +308,8 @@ class Load:
         plan = self.plan
         self._users += 1
         order = f"rate={plan.rate} tokens={max(2, round(lasts * plan.rate))}"
+        if plan.memory_at_token and lasts > _WARM_UP_SECONDS:
+            order = f"rate={plan.rate} tokens={plan.memory_at_token} hold={_HOLD_SECONDS}"
         user = f"user-{self._users}"
         if plan.chat:
             conversation = await self._new_conversation(user)

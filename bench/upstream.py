@@ -5,7 +5,8 @@
 One process, plain asyncio protocols. `POST /auth/validate` knows every token: the user is named
 like it. `GET …/models` lists one model. Any other POST streams, to `…/chat/completions` in OpenAI's
 dialect: the last `rate=R tokens=N` in the request's body asks for N tokens
-at R a second (the first at once); the rest of the body is ignored. Each token's event carries the
+at R a second (the first at once), `rate=R tokens=N hold=S` for S seconds between the last token and
+the end; the rest of the body is ignored. Each token's event carries the
 time it was sent, `"sent"`, in seconds of the machine's monotonic clock.
 """
 
@@ -17,7 +18,7 @@ import time
 
 import uvloop
 
-_ORDER = re.compile(rb"rate=([0-9.]+) tokens=([0-9]+)")
+_ORDER = re.compile(rb"rate=([0-9.]+) tokens=([0-9]+)(?: hold=([0-9.]+))?")
 _LENGTH = re.compile(rb"content-length: *([0-9]+)", re.IGNORECASE)
 _TOKEN = re.compile(rb'"token": ?"([^"]*)"')
 _WORDS = ("Tea", " is", " a", " warm", " drink", " with", " ginger", " and", " milk", ".")
@@ -49,6 +50,7 @@ class Upstream(asyncio.Protocol):
         self._received = b""
         self._number = 0
         self._is_openai = False
+        self._hold = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -92,9 +94,10 @@ class Upstream(asyncio.Protocol):
 
     def _generate(self, body: bytes) -> None:
         orders = _ORDER.findall(body)
-        rate, tokens = orders[-1] if orders else (b"25", b"50")
+        rate, tokens, hold = orders[-1] if orders else (b"25", b"50", b"")
         self._pause = 1 / float(rate)
         self._left = int(tokens)
+        self._hold = float(hold or 0)
         self._number = 0
         # Streams keep no step with each other.
         self._began = self._loop.time() - random.random() * self._pause
@@ -103,7 +106,11 @@ class Upstream(asyncio.Protocol):
 
     def _send(self) -> None:
         if self._left == 0:
-            self._transport.write(self._end())
+            if self._hold:
+                self._timer = self._loop.call_later(self._hold, self._send)
+                self._hold = 0.0
+            else:
+                self._transport.write(self._end())
             return
         self._left -= 1
         word = _WORDS[self._number % len(_WORDS)]

@@ -160,6 +160,22 @@ def test_memory_does_not_grow_with_the_answer(clock: Clock) -> None:
     assert answer.written.text == "abcd" * 1000
 
 
+def test_confirmed_events_take_little_memory_and_are_served_as_they_were(clock: Clock) -> None:
+    answer = RunningGeneration(LEASE, clock=clock)
+    frames = [frame(0, events.start("conversation", ID, "question", 2))]
+    for second in range(5):
+        for letter in "samosa":
+            write(answer, letter)
+            frames.append(frame(len(frames), events.token(letter)))
+            answer.confirm(answer.last_event)
+        clock.now += 1 if second < 4 else 0
+    *packed, newest = answer._batches
+    assert [batch.is_packed for batch in (*packed, newest)] == [True] * 4 + [False]
+    assert sum(len(batch.lines) for batch in packed[1:]) < 0.5 * len(b"".join(frames[7:25]))
+    for place in range(-1, answer.last_event):
+        assert answer.after(place) == (b"".join(frames[place + 1 :]), answer.last_event)
+
+
 def lines_of(answer: RunningGeneration, final: bytes | None = None) -> tuple[int, int, list[Any]]:
     row = answer.unlogged(final)
     assert row is not None
@@ -320,9 +336,6 @@ def test_a_token_costs_no_more_at_the_end_than_at_the_beginning(clock: Clock) ->
     first, second = calls_of(ten_thousand), calls_of(ten_thousand)
     assert answer.token_count == 20_000
     assert second == pytest.approx(first, rel=0.05)
-    # Each piece of text was joined once, with its neighbours only.
-    assert max(map(len, answer._joined)) <= 64
-    assert len(answer._pieces) < 64
 
 
 # --- stopping -------------------------------------------------------------------------------------

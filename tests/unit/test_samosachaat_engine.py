@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import weakref
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -415,6 +416,31 @@ async def test_an_answer_is_read_to_its_done(engine: Engine) -> None:
     assert engine.request_headers["x-internal-api-key"] == "the-key"
     assert engine.request_headers["x-trace-id"] == "trace"
     assert engine.request_headers["accept-encoding"] == "identity"
+
+
+class Text(str):
+    """A string that can be watched."""
+
+    __slots__ = ("__weakref__",)
+
+
+@pytest.mark.case(96)
+async def test_the_prompt_is_let_go_of_once_the_answer_has_begun(engine: Engine) -> None:
+    engine.pieces = [TOKEN, DONE]
+    prompt = Text("What is a samosa?")
+    watched = weakref.ref(prompt)
+    request = Request("", [{"role": "user", "content": prompt}], "trace")
+    del prompt
+    kept: list[Text | None] = []
+
+    def deliver(_arrived: list[Event]) -> None:
+        request.messages.clear()  # as `Engines` does
+        kept.append(watched())
+
+    async with calling(engine) as client:
+        await client.generate(request, deliver)
+    assert kept
+    assert set(kept) == {None}
 
 
 @pytest.mark.case(21)

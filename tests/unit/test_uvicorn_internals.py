@@ -4,6 +4,7 @@ A failure here says: read uvicorn's changes, compare them with `Protocol`, write
 """
 
 import ast
+import asyncio
 import hashlib
 import inspect
 from pathlib import Path
@@ -27,14 +28,14 @@ METHODS: dict[type, set[str]] = {
         *("on_headers_complete", "on_body", "on_message_complete", "on_response_complete"),
         *("_start_asgi_task", "_unset_keepalive_if_required"),
     },
-    FlowControl: {"pause_reading", "resume_reading"},
+    FlowControl: {"drain", "pause_reading", "resume_reading"},
 }
 ATTRIBUTES: dict[type, set[str]] = {
     HttpToolsProtocol: {
         *("app", "connections", "cycle", "expect_100_continue", "flow", "headers", "loop"),
         *("parser", "pipeline", "scope", "transport", "url"),
     },
-    FlowControl: {"write_paused"},
+    FlowControl: {"_is_writable_event", "write_paused"},
     RequestResponseCycle: {
         *("chunked_encoding", "disconnected", "expected_content_length", "keep_alive"),
         *("message_event", "response_complete", "response_started", "scope"),
@@ -95,6 +96,21 @@ def test_the_list_is_complete() -> None:
 def test_the_classes_are_those_that_were_read(kind: type) -> None:
     digest = hashlib.sha256(inspect.getsource(kind).encode()).hexdigest()[:16]
     assert digest == DIGESTS[kind], f"uvicorn {uvicorn.__version__} has changed {kind.__name__}"
+
+
+async def test_an_event_wakes_all_that_wait() -> None:
+    """Its waiters are a list in place of asyncio's deque."""
+    event = http_protocol._Event()
+    one, other, gone = (asyncio.create_task(event.wait()) for _ in range(3))
+    await asyncio.sleep(0)
+    gone.cancel()
+    await asyncio.sleep(0)
+    assert not one.done()
+    event.set()
+    assert [await one, await other] == [True, True]
+    assert event._waiters == []
+    event.clear()
+    assert not event.is_set()
 
 
 def test_a_status_line_is_what_a_response_begins_with() -> None:

@@ -35,7 +35,8 @@ _FIELDS = """'{"id" : "', m.id, '", "conversation_id" : "', m.conversation_id,
         ELSE concat('"', m.parent, '"') END,
     CASE WHEN others = 0 THEN ', "version" : 1, "versions" : 1'
         ELSE concat(', "version" : ', earlier + 1, ', "versions" : ', others + 1) END,
-    CASE WHEN m.input_tokens IS NULL AND num_nonnulls(m.reasoning, m.finish_reason, m.error) = 0
+    CASE WHEN m.input_tokens IS NULL AND m.reasoning IS NULL AND m.finish_reason IS NULL
+            AND m.error IS NULL
         THEN ', "reasoning" : null, "finish_reason" : null, "usage" : null, "error" : null'
         ELSE concat(
             ', "reasoning" : ', coalesce(to_json(m.reasoning), 'null'),
@@ -50,13 +51,22 @@ VERSION = (
     "CASE WHEN m.replaces IS NULL THEN 'true' ELSE 'false' END, '}')"
 )
 # What is beside the messages of a page of the shown path: only what is not shown.
-_PAGE = """(
+_PAGE = f"""(
     SELECT *, coalesce(jsonb_array_length(hidden), 0) AS others,
         CASE WHEN hidden IS NULL THEN 0 WHEN coalesce(version, 0) = 0
             THEN jsonb_array_length(hidden)
             ELSE jsonb_array_length(jsonb_path_query_array(hidden, '$[*] ? (@ < $version)',
                 jsonb_build_object('version', version))) END AS earlier
-    FROM page)"""
+    FROM (
+        SELECT *, CASE WHEN (SELECT hidden FROM beside) IS NOT NULL
+            THEN (SELECT hidden FROM beside) -> parent::text END AS hidden
+        FROM (
+            SELECT *,
+                coalesce(m.parent_id, lag(m.id) OVER (ORDER BY m.position), {PARENT}) AS parent
+            FROM messages m WHERE m.conversation_id = $2 AND m.replaces IS NULL
+                AND m.position < (SELECT position FROM place)
+                AND m.position >= (SELECT first FROM reach)) AS page
+        ORDER BY position) AS page)"""  # noqa: S608  # the inserted text is ours
 # The user is $1, the conversation $2.
 _OF_USER = (
     "EXISTS (SELECT 1 FROM conversations "  # noqa: S608  # the inserted text is ours
@@ -308,32 +318,32 @@ async def _open_conversation(
             SELECT jsonb_object_agg(parent_id, versions) AS hidden FROM (
                 SELECT parent_id, jsonb_agg(version) AS versions FROM messages
                 WHERE conversation_id = $2 AND replaces = id GROUP BY parent_id) AS h),
-        page AS (
-            SELECT *, (SELECT hidden FROM beside) -> parent::text AS hidden FROM (
-                -- The size of a text is known without reading it.
-                SELECT *, sum(bytes) OVER (ORDER BY position DESC) AS bytes_so_far,
-                    coalesce(parent_id, lead(id) OVER (ORDER BY position DESC), conversation_id)
-                    AS parent
-                FROM (SELECT *, octet_length(content) + coalesce(octet_length(reasoning), 0)
-                    + {_FIELD_BYTES} AS bytes FROM messages) AS messages
-                WHERE conversation_id = $2 AND replaces IS NULL
-                    AND position < (SELECT position FROM place)
+        reach AS (
+            -- The size of a text is known without reading it.
+            SELECT min(position) AS first FROM (
+                SELECT position, bytes, sum(bytes) OVER (ORDER BY position DESC) AS bytes_so_far
+                FROM (
+                    SELECT position, octet_length(content) + coalesce(octet_length(reasoning), 0)
+                        + {_FIELD_BYTES} AS bytes
+                    FROM messages WHERE conversation_id = $2 AND replaces IS NULL
+                        AND position < (SELECT position FROM place)) AS sizes
                 ORDER BY position DESC LIMIT $3) AS newest
-            WHERE bytes_so_far <= $5 OR bytes_so_far = bytes
-            ORDER BY position)
+            WHERE bytes_so_far <= $5 OR bytes_so_far = bytes)
         SELECT {CONVERSATION} AS json,
             (SELECT position IS NOT NULL FROM place) AS is_placed,
             octet_length(w.messages) AS bytes, l.is_too_large,
             CASE WHEN NOT l.is_too_large THEN w.messages END AS messages,
-            (SELECT ARRAY[{MESSAGE}, m.id::text] FROM {_PAGE} m
-                WHERE m.status = 'generating') AS running,
-            (SELECT o.id::text FROM (SELECT * FROM page LIMIT 1) o
-                WHERE EXISTS (SELECT 1 FROM messages older WHERE older.conversation_id = $2
-                    AND older.replaces IS NULL AND older.position < o.position)) AS next_before
+            CASE WHEN w.running IS NOT NULL THEN ARRAY[w.running, w.running_id] END AS running,
+            (SELECT o.id::text FROM messages o
+                WHERE o.conversation_id = $2 AND o.replaces IS NULL AND o.position = w.first
+                    AND EXISTS (SELECT 1 FROM messages older WHERE older.conversation_id = $2
+                        AND older.replaces IS NULL AND older.position < w.first)) AS next_before
         FROM conversations c, (
             -- The page is in order: sorting here, or a CTE, would copy all of the text once more.
             SELECT string_agg({MESSAGE}, ',') FILTER (WHERE m.status <> 'generating') AS messages,
-                count(*) AS count
+                min({MESSAGE}) FILTER (WHERE m.status = 'generating') AS running,
+                min(m.id::text) FILTER (WHERE m.status = 'generating') AS running_id,
+                min(m.position) AS first, count(*) AS count
             FROM {_PAGE} m) w, LATERAL (
             SELECT w.count > 1 AND octet_length(w.messages) > {MOST_LISTED_BYTES}
         ) AS l (is_too_large)

@@ -5,7 +5,7 @@ All of that happens before the first event of an attempt, which fixes the model.
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -214,18 +214,15 @@ class Engines:
         wait = max(0.0, order.until - time.monotonic())
         if not is_last:
             wait = min(wait, _MOST_WAIT_BEFORE_FALLBACK)
-
-        def is_worth_another(error: BaseException) -> bool:
-            return (
-                isinstance(error, EngineFailed)
-                and error.transient
-                and not attempt.has_begun
-                and breaker.allows_retries
-            )
-
+        latest = time.monotonic() + wait
         try:
-            latest = time.monotonic() + wait
-            return await self._once_or_again(place, attempt, is_worth_another, latest)
+            try:
+                return await self._try(place, attempt)
+            except EngineFailed as error:
+                if not _is_worth_another(error, place, attempt):
+                    raise
+                first = error
+            return await self._try_again(place, attempt, first, latest)
         except EngineFailed as failure:
             if isinstance(failure, EngineUnavailable):
                 place.member.asked_at = None  # its models are not available either
@@ -238,20 +235,11 @@ class Engines:
                 breaker.failed(by_timeout=True)
             raise
 
-    async def _once_or_again(
-        self,
-        place: Place,
-        attempt: "_Attempt",
-        is_worth_another: Callable[[BaseException], bool],
-        latest: float,
+    async def _try_again(
+        self, place: Place, attempt: "_Attempt", failure: EngineFailed, latest: float
     ) -> str | None:
-        """Ask one engine; after transient failures again until `latest`."""
-        try:
-            return await self._try(place, attempt)
-        except EngineFailed as error:
-            if not is_worth_another(error):
-                raise
-            first: EngineFailed | None = error
+        """Ask an engine that has failed transiently again, until `latest`."""
+        first: EngineFailed | None = failure
 
         async def try_again() -> str | None:
             nonlocal first
@@ -262,7 +250,9 @@ class Engines:
 
         wait = max(0.0, latest - time.monotonic())
         retrying = tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception(is_worth_another),
+            retry=tenacity.retry_if_exception(
+                lambda error: _is_worth_another(error, place, attempt)
+            ),
             wait=_pause,
             stop=tenacity.stop_after_attempt(_MOST_ATTEMPTS) | tenacity.stop_before_delay(wait),
             before_sleep=lambda _: ENGINE_RETRIES.labels(place.member.name).inc(),
@@ -352,6 +342,16 @@ def _request(order: Order, place: Place) -> Request:
         trace_id=order.trace_id,
         options=order.options,
         beginning=order.beginning,
+    )
+
+
+def _is_worth_another(error: BaseException, place: Place, attempt: _Attempt) -> bool:
+    """Return whether the same engine may be asked again after the error."""
+    return (
+        isinstance(error, EngineFailed)
+        and error.transient
+        and not attempt.has_begun
+        and place.member.breaker.allows_retries
     )
 
 

@@ -7,6 +7,7 @@ events use.
 
 from collections.abc import Mapping
 from http import HTTPStatus
+from typing import Any
 
 import aiohttp
 import orjson
@@ -129,11 +130,9 @@ class SamosachaatEngine:
 
     async def generate(self, request: Request, deliver: Deliver) -> str | None:
         """See Engine. There is no finish reason."""
-        chosen = {name: request.options.get(name) for name in _OPTIONS}
-        body = {name: value for name, value in chosen.items() if value is not None}
-        body["messages"] = list(request.messages)
         decoder = SamosachaatDecoder(self._http.max_event_bytes)
-        await self._http.stream("/generate", body, request.trace_id, decoder, deliver)
+        # The body has no name here, which would keep it as long as the answer takes.
+        await self._http.stream("/generate", _body(request), request.trace_id, decoder, deliver)
         return None
 
     async def can_continue(self, _request: Request) -> bool:
@@ -165,6 +164,12 @@ class SamosachaatEngine:
             trace_id,
             self._swap_timeout,
         )
+
+
+def _body(request: Request) -> dict[str, Any]:
+    options = request.options
+    body: dict[str, Any] = {"messages": list(request.messages)}
+    return body | {name: options[name] for name in _OPTIONS if options.get(name) is not None}
 
 
 def _model_of(item: object) -> ModelInfo | None:

@@ -18,6 +18,9 @@ from chat_api.api.streaming.open_stream import OpenStream, Reading
 from chat_api.errors import ApiError
 from chat_api.telemetry import OPEN_STREAMS, log
 
+# What servers look at in the scope of a request whose response is under way.
+_NEEDED_BY_SERVERS = ("type", "http_version", "method", "path")
+
 
 class Finishing(Protocol):
     """Ends a response: the connection, or a translator in front of it."""
@@ -116,7 +119,6 @@ class LongResponses:
             await self._app(scope, receive, send)
             return
         connection = scope[CONNECTION] = Connection(receive, send, self._server)
-        asked_for = set(scope)
         try:
             await self._app(scope, receive, send)
         except BaseException:
@@ -124,7 +126,7 @@ class LongResponses:
                 connection.stream.close()
             raise
         if connection.stream is not None:
-            for left_behind in set(scope) - asked_for:
-                del scope[left_behind]
-            scope["headers"] = []
+            needed = {name: scope[name] for name in _NEEDED_BY_SERVERS if name in scope}
+            scope.clear()
+            scope.update(needed, headers=[])
             await connection.stream.send_events(connection)
