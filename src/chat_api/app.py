@@ -151,13 +151,14 @@ def _lifespan(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         # A new connection for each call: none is lost on one that the other side is closing. Their
-        # number is not limited here, since each stream may need one. Validations may be repeated,
-        # and so keep their connections (decision 3).
-        async with (
-            _session(aiohttp.TCPConnector(limit=0, force_close=True)) as http,
-            _session(aiohttp.TCPConnector(limit=0, keepalive_timeout=1.0)) as validating,
-        ):
-            process = _Process(settings, configured, http, validating, tracing)
+        # number is not limited here, since each stream may need one.
+        connector = aiohttp.TCPConnector(limit=0, force_close=True)
+        async with aiohttp.ClientSession(
+            connector=connector,
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+        ) as http:
+            process = _Process(settings, configured, http, tracing)
             if process.db.without_effect:
                 log.warning("parameters_without_effect", names=process.db.without_effect)
             await process.db.open()
@@ -184,12 +185,6 @@ def _lifespan(
     return lifespan
 
 
-def _session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(
-        connector=connector, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar()
-    )
-
-
 class _Process:
     """The objects of one process, each made once, from the settings and from the others."""
 
@@ -198,14 +193,12 @@ class _Process:
         settings: Settings,
         configured: Sequence[Configured],
         http: aiohttp.ClientSession,
-        validating: aiohttp.ClientSession,
         tracing: Tracing | None,
     ) -> None:
         self._tracing = tracing
         self._settings = settings
         self._configured = configured
         self._http = http
-        self._validating = validating
         self.registry = Registry()
 
     def reload(self) -> None:
@@ -273,7 +266,7 @@ class _Process:
                 skew_seconds=settings.auth_clock_skew_seconds,
             )
         return AuthService(
-            self._validating,
+            self._http,
             url=settings.auth_service_url,
             internal_api_key=settings.internal_api_keys[0],
             timeout_seconds=settings.auth_timeout_seconds,

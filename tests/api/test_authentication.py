@@ -12,7 +12,6 @@ from tests.support.inference import Inference
 from tests.support.service import Service, ServiceWith, StartService
 from tests.support.shapes import NOWHERE, check_problem
 from tests.support.waiting import eventually
-from tests.support.wire import Wire, WireRequest
 
 ENDPOINTS = [
     ("GET", "/api/conversations"),
@@ -402,47 +401,3 @@ async def test_a_refused_key_is_said_aloud_in_the_log(
         return any(line.get("level") in {"error", "critical", "ERROR"} for line in lines)
 
     await eventually(logged)
-
-
-async def test_validations_share_a_connection_which_the_service_may_close(
-    service: Service, clients: MakeClient, auth: AuthServer
-) -> None:
-    ports: list[int] = []
-    closing: set[int] = set()
-
-    async def noted(request: WireRequest, wire: Wire) -> None:
-        port = wire.writer.get_extra_info("peername")[1]
-        ports.append(port)
-        if port in closing:
-            wire.cut()
-        else:
-            user = {"id": request.json()["token"], "email": "", "name": ""}
-            await wire.respond(200, {"valid": True, "user": user, "claims": {}})
-
-    async def listed() -> int:
-        client = clients(service, auth.user())
-        return (await client.get("/api/conversations")).status_code
-
-    with auth.fault(noted):
-        assert [await listed(), await listed()] == [200, 200]
-        kept, again = ports
-        assert kept == again
-        closing.add(kept)
-        assert await listed() == 200  # asked again over a new connection
-        assert ports[2] == kept != ports[3]
-        assert len(ports) == 4
-
-
-async def test_a_validation_is_repeated_once_at_most(
-    service: Service, clients: MakeClient, auth: AuthServer
-) -> None:
-    account = auth.user()
-    asked: list[str] = []
-
-    async def cut(request: WireRequest, wire: Wire) -> None:
-        asked.append(request.json()["token"])
-        wire.cut()
-
-    with auth.fault(cut):
-        check_problem(await clients(service, account).get("/api/conversations"), 503)
-    assert asked == [account.token] * 2

@@ -1,6 +1,5 @@
 """An auth service as the verifier of tokens: `POST /auth/validate`."""
 
-import asyncio
 import math
 
 import aiohttp
@@ -20,7 +19,7 @@ class AuthService:
 
     def __init__(
         self,
-        http: aiohttp.ClientSession,  # it may keep connections
+        http: aiohttp.ClientSession,
         *,
         url: str,
         internal_api_key: str,
@@ -56,33 +55,22 @@ class AuthService:
 
     async def _answer(self, token: str) -> tuple[int, bytes]:
         try:
-            async with asyncio.timeout(self._timeout.total):
-                try:
-                    return await self._asked(token)
-                except aiohttp.ClientConnectorError:
-                    raise
-                except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-                    # Perhaps a kept connection that the service was closing. Asking changes
-                    # nothing there, so it may be repeated.
-                    return await self._asked(token)
+            async with self._http.post(
+                self._url,
+                json={"token": token},
+                headers=[
+                    ("X-Internal-API-Key", self._key),
+                    ("x-trace-id", trace_id_var.get()),
+                    *outgoing_headers(),
+                ],
+                timeout=self._timeout,
+                allow_redirects=False,
+            ) as response:
+                return response.status, await read_at_most(response, MOST_ANSWER_BYTES)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             AUTH_VALIDATIONS.labels("unavailable").inc()
             log.error("auth_unavailable", error=type(error).__name__)
             raise AuthUnavailable from None
-
-    async def _asked(self, token: str) -> tuple[int, bytes]:
-        async with self._http.post(
-            self._url,
-            json={"token": token},
-            headers=[
-                ("X-Internal-API-Key", self._key),
-                ("x-trace-id", trace_id_var.get()),
-                *outgoing_headers(),
-            ],
-            timeout=self._timeout,
-            allow_redirects=False,
-        ) as response:
-            return response.status, await read_at_most(response, MOST_ANSWER_BYTES)
 
 
 def _object(body: bytes) -> dict[str, object] | None:
