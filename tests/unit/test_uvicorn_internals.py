@@ -107,7 +107,7 @@ async def test_an_event_wakes_all_that_wait() -> None:
     await asyncio.sleep(0)
     assert not one.done()
     event.set()
-    assert await asyncio.gather(one, other) == [True, True]
+    assert [await one, await other] == [True, True]
     assert event._waiters == []
     event.clear()
     assert not event.is_set()
