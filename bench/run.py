@@ -1,6 +1,6 @@
 """What a token, a page and an open stream cost, beside nginx and the textbook way.
 
-    make bench          about five minutes
+    make bench          about ten minutes
     make bench-quick    about one: fewer shapes, shorter windows, nothing written
 
 All subjects run at once on one core, of which only the one being measured has work. Every figure

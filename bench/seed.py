@@ -41,8 +41,12 @@ def cursor_of_page_200(ground: Ground, service: Subject) -> str:
 
 
 def add_others(ground: Ground, conversations: int, messages: int) -> None:
-    """So many conversations of others, a thousand users or more, with so many messages in all."""
+    """So many conversations of others, a thousand users or more, with so many messages in all.
+
+    Without the triggers of the change feed, which take a lock for each user until the commit.
+    """
     ground.sql(f"""
+        SET session_replication_role = replica;
         INSERT INTO conversations (id, user_id, title, title_given, model_tag, updated_at)
         SELECT gen_random_uuid(), 'other-' || n % greatest(1000, {conversations} / 50),
             'Conversation ' || n, true, 'default', now() - n * interval '1 second'
@@ -50,6 +54,7 @@ def add_others(ground: Ground, conversations: int, messages: int) -> None:
     """)
     each = max(1, messages // conversations)
     ground.sql(f"""
+        SET session_replication_role = replica;
         INSERT INTO messages (id, conversation_id, position, role, content, status, model_tag)
         SELECT gen_random_uuid(), c.id, n, CASE n % 2 WHEN 1 THEN 'user' ELSE 'assistant' END,
             '{_TEXT}', 'complete', 'default'
