@@ -43,7 +43,7 @@ def cursor_of_page_200(ground: Ground, service: Subject) -> str:
 def add_others(ground: Ground, conversations: int, messages: int) -> None:
     """So many conversations of others, a thousand users or more, with so many messages in all.
 
-    Without the triggers of the change feed, which take a lock for each user until the commit.
+    Without triggers: that for moves takes a lock for each user until the commit.
     """
     ground.sql(f"""
         SET session_replication_role = replica;
