@@ -99,6 +99,14 @@ def serve_page(start_service: StartService, auth_server: AuthServer) -> Iterator
         site.close()
 
 
+async def _close(window: BrowserContext) -> None:
+    # A handler of a route may still run; its error would be raised in the next test.
+    for page in window.pages:
+        await page.unroute_all(behavior="ignoreErrors")
+    await window.unroute_all(behavior="ignoreErrors")
+    await window.close()
+
+
 @pytest_asyncio.fixture(loop_scope="session")
 async def visit(
     browser: Browser, site: Place, auth: AuthServer, request: pytest.FixtureRequest
@@ -129,7 +137,7 @@ async def visit(
                 }
                 window: BrowserContext = await browser.new_context(**options)
                 window.set_default_timeout(10_000)
-                windows.push_async_callback(window.close)
+                windows.push_async_callback(_close, window)
             else:
                 window = beside.context
             tab = Tab(await window.new_page(), site)
