@@ -121,5 +121,6 @@ async def test_the_model_is_named_with_each_answer(
     visit: Visit, auth: AuthServer, two_models: None
 ) -> None:
     tab = await visit(auth.user())
+    await expect(tab.button("Model: d20")).to_be_visible()
     await tab.ask("Hello")
     await expect(tab.answer).to_contain_text("d20 · 4 tokens")
