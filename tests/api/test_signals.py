@@ -50,7 +50,7 @@ async def test_signals_during_the_whole_end_leave_it_orderly(start_service: Star
     """Also those that come while the interpreter itself shuts down."""
     service = start_service()
     while service.running:
-        os.kill(service.pid, signal.SIGTERM)
+        service.terminate()
         await asyncio.sleep(0.005)
     assert service.wait() == 0
     assert service.stray_lines() == []

@@ -66,7 +66,8 @@ class Forked:
     def terminate(self) -> None:
         """Send SIGTERM, unless it has ended."""
         if self.poll() is None:
-            os.kill(self.pid, signal.SIGTERM)
+            with contextlib.suppress(ProcessLookupError):  # it has ended since
+                os.kill(self.pid, signal.SIGTERM)
 
     def _ended_within(self, timeout: float | None) -> int | None:
         if self.returncode is None:
