@@ -78,6 +78,11 @@ class Subscription:
         """Return whether it reads, or has read, a generation of this process."""
         return self._running is not None
 
+    @property
+    def was_saved(self) -> bool:
+        """Return whether it reads a generation of this process whose end has been saved."""
+        return self._running is not None and self._running.saved
+
     # --- what wakes it ---
 
     def wake(self) -> None:
