@@ -11,7 +11,7 @@ import pytest
 from tests.support.waiting import eventually
 from tests.unit.world import World, connected, opened
 
-from chat_api.db import generations, housekeeping, sends
+from chat_api.db import connections, generations, housekeeping, sends
 from chat_api.db.database import (
     UNAVAILABLE,
     Database,
@@ -468,3 +468,37 @@ async def test_a_host_of_the_environment_that_cannot_be_looked_up_is_refused(
     async with opened("postgresql:///samosachaat") as pool:
         with pytest.raises(DatabaseRefused):
             await pool.fetch("SELECT 1")
+
+
+async def test_a_connection_goes_from_statement_to_statement(database_url: str) -> None:
+    async with opened(database_url, size=1) as pool:
+        async with pool.connection() as connection:
+            first = await connection.fetchval("SELECT pg_backend_pid()")
+            waiting = asyncio.create_task(pool.fetchrow("SELECT pg_backend_pid()"))
+            await asyncio.sleep(0)  # it finds no connection, and waits for this one
+        async with asyncio.timeout(5):
+            assert (row := await waiting) is not None
+        assert row[0] == first
+        assert (row := await pool.fetchrow("SELECT pg_backend_pid()")) is not None
+        assert row[0] == first
+
+
+async def test_connections_at_hand_go_back_to_the_pool(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "_KEPT_SECONDS", 0.01)
+    async with opened(database_url, size=2) as pool:
+        for _ in range(2):  # the second time, too
+            await asyncio.gather(*(pool.fetch("SELECT pg_sleep(0.01)") for _ in range(2)))
+            await eventually(lambda: pool._pool.get_idle_size() == 2)
+
+
+async def test_a_connection_that_is_lost_at_hand_is_replaced(
+    pool: Database, database_url: str
+) -> None:
+    async with pool.connection() as connection:
+        backend = await connection.fetchval("SELECT pg_backend_pid()")
+    await terminated(database_url, [backend])
+    await eventually(lambda: pool.connections_lost == 1)
+    # A write is not tried again.
+    assert not await pool.fetch("UPDATE conversations SET title = '' WHERE false RETURNING 1")

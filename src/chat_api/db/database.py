@@ -8,9 +8,10 @@ import asyncio
 import re
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import lru_cache
+from types import TracebackType
 from typing import Any, TypeVar
 
 import asyncpg
@@ -19,6 +20,7 @@ from chat_api import database_url as addresses
 from chat_api.db.connecting import Connection as Connection
 from chat_api.db.connecting import Connector
 from chat_api.db.connecting import Record as Record
+from chat_api.db.connections import Connections, is_lost
 from chat_api.db.shares import Shares, StillLocked, conversation_id_var
 from chat_api.errors import DatabaseBusy, DatabaseRefused, DatabaseUnavailable, UserMoving
 from chat_api.telemetry import DATABASE_ERRORS, log, user_id_var
@@ -147,13 +149,6 @@ async def _keep_as_it_is(_connection: Connection) -> None:
     """Do nothing: no statement of ours changes a session, so a reset would be wasted."""
 
 
-def _is_lost(connection: Connection) -> bool:
-    try:
-        return connection.is_closed()
-    except asyncpg.InterfaceError:
-        return True  # the pool has taken it back already, as it does when one breaks
-
-
 class Refusals:
     """Whether the database refuses writes: its disk is full, or it is read-only."""
 
@@ -219,6 +214,7 @@ class Database:
             init=self._watch_connection,
             reset=_keep_as_it_is,
         )
+        self._connections = Connections(self._pool, timeout_seconds=timeout_seconds)
 
     @property
     def without_effect(self) -> tuple[str, ...]:
@@ -239,12 +235,11 @@ class Database:
         """Close the pool; after a second, also connections that are in use."""
         try:
             async with asyncio.timeout(_CLOSE_SECONDS):
-                await self._pool.close()
+                await self._connections.close()
         except UNAVAILABLE:
-            self._pool.terminate()
+            self._connections.terminate()
 
-    @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Connection]:
+    def connection(self) -> AbstractAsyncContextManager[Connection]:
         """Lend a connection; each statement is a transaction of its own.
 
         Raise DatabaseUnavailable if the database failed, not the statement: DatabaseBusy if
@@ -252,48 +247,41 @@ class Database:
         DatabaseRefused if no later try can succeed. Raise StatementRefused if the statement's
         values failed.
         """
-        lent = False
-        is_defect = False
-        try:
-            async with self._lent() as connection:
-                lent = True
-                try:
-                    yield connection
-                except asyncpg.InterfaceError:
-                    # The driver raises it for a lost connection, and for wrong use.
-                    is_defect = not _is_lost(connection)
-                    raise
-                except asyncpg.ReadOnlySQLTransactionError:
-                    # After a failover the other connections lead to the same server.
-                    await self._pool.expire_connections()
-                    raise
-        except _OF_THE_DRIVER as error:
-            if getattr(error, "constraint_name", None) == _NOT_FROZEN:
-                log.info("user_moving")
-                raise UserMoving from error
-            if lent and isinstance(error, REFUSED):
-                log.error("statement_refused", error=type(error).__name__)
-                raise StatementRefused(type(error).__name__) from error
-            if is_defect or (lent and not self._is_outage(error)):
-                raise
-            raise self._translated(error, connecting=not lent) from error
+        loan = _Loan(self, self._connections)
+        if self._connector.address.transaction_pooler:
+            return self._with_settings(loan)
+        return loan
 
     @asynccontextmanager
-    async def _lent(self) -> AsyncIterator[Connection]:
-        async with self._pool.acquire(timeout=self._timeout) as connection:
-            if not self._connector.address.transaction_pooler:
-                yield connection
-                return
-            # The settings of a session are lost with each transaction.
+    async def _with_settings(self, loan: "_Loan") -> AsyncIterator[Connection]:
+        """Lend a connection in a transaction, with which a session's settings are lost."""
+        async with loan as connection:
+            loan.is_ready = False
             async with connection.transaction(isolation="read_committed"):
                 await connection.execute(self._connector.statement(connection, local=True))
+                loan.is_ready = True
                 yield connection
+
+    def raise_ours(self, error: BaseException, *, lent: bool) -> None:
+        """Raise our error for one of the driver's; return where that is a defect of ours.
+
+        `lent` is whether there was a connection by then.
+        """
+        if getattr(error, "constraint_name", None) == _NOT_FROZEN:
+            log.info("user_moving")
+            raise UserMoving from error
+        if lent and isinstance(error, REFUSED):
+            log.error("statement_refused", error=type(error).__name__)
+            raise StatementRefused(type(error).__name__) from error
+        if not lent or self._is_outage(error):
+            raise self.translated(error, connecting=not lent) from error
 
     def _is_outage(self, error: BaseException) -> bool:
         kinds = UNAVAILABLE if self.schema_is_complete else (*UNAVAILABLE, *_NOT_THERE_YET)
         return isinstance(error, kinds)
 
-    def _translated(self, error: BaseException, *, connecting: bool) -> DatabaseUnavailable:
+    def translated(self, error: BaseException, *, connecting: bool) -> DatabaseUnavailable:
+        """Return our error for an outage; count and log it."""
         if isinstance(error, _REFUSED_WRITES):
             self.refusals.note(error)
         DATABASE_ERRORS.inc()
@@ -321,23 +309,14 @@ class Database:
             async with connection.transaction():
                 yield connection
 
-    @asynccontextmanager
-    async def _share(self) -> AsyncIterator[None]:
-        """Return the shares of the pool for writes of the request's user and conversation."""
+    def _share(self) -> AbstractAsyncContextManager[None]:
+        """Hold the shares of the pool for writes of the request's user and conversation."""
         bounds = {}
         if conversation := conversation_id_var.get():
             bounds[f"conversation {conversation}"] = self._share_of_conversation
         if user := user_id_var.get():
             bounds[f"user {user}"] = self._share_of_user
-        try:
-            async with self._shares.held(bounds, self._timeout):
-                try:
-                    yield
-                except DatabaseBusy:
-                    self._shares.refuse(bounds)
-                    raise
-        except (StillLocked, TimeoutError) as error:
-            raise self._translated(error, connecting=False) from error
+        return _Share(self, self._shares, bounds, self._timeout)
 
     async def fetch(self, statement: str, *arguments: Any) -> list[Record]:
         """Return the rows of one statement, which is a transaction of its own."""
@@ -361,9 +340,83 @@ class Database:
             if not lent or not isinstance(error.__cause__, _LOST):
                 raise
         # The other connections of the pool may have died with it.
-        await self._pool.expire_connections()
+        await self._connections.expire()
         async with self.connection() as connection:
             return await run(connection)
+
+
+class _Loan:
+    """One connection for the length of a block: see `Database.connection`.
+
+    A class, since a generator for each statement would cost a tenth of what the driver does.
+    """
+
+    __slots__ = ("_connection", "_connections", "_database", "is_ready")
+
+    def __init__(self, database: Database, connections: Connections) -> None:
+        self._database = database
+        self._connections = connections
+        self.is_ready = True
+        """Whether errors are those of statements, no longer of connecting."""
+
+    async def __aenter__(self) -> Connection:
+        try:
+            self._connection = await self._connections.take()
+        except _OF_THE_DRIVER as error:
+            self._database.raise_ours(error, lent=False)
+            raise
+        return self._connection
+
+    async def __aexit__(
+        self,
+        _kind: type[BaseException] | None,
+        error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        if error is None and self._connections.keep(self._connection):
+            return
+        # The driver raises InterfaceError for a lost connection, and for wrong use.
+        is_defect = isinstance(error, asyncpg.InterfaceError) and not is_lost(self._connection)
+        if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
+            # After a failover the other connections lead to the same server.
+            await self._connections.expire()
+        try:
+            await self._connections.give_back(self._connection)
+        except _OF_THE_DRIVER as late:
+            self._database.raise_ours(late, lent=self.is_ready)
+            raise
+        if isinstance(error, _OF_THE_DRIVER) and not is_defect:
+            self._database.raise_ours(error, lent=self.is_ready)
+
+
+class _Share:
+    """Shares of the pool for the length of a block."""
+
+    __slots__ = ("_bounds", "_database", "_seconds", "_shares")
+
+    def __init__(
+        self, database: Database, shares: Shares, bounds: Mapping[str, int], seconds: float
+    ) -> None:
+        self._database = database
+        self._shares = shares
+        self._bounds = bounds
+        self._seconds = seconds
+
+    async def __aenter__(self) -> None:
+        try:
+            await self._shares.enter(self._bounds, self._seconds)
+        except (StillLocked, TimeoutError) as error:
+            raise self._database.translated(error, connecting=False) from error
+
+    async def __aexit__(
+        self,
+        _kind: type[BaseException] | None,
+        error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        if isinstance(error, DatabaseBusy):
+            self._shares.refuse(self._bounds)
+        self._shares.leave(self._bounds)
 
 
 def _refusal(error: BaseException) -> str:

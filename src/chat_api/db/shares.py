@@ -6,8 +6,7 @@ all writes behind it wait with a connection each; without a bound they take the 
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 
 conversation_id_var: ContextVar[str] = ContextVar("conversation_id", default="")
@@ -31,12 +30,11 @@ class Shares:
     def __init__(self) -> None:
         self._queues: dict[str, _Queue] = {}
 
-    @asynccontextmanager
-    async def held(self, bounds: Mapping[str, int], seconds: float) -> AsyncIterator[None]:
-        """Hold each key, of which there may be the given number.
+    async def enter(self, bounds: Mapping[str, int], seconds: float) -> None:
+        """Hold each key, of which there may be the given number, until `leave`.
 
         Raise StillLocked where a holder was refused meanwhile (`refuse`), TimeoutError after
-        `seconds` of waiting.
+        `seconds` of waiting; then none is held.
         """
         entered: list[str] = []
         try:
@@ -45,17 +43,20 @@ class Shares:
                     break
                 entered.append(key)
             else:  # there is nothing to wait for
-                yield
                 return
             async with asyncio.timeout(seconds):
                 for key, most in bounds.items():
                     if key not in entered:
                         await self._enter(key, most)
                         entered.append(key)
-            yield
-        finally:
-            for key in entered:
-                self._leave(key)
+        except BaseException:
+            self.leave(entered)
+            raise
+
+    def leave(self, keys: Iterable[str]) -> None:
+        """Let the next holder of each key go on."""
+        for key in keys:
+            self._leave(key)
 
     def refuse(self, keys: Mapping[str, int]) -> None:
         """Make all that wait for these keys fail."""
