@@ -154,11 +154,13 @@ class Subscription:
         self._on_close(self)
 
     async def _chunks(self) -> AsyncGenerator[bytes]:
-        yield sse.RETRY + self._preface
+        opening = sse.RETRY + self._preface
         if self._only_stored:
+            yield opening
             async for piece in self._stored():
                 yield piece
             return
+        yield opening + self._in_memory()
         while not self._leaving:
             if self._beat:
                 self._beat = False
@@ -211,6 +213,15 @@ class Subscription:
             self._running.subscribers.discard(self)
             return None
         return self._running
+
+    def _in_memory(self) -> bytes:
+        """Return the frames that are there at once, and move to the place after them."""
+        running = None if self._leaving else self._local()
+        chunk = None if running is None else running.after(self._number)
+        if chunk is None:
+            return b""
+        frames, self._number = chunk
+        return frames
 
     async def _next_page(self) -> SharedPage | None:
         """Return the log's page for this place; None if something else woke `run`."""

@@ -262,7 +262,8 @@ class GenerationWriter:
                 "generation_not_held", message_id=generation.message_id, outcome=outcome.value
             )
             return
-        generation.publish(ending.done.encode())
+        # Shown with the end of the events, which follows: subscriptions write both at once.
+        generation.add(ending.done.encode())
         generation.saved = True
         if generation.span is not None:
             provider = self._engines.api_of(generation.model_tag)
