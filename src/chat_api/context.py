@@ -138,32 +138,33 @@ def build_context(
     if message_chars is None:
         message_chars = most_chars
     room = most_chars - (len(prompt) + len(_BETWEEN) if prompt else 0)
-    chosen: list[Turn] = []
+    chosen: list[tuple[str, str]] = []
     for turn in reversed(history):
-        content = turn.content[-message_chars:]
-        if turn.role not in {"user", "assistant"} or is_blank(content):
+        role, content = turn.role, turn.content[-message_chars:]
+        if role not in {"user", "assistant"} or is_blank(content):
             continue
-        joins = bool(chosen) and chosen[-1].role == turn.role
+        joins = bool(chosen) and chosen[-1][0] == role
         room -= len(content) + (len(_BETWEEN) if joins else 0)
         if chosen and (room < 0 or len(chosen) == most_messages):
             break
-        chosen.append(Turn(turn.role, content))
+        chosen.append((role, content))
     chosen.reverse()
-    while chosen and chosen[0].role == "assistant":
+    while chosen and chosen[0][0] == "assistant":
         chosen.pop(0)
 
-    joined: list[Turn] = []
-    for turn in chosen:
-        if joined and joined[-1].role == turn.role:
-            before = joined.pop()
-            turn = Turn(turn.role, before.content + _BETWEEN + turn.content)
-        joined.append(turn)
+    joined: list[tuple[str, str]] = []
+    for role, content in chosen:
+        if joined and joined[-1][0] == role:
+            _, before = joined.pop()
+            joined.append((role, before + _BETWEEN + content))
+        else:
+            joined.append((role, content))
 
     messages = []
-    for index, turn in enumerate(joined):
-        front = _front(prompt, turn.content, message_chars) if prompt and index == 0 else ""
-        kept = turn.content[-(message_chars - len(front)) :]
-        messages.append({"role": turn.role, "content": front + kept})
+    for index, (role, content) in enumerate(joined):
+        front = _front(prompt, content, message_chars) if prompt and index == 0 else ""
+        kept = content[-(message_chars - len(front)) :]
+        messages.append({"role": role, "content": front + kept})
     return messages
 
 

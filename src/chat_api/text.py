@@ -54,6 +54,7 @@ BLANK_CLASS = "".join(
     for first, last in BLANK_RANGES
 )
 _SHOWN = re.compile(f"[^\0{BLANK_CLASS}]")
+_ASCII_BLANK = "".join(point for point in map(chr, range(128)) if _SHOWN.match(point) is None)
 _CLUSTER = regex.compile(r"\X")
 
 
@@ -72,6 +73,8 @@ def trimmed(text: str) -> str:
 
     Whole clusters go: a variation selector or a joiner that belongs to a character stays with it.
     """
+    if text.isascii():
+        return text.strip(_ASCII_BLANK)
     found = list(_CLUSTER.finditer(text))
     shown = [cluster for cluster in found if not is_blank(cluster.group())]
     return text[shown[0].start() : shown[-1].end()] if shown else ""
@@ -82,6 +85,8 @@ def cut(text: str, *, most_clusters: int, most_chars: int) -> str:
 
     A first cluster that is longer than `most_chars` is cut inside.
     """
+    if text.isascii() and "\r" not in text:  # else CR LF is a cluster
+        return text[: min(most_clusters, most_chars)]
     kept = 0
     for cluster in islice(clusters(text), most_clusters):
         if kept + len(cluster) > most_chars:

@@ -41,12 +41,18 @@ def test_what_shows_anything_is_not_blank(text: str) -> None:
 def test_the_ends_of_a_text_lose_what_shows_nothing() -> None:
     assert trimmed("\ufeff \u200b❤\ufe0f x \u2060\n") == "❤\ufe0f x"
     assert trimmed("\u200b \n") == ""
+    assert trimmed("\x00\x1f\x7f \r\n a \r\n b \x7f\r\n") == "a \r\n b"
+    assert trimmed("\r\n") == ""
 
 
 def test_a_text_is_cut_between_clusters() -> None:
     assert cut("🇩🇪🇫🇷x", most_clusters=1, most_chars=9) == "🇩🇪"
     assert cut("🇩🇪🇫🇷x", most_clusters=9, most_chars=3) == "🇩🇪"
     assert cut("e\u0301\u0301\u0301", most_clusters=9, most_chars=2) == "e\u0301"
+    assert cut("a\r\nb", most_clusters=2, most_chars=9) == "a\r\n"
+    assert cut("a\r\nb", most_clusters=9, most_chars=2) == "a"
+    assert cut("abc", most_clusters=2, most_chars=9) == "ab"
+    assert cut("abc", most_clusters=9, most_chars=1) == "a"
 
 
 def test_a_title_that_only_begins_like_a_placeholder_is_given() -> None:

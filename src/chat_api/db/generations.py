@@ -7,6 +7,7 @@ UUID; leases are in seconds.
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from chat_api.db import tree
 from chat_api.db.database import Connection, Database, Record
@@ -40,8 +41,7 @@ class Lease:
     """Of the conversation, in place of `SYSTEM_PROMPT`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(NamedTuple):
     """One message of the history, as the model will see it.
 
     Of an answer whose engine counted: the tokens of its whole request and its own, among which are
