@@ -64,29 +64,48 @@ _JSON_SPACE = b" \t\n\r"
 
 
 async def _read(request: HttpRequest, limit: int) -> bytes:
-    body = bytearray()
-    async for piece in pieces_of(request, limit):
-        body += piece
-    return bytes(body)
+    """Return the whole body. Raise as `pieces_of` does."""
+    _check_head(request, limit)
+    body = b""
+    while True:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise _incomplete()
+        body += message.get("body", b"")
+        if len(body) > limit:
+            raise _too_large(limit)
+        if not message.get("more_body", False):
+            return body
 
 
 async def pieces_of(request: HttpRequest, limit: int) -> AsyncIterator[bytes]:
     """Yield the body as it arrives. Raise PayloadTooLarge, UnsupportedMediaType, BadRequest."""
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise UnsupportedMediaType
-    declared = request.headers.get("content-length", "0")
-    too_large = PayloadTooLarge(f"The request's body is larger than {limit} bytes.")
-    if declared.isdecimal() and int(declared[:20]) > limit:
-        raise too_large
+    _check_head(request, limit)
     size = 0
     try:
         async for piece in request.stream():
             size += len(piece)
             if size > limit:
-                raise too_large
+                raise _too_large(limit)
             yield piece
     except ClientDisconnect:
-        raise BadRequest("The request's body is incomplete.") from None
+        raise _incomplete() from None
+
+
+def _check_head(request: HttpRequest, limit: int) -> None:
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise UnsupportedMediaType
+    declared = request.headers.get("content-length", "0")
+    if declared.isdecimal() and int(declared[:20]) > limit:
+        raise _too_large(limit)
+
+
+def _too_large(limit: int) -> PayloadTooLarge:
+    return PayloadTooLarge(f"The request's body is larger than {limit} bytes.")
+
+
+def _incomplete() -> BadRequest:
+    return BadRequest("The request's body is incomplete.")
 
 
 def _parse(body: bytes, request: HttpRequest, *, empty: bool) -> object:
