@@ -119,6 +119,7 @@ class RunningGeneration:
         "ending",
         "finish_reason",
         "heard",
+        "is_ours",
         "last_event",
         "lease",
         "logged",
@@ -163,6 +164,7 @@ class RunningGeneration:
         self.refused = False  # the database does not take all of its events
         self.rewritten = False  # its text is that of an earlier attempt: a `snapshot` says so
         self.stop_reason: StopReason | None = None
+        self.is_ours = False  # an engine writes it for this process
         self.pump: asyncio.Task[None] | None = None  # waits for the engine; may be cancelled
         self._closing: asyncio.Future[None] | None = None  # for `until_closed`
         self.subscribers: set[Subscriber] = set()

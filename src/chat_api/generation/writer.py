@@ -108,23 +108,18 @@ class GenerationWriter:
     ) -> None:
         """Start the engine, and save the end; every generation ends in this function.
 
-        A stop does not cancel this task. It cancels the pump, and the generation ends in order.
+        A stop cancels only the wait for the engine: the generation ends in order.
         """
         if self._registry.is_outdated(lease):
             return
         with self._registered(lease, beginning) as generation:
             self._trace(generation, options)
-            generation.pump = asyncio.create_task(
-                self._pump(generation, context, options), name=f"pump-{generation.message_id}"
-            )
+            order = self._order(generation, context, options)
             if beginning is None:
                 del context  # it may be long, and a generation takes minutes
-            try:
-                await _ended(generation.pump)
-            finally:
-                generation.pump.cancel()
-            if beginning is None or not _is_not_continued(generation.pump):
-                await self._end_as_pumped(generation, generation.pump)
+            outcome = await self._pump(generation, order)
+            if not isinstance(outcome, CannotContinue):
+                await self._end_as_pumped(generation, outcome)
                 return
             if options.on_crash == "interrupt":
                 await self._end(generation, "interrupted")
@@ -135,15 +130,14 @@ class GenerationWriter:
             self.start(again, context, options)
 
     def _trace(self, generation: RunningGeneration, options: Options) -> None:
-        """Begin the span, in the context that the pump inherits."""
+        """Begin the span, in the context of the generation's task."""
         if self._tracing is not None:
             provider = self._engines.api_of(generation.model_tag)
             generation.span = spans.begin(self._tracing, generation.lease, options, provider)
             span_var.set(generation.span)
 
-    async def _pump(
-        self, generation: RunningGeneration, context: Context, options: Options
-    ) -> None:
+    def _order(self, generation: RunningGeneration, context: Context, options: Options) -> Order:
+        """Return what the engine is asked for."""
         order = Order(
             model_tag=generation.model_tag,
             prompt=context,
@@ -151,7 +145,6 @@ class GenerationWriter:
             trace_id=generation.lease.trace_id,
             until=generation.began + self._first_token_seconds,
         )
-        del context
         if (beginning := generation.beginning) is not None and beginning.written.text:
             order.beginning = beginning.written.text
             if options.max_tokens is not None:
@@ -162,11 +155,17 @@ class GenerationWriter:
                     if resumed_after is None
                     else beginning.last_event - resumed_after
                 )
-                left = options.max_tokens - spent
-                if left <= 0:
-                    generation.finish_reason = "length"
-                    return
-                order.options["max_tokens"] = left
+                order.options["max_tokens"] = options.max_tokens - spent
+        return order
+
+    async def _pump(
+        self, generation: RunningGeneration, order: Order
+    ) -> StopReason | ApiError | CannotContinue | None:
+        """Take the engine's events; return why they ended before the engine's own end."""
+        generation.is_ours = True
+        if order.options.get("max_tokens", 1) <= 0:
+            generation.finish_reason = "length"
+            return None
         receiver = _Pump(
             generation,
             max_chars=self._max_chars,
@@ -174,7 +173,24 @@ class GenerationWriter:
             clock=self._clock,
             note_model=self._note_model,
         )
-        generation.finish_reason = await self._engines.generate(order, receiver)
+        task = generation.pump = asyncio.current_task()
+        assert task is not None  # noqa: S101  # a coroutine runs in one
+        try:
+            generation.finish_reason = await self._engines.generate(order, receiver)
+        except asyncio.CancelledError:
+            if generation.stop_reason is not None:
+                task.uncancel()
+            if task.cancelling():
+                raise  # the process ends
+            return generation.stop_reason or InternalError()
+        except (EngineFailed, CannotContinue) as failure:
+            return failure
+        except Exception as error:  # noqa: BLE001  # the generation must end all the same
+            log.critical("task_failed", task=task.get_name(), exc_info=error)
+            return InternalError()
+        finally:
+            generation.pump = None
+        return None
 
     def _note_model(self, generation: RunningGeneration) -> None:
         """Store which fallback writes: another model must not continue its text after a crash."""
@@ -207,22 +223,22 @@ class GenerationWriter:
 
     # --- the end ---
 
-    async def _end_as_pumped(self, generation: RunningGeneration, pump: asyncio.Task[None]) -> None:
-        """Save the end of the generation after the end of its pump."""
-        reason = generation.stop_reason if pump.cancelled() else None
-        if reason is StopReason.NOT_OURS:
+    async def _end_as_pumped(
+        self, generation: RunningGeneration, outcome: StopReason | ApiError | None
+    ) -> None:
+        """Save the end of the generation after the end of its events."""
+        if outcome is StopReason.NOT_OURS:
             return
-        if reason is StopReason.REFUSED:
+        if outcome is StopReason.REFUSED:
             await self._end_refused(generation)
-        elif reason is StopReason.STALLED:
+        elif outcome is StopReason.STALLED:
             await self._end(generation, "interrupted")
-        elif reason is StopReason.STOPPED:
+        elif outcome is StopReason.STOPPED:
             await self._end(generation, "stopped")
+        elif outcome is None:
+            await self._end(generation, "complete")
         else:
-            failure = EngineTimeout() if reason is StopReason.SILENT else _failure_of(pump)
-            if failure is None:
-                await self._end(generation, "complete")
-                return
+            failure = EngineTimeout() if isinstance(outcome, StopReason) else outcome
             ENGINE_FAILURES.labels(failure.code).inc()
             is_cut_off = generation.token_count > 0 or isinstance(failure, EngineIncomplete)
             await self._end(generation, "interrupted" if is_cut_off else "failed", failure)
@@ -268,7 +284,7 @@ class GenerationWriter:
         if generation.span is not None:
             provider = self._engines.api_of(generation.model_tag)
             spans.ended(generation.span, ending, provider)
-        if generation.pump is not None:  # else another process has counted them
+        if generation.is_ours:  # else another process has counted them
             TOKENS.inc(ending.token_count)
         GENERATIONS.labels(status).inc()
         if status == "complete":
@@ -418,21 +434,6 @@ class _Pump:
         raise EngineIncomplete(f"The answer was cut off at {self._max_chars} characters.")
 
 
-async def _ended(pump: asyncio.Task[None]) -> None:
-    """Return once the pump has ended, with or without an error.
-
-    It does the same as `asyncio.wait` with less memory: there are many long generations.
-    """
-    ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def tell(_pump: asyncio.Task[None]) -> None:
-        if not ended.done():
-            ended.set_result(None)
-
-    pump.add_done_callback(tell)
-    await ended
-
-
 def _usage_of(generation: RunningGeneration) -> Usage | None:
     """Return the answer's usage. After a crash, the continued beginning counts as output, too."""
     usage, beginning = generation.usage, generation.beginning
@@ -447,19 +448,3 @@ def _usage_of(generation: RunningGeneration) -> Usage | None:
         return usage
     before = min(usage.input_tokens, beginning.written.token_count)
     return Usage(usage.input_tokens - before, usage.output_tokens + before)
-
-
-def _is_not_continued(pump: asyncio.Task[None]) -> bool:
-    """Return whether the engine did not go on from the beginning."""
-    return not pump.cancelled() and isinstance(pump.exception(), CannotContinue)
-
-
-def _failure_of(pump: asyncio.Task[None]) -> ApiError | None:
-    """Return why the pump ended early, if it did."""
-    if pump.cancelled():
-        return InternalError()
-    error = pump.exception()
-    if error is None or isinstance(error, EngineFailed):
-        return error
-    log.critical("task_failed", task=pump.get_name(), exc_info=error)
-    return InternalError()
