@@ -11,7 +11,7 @@ import orjson
 from fastapi import APIRouter, Depends, Query
 from pydantic import AfterValidator
 from starlette.responses import Response
-from uuid_utils.compat import uuid7
+from uuid_utils import uuid7
 
 from chat_api.api import cursors
 from chat_api.api.bodies import json_body

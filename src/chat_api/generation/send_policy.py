@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from uuid_utils.compat import uuid7
+from uuid_utils import uuid7
 
 from chat_api.context import Context
 from chat_api.db import queries

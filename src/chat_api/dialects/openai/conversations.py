@@ -5,7 +5,7 @@ from datetime import datetime
 import orjson
 from fastapi import APIRouter, Request
 from starlette.responses import Response
-from uuid_utils.compat import uuid7
+from uuid_utils import uuid7
 
 from chat_api.api.responses import written_json
 from chat_api.api.services import CurrentUser, Services, ServicesOf

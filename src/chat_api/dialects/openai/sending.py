@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import orjson
-from uuid_utils.compat import uuid7
+from uuid_utils import uuid7
 
 from chat_api.api.services import Services
 from chat_api.auth import User
