@@ -65,25 +65,23 @@ def test_what_runs_and_what_is_claimed_is_held() -> None:
     assert registry.held() == [(FIRST.message_id, 1)]
 
 
-async def test_a_send_is_waited_for_and_a_task_outlives_its_request() -> None:
+async def test_a_send_is_waited_for_until_it_is_accepted() -> None:
     registry = Registry()
     gate = asyncio.Event()
-    begun: list[str] = []
+    accepted: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
-    async def begin() -> None:
-        begun.append("generation")
-
-    async def accept() -> None:
+    async def carry_out() -> None:
         await gate.wait()
-        registry.own(begin(), "generation")
+        accepted.set_result("generation")
+        await never()
 
-    sending = registry.own_send(accept())
+    registry.own_send(carry_out(), accepted, "generation")
     assert registry.has_sends
     asyncio.get_running_loop().call_soon(gate.set)
     await registry.until_sends_run(5)
-    assert begun == ["generation"]
-    assert sending.done()
-    assert not registry.has_sends
+    assert accepted.done()
+    assert not registry._sends
+    await registry.cancel_tasks(5)
 
 
 @pytest.mark.parametrize(("error", "logged"), [(DatabaseUnavailable(), 0), (KeyError("x"), 1)])

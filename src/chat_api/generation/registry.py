@@ -32,7 +32,7 @@ class Registry:
         self._is_busy = asyncio.Event()
         self._claims: dict[str, Lease] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._sends: set[asyncio.Task[Any]] = set()
+        self._sends: set[asyncio.Future[Any]] = set()
 
     # --- running generations ---
 
@@ -107,12 +107,13 @@ class Registry:
         task.add_done_callback(self._forget)
         return task
 
-    def own_send(self, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
-        """Do the same for a send that is being accepted: the drain waits for it."""
-        task = self.own(work, "accept-send")
-        self._sends.add(task)
-        task.add_done_callback(self._sends.discard)
-        return task
+    def own_send(
+        self, work: Coroutine[Any, Any, None], accepted: asyncio.Future[Any], name: str
+    ) -> None:
+        """Do the same for a send, which the drain waits for until `accepted` is done."""
+        self._sends.add(accepted)
+        accepted.add_done_callback(self._sends.discard)
+        self.own(work, name)
 
     @property
     def has_sends(self) -> bool:
@@ -123,7 +124,6 @@ class Registry:
         """Return once every send that is being accepted now has begun its generation."""
         if self._sends:
             await asyncio.wait(set(self._sends), timeout=timeout)
-            await asyncio.sleep(0)  # a task that has just been started adds its generation then
 
     async def cancel_tasks(self, timeout: float) -> None:
         """Cancel every task, and wait for their ends."""

@@ -2,9 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, TypeAlias
 
 from uuid_utils import uuid7
 
@@ -45,6 +45,9 @@ from chat_api.telemetry import trace_id_var
 # How long a send waits for the running generation's subscribers to go.
 PATIENCE_SECONDS = 1.0
 _POLL_SECONDS = 0.05
+
+_Accepted: TypeAlias = Subscription | Busy | Repeat
+_Writing: TypeAlias = Coroutine[Any, Any, None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,19 +216,37 @@ class SendPolicy:
                 await self._until_unsubscribed(send.conversation_id, first_found, deadline)
             await self._stops.halt(first_found)
 
-    async def _accept(self, send: _Send) -> Subscription | Busy | Repeat:
+    async def _accept(self, send: _Send) -> _Accepted:
         """Begin the generation in a task that outlives the request: a COMMIT is not cancelled."""
         if self._registry.is_draining:
             raise Draining
-        begin = self._resume if send.resumes else self._begin
-        accepting = self._registry.own_send(begin(send))
+        accepted: asyncio.Future[_Accepted] = asyncio.get_running_loop().create_future()
+        name = f"generation-{send.draft.message_id}"
+        self._registry.own_send(self._carry_out(send, accepted), accepted, name)
         try:
-            return await asyncio.shield(accepting)
+            return await asyncio.shield(accepted)
         except asyncio.CancelledError:
-            accepting.add_done_callback(_close_subscription)
+            accepted.add_done_callback(_close_subscription)
             raise
 
-    async def _begin(self, send: _Send) -> Subscription | Busy | Repeat:
+    async def _carry_out(self, send: _Send, accepted: "asyncio.Future[_Accepted]") -> None:
+        """Set the result of the send, and write the generation that it begins."""
+        try:
+            result, writing = await (self._resume if send.resumes else self._begin)(send)
+        except asyncio.CancelledError:
+            accepted.cancel()
+            raise
+        except Exception as error:
+            accepted.set_exception(error)
+            raise
+        accepted.set_result(result)
+        del send, accepted, result  # a generation takes minutes
+        # Nothing is awaited between the commit and this: a lease of ours without a task would have
+        # to expire.
+        if writing is not None:
+            await writing
+
+    async def _begin(self, send: _Send) -> tuple[_Accepted, _Writing | None]:
         begun = await db_sends.begin(
             self._db,
             send.user_id,
@@ -239,22 +260,20 @@ class SendPolicy:
         if begun is None:
             raise NotFound
         if not isinstance(begun, Begun):
-            return begun
-        # Nothing is awaited between the commit and the task's start: a lease of ours without a
-        # task would have to expire.
+            return begun, None
         lease = begun.lease
         options = Options.from_json(lease.options)
         messages = self._prompts.build(begun.history, options, lease.instructions)
-        self._writer.start(lease, messages, options)
-        return self._subscriptions.open(
+        subscription = self._subscriptions.open(
             lease.message_id,
             lease.attempt,
             sink=send.sink,
             one_attempt=send.one_attempt,
             from_log=send.from_log,
         )
+        return subscription, self._writer.write(lease, messages, options)
 
-    async def _resume(self, send: _Send) -> Subscription | Busy | Repeat:
+    async def _resume(self, send: _Send) -> tuple[_Accepted, _Writing | None]:
         ended = await db_resuming.read_last(self._db, send.user_id, send.conversation_id)
         if ended is None:
             if await queries.read_conversation(self._db, send.user_id, send.conversation_id):
@@ -295,15 +314,14 @@ class SendPolicy:
         if begun is None:
             raise NotFound
         if not isinstance(begun, Lease):
-            return begun
+            return begun, None
         assert context is not None  # noqa: S101  # only what is resumable is resumed
         assert begun.resumed_after is not None  # noqa: S101  # as it has been
         usage = None
         if ended.input_tokens is not None and ended.output_tokens is not None:
             usage = Usage(ended.input_tokens, ended.output_tokens)
         beginning = Beginning(written, begun.resumed_after, usage, ended.inference_time_ms)
-        self._writer.start(begun, context, options, beginning)
-        return self._subscriptions.open(
+        subscription = self._subscriptions.open(
             begun.message_id,
             begun.attempt,
             begun.resumed_after,
@@ -311,6 +329,7 @@ class SendPolicy:
             one_attempt=send.one_attempt,
             preface=resumed_start(begun),
         )
+        return subscription, self._writer.write(begun, context, options, beginning)
 
     async def _until_unsubscribed(
         self, conversation_id: str, message_id: str, deadline: float
@@ -327,9 +346,9 @@ class SendPolicy:
         raise ConversationBusy(message_id)
 
 
-def _close_subscription(accepting: "asyncio.Task[Subscription | Busy | Repeat]") -> None:
+def _close_subscription(accepted: "asyncio.Future[_Accepted]") -> None:
     """Close the subscription of a request that went away while its message was accepted."""
-    if not accepting.cancelled() and accepting.exception() is None:
-        accepted = accepting.result()
-        if isinstance(accepted, Subscription):
-            accepted.close()
+    if not accepted.cancelled() and accepted.exception() is None:
+        result = accepted.result()
+        if isinstance(result, Subscription):
+            result.close()

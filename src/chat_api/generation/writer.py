@@ -88,7 +88,7 @@ class GenerationWriter:
     ) -> asyncio.Task[None]:
         """Run the generation in a task of its own, from its beginning on."""
         return self._registry.own(
-            self._write(lease, context, options, beginning), f"generation-{lease.message_id}"
+            self.write(lease, context, options, beginning), f"generation-{lease.message_id}"
         )
 
     @contextmanager
@@ -103,8 +103,12 @@ class GenerationWriter:
             if generation.span is not None:
                 generation.span.end()
 
-    async def _write(
-        self, lease: Lease, context: Context, options: Options, beginning: Beginning | None
+    async def write(
+        self,
+        lease: Lease,
+        context: Context,
+        options: Options,
+        beginning: Beginning | None = None,
     ) -> None:
         """Start the engine, and save the end; every generation ends in this function.
 
