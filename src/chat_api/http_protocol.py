@@ -233,6 +233,7 @@ class Protocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         if len(data) <= _PIECE_BYTES and not self._waiting and not self.pipeline:
             self._feed(data)
+            self._limit_arrival()
         else:
             self._waiting += data
             self._parse()
@@ -247,8 +248,8 @@ class Protocol(HttpToolsProtocol):
             self._waiting.clear()
         if self._waiting:
             self._arrived()  # a request that is held back here is not late
-        elif self._arriving and self._deadline is None and not self._refused:
-            self._expect_a_request()
+        else:
+            self._limit_arrival()
         if len(self._waiting) > _MOST_WAITING_BYTES:
             self._flow.held = True
             self._flow.pause_reading()
@@ -295,8 +296,6 @@ class Protocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._arriving = True
-        if self._deadline is None:
-            self._expect_a_request()
 
     def on_headers_complete(self) -> None:
         if self._refused:
@@ -379,6 +378,11 @@ class Protocol(HttpToolsProtocol):
             self._parse()
 
     # --- deadlines and refusals ---
+
+    def _limit_arrival(self) -> None:
+        """Bound the time of a request that has begun; one that is there whole needs no timer."""
+        if self._arriving and self._deadline is None and not self._refused:
+            self._expect_a_request()
 
     def _expect_a_request(self) -> None:
         seconds = _TOO_MANY_SECONDS if self._one_too_many else self._bounds.request_seconds
