@@ -266,7 +266,6 @@ class _Process:
                 skew_seconds=settings.auth_clock_skew_seconds,
             )
         return AuthService(
-            self._http,
             url=settings.auth_service_url,
             internal_api_key=settings.internal_api_keys[0],
             timeout_seconds=settings.auth_timeout_seconds,
