@@ -57,6 +57,7 @@ SETTINGS = {
     "standard_conforming_strings": ("off", "on"),
     "transform_null_equals": ("on", "off"),
     "enable_seqscan": ("on", "off"),
+    "jit": ("on", "off"),
     "synchronous_commit": ("off", "on"),
 }
 
