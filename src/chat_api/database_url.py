@@ -41,7 +41,7 @@ _DRIVER: Mapping[str, frozenset[str] | None] = {
 }
 # Settings of the server, sent when a session starts.
 _SERVER = frozenset(
-    {"application_name", "jit", "options", "plan_cache_mode", "role", "search_path", "work_mem"}
+    {"application_name", "options", "plan_cache_mode", "role", "search_path", "work_mem"}
 )
 # Accepted with these values (None: any), and without effect.
 _WITHOUT_EFFECT: Mapping[str, frozenset[str] | None] = {
@@ -49,6 +49,7 @@ _WITHOUT_EFFECT: Mapping[str, frozenset[str] | None] = {
     "fallback_application_name": None,
     "gssdelegation": frozenset({"0"}),
     "gssencmode": frozenset({"disable", "prefer"}),
+    "jit": None,  # off: statements are short
     # Every statement has a time limit of its own, so that a dead connection is noticed.
     "keepalives": None,
     "keepalives_count": None,

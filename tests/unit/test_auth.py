@@ -8,9 +8,8 @@ import sys
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
-from typing import Any, Self, cast
+from typing import Any, cast
 
-import aiohttp
 import psutil
 import pytest
 from structlog.testing import capture_logs
@@ -89,19 +88,12 @@ def clock() -> Clock:
 async def asking(
     auth: Auth, clock: Clock, *, cache_size: int = 100, timeout_seconds: float = 10
 ) -> AsyncIterator[Authenticator]:
-    connector = aiohttp.TCPConnector(limit=0, force_close=True)
-    async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as http:
-        yield Authenticator(
-            AuthService(
-                http,
-                url=auth.url,
-                internal_api_key="the-key",
-                timeout_seconds=timeout_seconds,
-            ),
-            cache_size=cache_size,
-            clock=lambda: clock.now - START + 5,
-            wall_clock=lambda: clock.now + clock.wall,
-        )
+    yield Authenticator(
+        AuthService(url=auth.url, internal_api_key="the-key", timeout_seconds=timeout_seconds),
+        cache_size=cache_size,
+        clock=lambda: clock.now - START + 5,
+        wall_clock=lambda: clock.now + clock.wall,
+    )
 
 
 @pytest.fixture
@@ -363,21 +355,11 @@ async def test_a_flood_of_wrong_tokens_pushes_no_user_out(auth: Auth, clock: Clo
         assert auth.calls == calls
 
 
-class Refuser:
-    """What the authenticator sees of an HTTP client, for floods: every token is unknown."""
+class Refuser(AuthService):
+    """An auth service without a network, for floods: every token is unknown."""
 
-    status, body = UNKNOWN
-
-    def post(self, _url: str, **_: object) -> "Refuser":
-        return self
-
-    async def __aenter__(self) -> Self:
-        self.content = asyncio.StreamReader()
-        self.content.feed_data(self.body)
-        self.content.feed_eof()
-        return self
-
-    async def __aexit__(self, *_: object) -> None: ...
+    async def _answer(self, token: str) -> tuple[int, bytes]:  # asked by AuthService
+        return UNKNOWN
 
 
 @pytest.mark.case(5)
@@ -389,12 +371,7 @@ async def test_random_tokens_without_end_leave_nothing_behind() -> None:
     """
     tokens = int(os.environ.get("FLOOD_TOKENS", "200000"))
     authenticator = Authenticator(
-        AuthService(
-            cast("aiohttp.ClientSession", Refuser()),
-            url="http://auth",
-            internal_api_key="the-key",
-            timeout_seconds=5,
-        ),
+        Refuser(url="http://auth", internal_api_key="the-key", timeout_seconds=5),
         cache_size=10_000,
     )
     process = psutil.Process()

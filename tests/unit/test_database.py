@@ -56,6 +56,8 @@ SETTINGS = {
     "extra_float_digits": ("-5", "1"),
     "standard_conforming_strings": ("off", "on"),
     "transform_null_equals": ("on", "off"),
+    "enable_seqscan": ("on", "off"),
+    "jit": ("on", "off"),
     "synchronous_commit": ("off", "on"),
 }
 

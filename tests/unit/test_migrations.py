@@ -180,8 +180,8 @@ FAULTS = {
     "lost column": ("ALTER TABLE messages DROP COLUMN model_tag", "column messages.model_tag"),
     "lost index": ("DROP INDEX messages_one_generating", "index messages_one_generating"),
     "lost function": (
-        "DROP FUNCTION samosachaat_end_answer",
-        "function samosachaat_end_answer",
+        "DROP FUNCTION samosachaat_end_answer_2",
+        "function samosachaat_end_answer_2",
     ),
     "ahead and without a column": (
         f"{AHEAD}; ALTER TABLE messages DROP COLUMN token_count",

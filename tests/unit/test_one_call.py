@@ -4,15 +4,18 @@ import json
 from typing import Any
 from uuid import uuid4
 
+import asyncpg
 import pytest
-from tests.unit.world import World, key, log_row
+from tests.unit.world import LEASE_SECONDS, OnConnection, World, key, log_row
 
 from chat_api.db import generations, sends
-from chat_api.db.generations import Lease, Outcome
+from chat_api.db.generations import Lease, Outcome, Turn
 from chat_api.db.idempotency import Repeat
 from chat_api.db.quotas import Quotas
-from chat_api.db.sends import Busy, Draft
+from chat_api.db.sends import Begun, Busy, Draft, HistoryBounds
+from chat_api.engines.engine import Usage
 from chat_api.errors import ApiError, TooManyGenerations, TooManyMessages
+from chat_api.generation import events
 
 LIMITED = Quotas(messages_per_minute=5, running_generations=2)
 # What no two rows have alike.
@@ -65,7 +68,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     return str(request.param)
 
 
-async def _two_turns(world: World) -> dict[str, list[Any]]:
+async def _two_turns(world: World, usage: Usage | None) -> dict[str, list[Any]]:
     """Have two messages of a user answered, and return what is left."""
     world.process = "00000000-0000-4000-8000-000000000086"
     conversation = await world.conversation()
@@ -74,18 +77,107 @@ async def _two_turns(world: World) -> dict[str, list[Any]]:
         begun = await world.begin(conversation, draft, quotas=LIMITED)
         assert isinstance(begun, Lease)
         assert len((await left(world, conversation))["subscriptions"]) == 1
-        tail = log_row(begun, 0, ["Be", "cause"])
-        outcome = await world.end(begun, tail=tail, input_tokens=3, done='{"token_count":2}')
-        assert outcome is Outcome.SAVED
+        assert await ended(world, begun, usage) is Outcome.SAVED
     return await left(world, conversation)
 
 
+async def ended(world: World, lease: Lease, usage: Usage | None) -> Outcome:
+    """End an answer of two tokens whose engine told this usage."""
+    return await world.end(
+        lease,
+        tail=log_row(lease, 0, ["Be", "cause"]),
+        token_count=2,
+        model_tag="large",
+        input_tokens=None if usage is None else usage.input_tokens,
+        output_tokens=None if usage is None else usage.output_tokens,
+        done=events.done("the same id", "complete", 2, 7, model_tag="large", usage=usage).decode(),
+    )
+
+
 @pytest.mark.case(86)
-async def test_both_ways_leave_the_same_rows(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    in_one_call = await _two_turns(world)
+@pytest.mark.parametrize(
+    "usage", [None, Usage(0, 0), Usage(3, 0), Usage(3, 2)], ids=["none", "zero", "read", "both"]
+)
+async def test_all_ways_leave_the_same_rows(
+    usage: Usage | None, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_one_call = await _two_turns(world, usage)
     assert all(in_one_call[table] for table in _TABLES if table != "subscriptions")
+    # Replicas of the version before call the functions of migration 0012.
+    for module, name in ((sends, "_BEGIN_IN_ONE_CALL"), (generations, "_END_IN_ONE_CALL")):
+        monkeypatch.setattr(module, name, getattr(module, name).replace("_answer_2(", "_answer("))
+    assert await _two_turns(World(world.pool), usage) == in_one_call
     only_steps(monkeypatch)
-    assert await _two_turns(World(world.pool)) == in_one_call
+    assert await _two_turns(World(world.pool), usage) == in_one_call
+
+
+HISTORIES: dict[str, list[str]] = {
+    "none": [],
+    "short": ["Tea.", "Milk."],
+    "blank answers": ["Tea.", "", "\u200b \n", "Milk."],
+    "only blank answers": [""] * 3,
+    "longer than its bounds": ["samosa" * 10, "नमस्ते" * 10, " \nचाय", "x", "y", "z"],
+    "many blank answers": ["Tea.", *[""] * 14],
+}
+
+
+async def _history(world: World, answers: list[str], bounds: HistoryBounds) -> list[Turn]:
+    conversation = await world.conversation()
+    for answer in answers:
+        await world.answered(conversation, answer)
+    begun = await sends.begin(
+        world.pool,
+        world.user,
+        conversation,
+        world.draft("And the last question?"),
+        process=world.process,
+        lease_seconds=LEASE_SECONDS,
+        bounds=bounds,
+    )
+    assert isinstance(begun, Begun)
+    return begun.history
+
+
+@pytest.mark.case(86)
+@pytest.mark.parametrize("answers", HISTORIES.values(), ids=HISTORIES.keys())
+@pytest.mark.parametrize("most", [1, 4, 50])
+async def test_both_ways_read_the_same_history(
+    most: int, answers: list[str], world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bounds = HistoryBounds(most, 20)
+    in_one_call = await _history(world, answers, bounds)
+    assert in_one_call[-1] == Turn("user", "d the last question?")
+    only_steps(monkeypatch)
+    assert await _history(world, answers, bounds) == in_one_call
+
+
+@pytest.mark.case(86)
+async def test_what_follows_a_call_in_its_transaction_is_told_and_guarded(world: World) -> None:
+    conversation = await world.conversation()
+    touch = "UPDATE conversations SET is_favorited = NOT is_favorited WHERE id = $1"
+    frozen = "INSERT INTO frozen_users (user_id, state, cell) VALUES ($1, 'frozen', 'north')"
+    count = "SELECT count(*) FROM changes WHERE conversation_id = $1"
+    async with world.pool.connection() as connection:
+        inside = World(OnConnection(connection))
+        inside.user = world.user
+        for call in ("begin", "end"):
+            before = await world.value(count, conversation)
+            async with connection.transaction():
+                if call == "begin":
+                    lease = await inside.lease(conversation)
+                else:
+                    assert await ended(inside, lease, None) is Outcome.SAVED
+                await connection.execute(touch, conversation)
+            # The call's own changes, and that of what followed.
+            told = await world.value(count, conversation) - before
+            assert told == {"begin": 3, "end": 2}[call]
+        transaction = connection.transaction()
+        await transaction.start()
+        await inside.lease(conversation)
+        await connection.execute(frozen, world.user)
+        with pytest.raises(asyncpg.LockNotAvailableError, match="moved"):
+            await connection.execute(touch, conversation)
+        await transaction.rollback()
 
 
 async def test_the_usual_send_and_its_end_take_no_steps(

@@ -26,7 +26,6 @@ from chat_api.generation.registry import Registry
 from chat_api.generation.running import RunningGeneration
 from chat_api.generation.sink import Discard, Sink
 from chat_api.generation.subscription import Subscription
-from chat_api.generation.subscriptions import Subscriptions
 
 Event = tuple[str, dict[str, Any]]  # `attempt.number`, and the event
 
@@ -1041,32 +1040,3 @@ def test_a_row_is_cut_into_pieces_that_hold_the_same_events(size: int) -> None:
 def test_a_snapshot_is_never_cut() -> None:
     row = LogRow("m", 1, 0, 9, events.snapshot("x" * 100_000).decode(), is_snapshot=True)
     assert list(db_event_log.pieces(row)) == [row]
-
-
-@pytest.mark.parametrize(("is_saved", "statements"), [(True, 0), (False, 1)])
-async def test_only_the_row_of_a_generation_that_goes_on_is_deleted(
-    desk: Desk, world: World, is_saved: bool, statements: int
-) -> None:
-    lease = await world.lease()
-    subscriptions = Subscriptions(
-        desk.pool,
-        desk.follower,
-        desk.registry,
-        lease_seconds=LEASE_SECONDS,
-        heartbeat_seconds=9,
-        slow_reader_seconds=9,
-    )
-    answer = desk.answer(lease)
-    client = Client(
-        lambda sink: subscriptions.open(lease.message_id, 1, sink=sink, one_attempt=True)
-    )
-    write(answer, "Tea")
-    await client.settled()
-    if is_saved:
-        finish(answer)
-        desk.registry.remove(answer)
-        await client.to_the_end()
-    else:
-        await client.leave()
-    await asyncio.gather(*desk.registry._tasks)
-    assert desk.pool.statements == statements

@@ -1,12 +1,12 @@
 """An auth service as the verifier of tokens: `POST /auth/validate`."""
 
 import math
+from urllib.parse import urlsplit
 
-import aiohttp
 import orjson
 
 from chat_api.auth.authenticator import TokenRefused, User, Verdict, is_user_id
-from chat_api.auth.reading import read_at_most
+from chat_api.auth.exchange import ExchangeFailed, exchange
 from chat_api.errors import AuthUnavailable
 from chat_api.telemetry import AUTH_VALIDATIONS, log, trace_id_var
 from chat_api.tracing import outgoing_headers
@@ -19,16 +19,20 @@ class AuthService:
 
     def __init__(
         self,
-        http: aiohttp.ClientSession,
         *,
         url: str,
         internal_api_key: str,
         timeout_seconds: float,
     ) -> None:
-        self._http = http
-        self._url = f"{url}/auth/validate"
-        self._key = internal_api_key
-        self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
+        self._address = urlsplit(f"{url}/auth/validate")
+        self._headers = (
+            ("Host", self._address.netloc),
+            ("X-Internal-API-Key", internal_api_key),
+            ("Accept-Encoding", "identity"),
+            ("Content-Type", "application/json"),
+            ("Connection", "close"),
+        )
+        self._timeout_seconds = timeout_seconds
 
     async def verify(self, token: str) -> Verdict:
         """Return the service's verdict.
@@ -55,22 +59,31 @@ class AuthService:
 
     async def _answer(self, token: str) -> tuple[int, bytes]:
         try:
-            async with self._http.post(
-                self._url,
-                json={"token": token},
-                headers=[
-                    ("X-Internal-API-Key", self._key),
-                    ("x-trace-id", trace_id_var.get()),
-                    *outgoing_headers(),
-                ],
-                timeout=self._timeout,
-                allow_redirects=False,
-            ) as response:
-                return response.status, await read_at_most(response, MOST_ANSWER_BYTES)
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            return await exchange(
+                self._address,
+                self._request(token),
+                most_bytes=MOST_ANSWER_BYTES,
+                timeout_seconds=self._timeout_seconds,
+            )
+        except (ExchangeFailed, TimeoutError, OSError) as error:
             AUTH_VALIDATIONS.labels("unavailable").inc()
-            log.error("auth_unavailable", error=type(error).__name__)
+            reason = str(error) if isinstance(error, ExchangeFailed) else type(error).__name__
+            log.error("auth_unavailable", error=reason)
             raise AuthUnavailable from None
+
+    def _request(self, token: str) -> bytes:
+        body = orjson.dumps({"token": token})
+        headers = [
+            *self._headers,
+            ("X-Trace-Id", trace_id_var.get()),
+            *outgoing_headers(),
+            ("Content-Length", str(len(body))),
+        ]
+        head = [
+            f"POST {self._address.path} HTTP/1.1",
+            *(f"{name}: {value}" for name, value in headers),
+        ]
+        return "\r\n".join([*head, "", ""]).encode("latin-1") + body
 
 
 def _object(body: bytes) -> dict[str, object] | None:

@@ -59,13 +59,16 @@ class Turn(NamedTuple):
 SHOWS_TEXT = f"[^{BLANK_CLASS}]"
 
 # Read the newest messages up to a question that are not blank, and the end of longer ones. Most
-# texts show something at once; a pattern costs as much as the whole text that it is given.
+# texts show something at once; a pattern costs as much as the whole text that it is given, and so
+# does the end of a text.
 _READ_HISTORY = f"""
-SELECT role, right(content, $4) AS content, input_tokens, output_tokens,
-    coalesce(octet_length(reasoning), 0) AS reasoning_bytes
+SELECT role, CASE WHEN octet_length(content) <= $4 THEN content ELSE right(content, $4) END
+        AS content,
+    input_tokens, output_tokens, coalesce(octet_length(reasoning), 0) AS reasoning_bytes
 FROM messages
 WHERE conversation_id = $1 AND replaces IS NULL
-    AND (left(content, 100) ~ '{SHOWS_TEXT}' OR content ~ '{SHOWS_TEXT}')
+    AND (left(content, 1) ~ '{SHOWS_TEXT}' OR left(content, 100) ~ '{SHOWS_TEXT}'
+        OR content ~ '{SHOWS_TEXT}')
     AND position <= (SELECT position FROM messages WHERE id = $2)
 ORDER BY position DESC LIMIT $3
 """  # noqa: S608  # the inserted text is a constant
@@ -140,15 +143,15 @@ async def end(db: Database, lease: Lease, ending: Ending, tail: LogRow | None) -
 
 
 _END_IN_ONE_CALL = """
-SELECT samosachaat_end_answer($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16,
-    $17, $18, $19, $20) AS outcome
+SELECT samosachaat_end_answer_2($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15,
+    $16, $17, $18, $19, $20) AS outcome
 """
 
 
 async def _end_in_one_call(
     db: Database, lease: Lease, ending: Ending, tail: LogRow | None
 ) -> Outcome | None:
-    """End an answer that takes nothing's place, by one call of a function (migration 0012).
+    """End an answer that takes nothing's place, by one call of a function (migration 0015).
 
     None where the statements have to decide; nothing was changed then.
     """

@@ -43,7 +43,8 @@ _TURN_SECONDS = 0.2
 # An index over many rows takes its time.
 _STATEMENT_SECONDS = 6 * 3600.0
 # A step that waits for a table's lock is short by itself (see steps); the others block no one else.
-_SETTINGS = {"lock_timeout": "0", "transaction_timeout": "0"}
+# Steps that change all rows read whole tables.
+_SETTINGS = {"lock_timeout": "0", "transaction_timeout": "0", "enable_seqscan": "on"}
 _PATIENCE_SECONDS = 600.0
 _PASSING = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)
 _OF_THE_DRIVER: tuple[type[BaseException], ...] = (asyncpg.PostgresError, *UNAVAILABLE)

@@ -15,7 +15,7 @@ from chat_api.db.predecessor import is_predecessor
 # Every revision of this code, oldest first; a test compares it with the migrations' folder.
 REVISIONS = (
     *("0001", "0002", "0003", "0006", "0007", "0008", "0009", "0010", "0011", "0012", "0013"),
-    "0014",
+    *("0014", "0015"),
 )
 
 VERSION_TABLE = "samosachaat_schema_version"
@@ -68,7 +68,9 @@ TABLES: Mapping[str, tuple[str, ...]] = {
 }
 # Without these the database would not hold what the service promises.
 INDEXES = ("messages_in_order", "messages_one_generating")
-FUNCTIONS = (*("samosachaat_begin_answer", "samosachaat_end_answer", "samosachaat_refuse_frozen"),)
+FUNCTIONS = (
+    *("samosachaat_begin_answer_2", "samosachaat_end_answer_2", "samosachaat_refuse_frozen"),
+)
 _OLDEST_SERVER = 15
 _PREDECESSOR = (
     "The database is that of the service before, or half taken over. Run `samosachaat migrate`."

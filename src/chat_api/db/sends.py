@@ -1,7 +1,7 @@
 """A send in the database: the question, the empty answer, and the lease of its process.
 
 A message that goes to the end of the shown path is one call of a function in the database
-(migration 0012), which changes nothing where anything stands in its way. Everything else, refusals
+(migration 0015), which changes nothing where anything stands in its way. Everything else, refusals
 among it, is decided by statements in one transaction. Both lock in this order: the conversation,
 the user's quota, the generation or the key.
 """
@@ -150,8 +150,8 @@ def _is_usual(draft: Draft, quotas: Quotas) -> bool:
 
 
 _BEGIN_IN_ONE_CALL = f"""
-SELECT * FROM samosachaat_begin_answer($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14,
-    $15, $16, '{KEPT_FOR}', $17, $18, '{SHOWS_TEXT}')
+SELECT * FROM samosachaat_begin_answer_2($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13,
+    $14, $15, $16, '{KEPT_FOR}', $17, $18, '{SHOWS_TEXT}')
 """  # noqa: S608  # the inserted text is constants
 
 
@@ -166,6 +166,7 @@ async def _begin_in_one_call(
     quotas: Quotas,
 ) -> Begun | None:
     """Begin a usual send; return None, and change nothing, if anything is unusual."""
+    assert draft.content is not None  # noqa: S101  # a regeneration is not usual
     key = draft.idempotency
     row = await db.fetchrow(
         _BEGIN_IN_ONE_CALL,
@@ -202,12 +203,15 @@ async def _begin_in_one_call(
         model_tag=row["model_tag"],
         instructions=row["instructions"],
     )
-    # The arrays are null if every message is blank.
+    # The arrays are null if every message is blank. They are of what was there before the question.
     columns = (row[name] or () for name in _TURNS)
-    return Begun(lease, [Turn(*turn) for turn in zip(*columns, strict=True)])
+    history = [Turn(*turn) for turn in zip(*columns, strict=True)]
+    history.append(Turn("user", draft.content[-bounds.chars :]))
+    return Begun(lease, history[-bounds.messages :])
 
 
-# The columns of arrays that the function returns, in the order of a Turn's fields.
+# The columns of arrays that the function returns, in the order of a Turn's fields. They hold a few
+# messages more than are asked for.
 _TURNS = ("roles", "contents", "input_tokens", "output_tokens", "reasoning_bytes")
 
 

@@ -64,6 +64,7 @@ class Subscription:
         self._page: SharedPage | None = None
         self._alarm: asyncio.Future[None] | None = None
         self._leaving = False
+        self._is_stored = False
         self._beat = False
         self._urgent = True
         self._last_sent = clock()
@@ -79,9 +80,9 @@ class Subscription:
         return self._running is not None
 
     @property
-    def was_saved(self) -> bool:
-        """Return whether it reads a generation of this process whose end has been saved."""
-        return self._running is not None and self._running.saved
+    def knows_end(self) -> bool:
+        """Return whether the generation is known to have ended, with its end in the database."""
+        return self._is_stored or (self._running is not None and self._running.saved)
 
     # --- what wakes it ---
 
@@ -255,6 +256,7 @@ class Subscription:
             ),
         )
         frames = await stored.frames() or b""
+        self._is_stored = bool(frames)
         for at in range(0, len(frames), _SLICE_BYTES):
             if self._leaving:
                 return

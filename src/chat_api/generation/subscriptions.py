@@ -125,7 +125,7 @@ class Subscriptions:
             return
         del self._by_message[message_id]
         running = self._registry.running.get(message_id)
-        if subscription.was_saved or (running is not None and running.ending):
+        if subscription.knows_end or (running is not None and running.ending):
             return  # the end deletes all subscriptions
         self._registry.own(self._unsubscribe(message_id), "unsubscribe")
 
