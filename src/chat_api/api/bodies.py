@@ -71,7 +71,8 @@ async def _read(request: HttpRequest, limit: int) -> bytes:
         message = await request.receive()
         if message["type"] == "http.disconnect":
             raise _incomplete()
-        body += message.get("body", b"")
+        piece: bytes = message.get("body", b"")
+        body += piece
         if len(body) > limit:
             raise _too_large(limit)
         if not message.get("more_body", False):
