@@ -154,7 +154,7 @@ def _collect_garbage_less_often() -> None:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(10_000, 20, 50)
+    gc.set_threshold(5_000, 20, 50)
 
 
 def _lifespan(
