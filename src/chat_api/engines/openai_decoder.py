@@ -174,7 +174,7 @@ class OpenAIDecoder:
         if not data.endswith(self._after) or len(data) < len(self._before) + len(self._after):
             return False
         piece = b'"%b"' % data[len(self._before) : -len(self._after)]
-        if b"\\u" in piece:  # may be what PostgreSQL cannot store
+        if piece.find(b"\\u") >= 0:  # may be what PostgreSQL cannot store
             return False
         try:
             text = orjson.loads(piece)
