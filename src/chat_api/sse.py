@@ -59,17 +59,13 @@ class Parser:
 
         The iteration raises TooLong when an event outgrows the limit, finished or not.
         """
-        if (
+        if self._is_between and len(chunk) <= self._limit:
+            line, _, rest = chunk.partition(b"\n")
+            data = line.removeprefix(b"data: ")
             # One event in one piece, as engines write it: there is nothing to cut. `find`, since
             # `in` costs bytes an exception each time: they may contain numbers, too.
-            self._is_between
-            and chunk.startswith(b"data: ")
-            and chunk.find(b"\n") == len(chunk) - 2
-            and chunk.endswith(b"\n\n")
-            and chunk.find(b"\r") < 0
-            and len(chunk) <= self._limit
-        ):
-            return (chunk[6:-2],)
+            if rest == b"\n" and len(data) < len(line) and data.find(b"\r") < 0:
+                return (data,)
         return self._feed(chunk)
 
     def _feed(self, chunk: bytes) -> Iterator[bytes]:

@@ -106,7 +106,7 @@ class SamosachaatDecoder:
                 event = decode_event(data)
                 if event is None:
                     return True
-                if event.data != _NOTHING:
+                if event.text or event.data != _NOTHING:
                     arrived.append(event)
         except sse.TooLong:
             raise EngineProtocol from None
