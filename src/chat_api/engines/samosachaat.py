@@ -15,9 +15,9 @@ import orjson
 from chat_api import sse
 from chat_api.engines.configuration import Configured
 from chat_api.engines.engine import (
-    Deliver,
     Engine,
     Event,
+    EventReceiver,
     Limits,
     Listing,
     ModelInfo,
@@ -43,7 +43,7 @@ def decode_event(data: bytes) -> Event | None:
     The bytes are kept where nothing in them has to change. Raise EngineProtocol for what is
     no JSON object, and EngineFailed for the service's own `error` event.
     """
-    as_it_is = data.find(b"\\u") < 0 and data.find(b"\n") < 0  # see sse.Parser.feed
+    as_it_is = b"\\u" not in data and b"\n" not in data
     try:
         document = orjson.loads(data)
     except orjson.JSONDecodeError:
@@ -99,6 +99,22 @@ class SamosachaatDecoder:
         error.retry_after = retry_after_of(headers)
         raise error
 
+    def token(self, body: bytes) -> tuple[bytes, str] | None:
+        """See Decoder."""
+        data = self._events.only_event(body)
+        if data is None or data.find(b"\\u") >= 0:
+            return None
+        try:
+            document = orjson.loads(data)
+        except orjson.JSONDecodeError:
+            return None
+        if not isinstance(document, dict):
+            return None
+        text = document.get("token")
+        if type(text) is not str or not text or not RESERVED.isdisjoint(document):
+            return None
+        return data, text
+
     def feed(self, body: bytes, arrived: list[Event]) -> bool:
         """See Decoder."""
         try:
@@ -106,7 +122,7 @@ class SamosachaatDecoder:
                 event = decode_event(data)
                 if event is None:
                     return True
-                if event.text or event.data != _NOTHING:
+                if event.data != _NOTHING:
                     arrived.append(event)
         except sse.TooLong:
             raise EngineProtocol from None
@@ -128,11 +144,11 @@ class SamosachaatEngine:
         self._http = http
         self._swap_timeout = aiohttp.ClientTimeout(total=swap_timeout_seconds)
 
-    async def generate(self, request: Request, deliver: Deliver) -> str | None:
+    async def generate(self, request: Request, receiver: EventReceiver) -> str | None:
         """See Engine. There is no finish reason."""
         decoder = SamosachaatDecoder(self._http.max_event_bytes)
         # The body has no name here, which would keep it as long as the answer takes.
-        await self._http.stream("/generate", _body(request), request.trace_id, decoder, deliver)
+        await self._http.stream("/generate", _body(request), request.trace_id, decoder, receiver)
         return None
 
     async def can_continue(self, _request: Request) -> bool:
