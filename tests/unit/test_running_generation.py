@@ -326,6 +326,7 @@ def test_tokens_that_arrive_alone_meet_the_same_limits(
                     pump.take([Event(events.token(text), text)])
         except EngineIncomplete as error:
             failure = error.detail
+        answer.look(clock.now)
         assert answer.heard == clock.now
         outcomes.append((answer.written, answer.bytes, subscription.shown, failure))
     assert outcomes[0] == outcomes[1]

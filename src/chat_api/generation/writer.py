@@ -418,7 +418,6 @@ class _Pump:
         if size > self._max_bytes or chars > self._max_chars or not generation.token_count:
             self.take([Event(data, text)])
             return
-        generation.heard = self._clock()
         generation.bytes = size
         generation.add(data, text)
         generation.show()
