@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 
-from chat_api.engines.engine import Decoder, Event
+from chat_api.engines.engine import Decoder, Event, EventReceiver
 from chat_api.engines.exchange import Exchange
 from chat_api.engines.openai_decoder import OpenAIDecoder
 from chat_api.engines.samosachaat import SamosachaatDecoder
@@ -37,25 +37,31 @@ _DIALECTS: dict[str, tuple[Callable[[int], Decoder], Callable[[int], str]]] = {
 }
 
 
+class _Counter(EventReceiver):
+    def __init__(self) -> None:
+        self.count = 0
+
+    def take(self, arrived: list[Event], /) -> None:
+        self.count += sum(bool(event.text) for event in arrived)
+
+    def take_token(self, _data: bytes, _text: str, /) -> None:
+        self.count += 1
+
+
 def _packets(text_of: Callable[[int], str]) -> list[bytes]:
     bodies = [f"data: {text_of(number)}\n\n".encode() for number in range(_EVENTS)]
     return [b"%x\r\n%b\r\n" % (len(body), body) for body in bodies]
 
 
 def _microseconds(decoder: Decoder, packets: Sequence[bytes]) -> float:
-    count = 0
-
-    def deliver(arrived: list[Event]) -> None:
-        nonlocal count
-        count += sum(bool(event.text) for event in arrived)
-
-    exchange = Exchange(b"", decoder=decoder, deliver=deliver, max_idle_bytes=1_000_000)
+    receiver = _Counter()
+    exchange = Exchange(b"", decoder=decoder, receiver=receiver, max_idle_bytes=1_000_000)
     exchange.data_received(_HEAD)
     began = time.process_time()
     for packet in packets:
         exchange.data_received(packet)
     took = time.process_time() - began
-    assert count == len(packets)
+    assert receiver.count == len(packets)
     exchange.ended.cancel()
     return took / len(packets) * 1e6
 

@@ -15,7 +15,7 @@ from chat_api.db import titles as db_titles
 from chat_api.db.database import Database, StatementRefused
 from chat_api.db.generations import Lease
 from chat_api.db.titles import Opening
-from chat_api.engines.engine import Event, Limits, Message
+from chat_api.engines.engine import Event, EventReceiver, Limits, Message
 from chat_api.engines.engines import Engines, Order
 from chat_api.errors import DatabaseUnavailable, EngineFailed
 from chat_api.telemetry import log
@@ -116,7 +116,7 @@ class _Asked:
         return [{"role": "user", "content": self._text}]
 
 
-class _Title:
+class _Title(EventReceiver):
     """Collects a model's text until it is enough for a title."""
 
     def __init__(self) -> None:

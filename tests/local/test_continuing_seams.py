@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from tests.local.helpers import INTERNAL_KEY, service
 
 from chat_api.engines.configuration import Configured, EngineSettings
-from chat_api.engines.engine import Event, Limits, Message
+from chat_api.engines.engine import Event, EventReceiver, Limits, Message
 from chat_api.engines.engines import Engines, Order
 from chat_api.settings import Settings
 
@@ -47,7 +47,7 @@ class Asked:
         return [{"role": "user", "content": self.text}]
 
 
-class Pieces:
+class Pieces(EventReceiver):
     """The pieces of text that arrive."""
 
     def __init__(self) -> None:

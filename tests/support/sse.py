@@ -9,7 +9,11 @@ from chat_api.sse import Parser
 def parsed(pieces: Iterable[bytes], limit: int = 1_000_000) -> list[bytes]:
     """The events' data."""
     parser = Parser(limit)
-    return [data for piece in pieces for data in parser.feed(piece)]
+    found: list[bytes] = []
+    for piece in pieces:
+        only = parser.only_event(piece)
+        found += parser.feed(piece) if only is None else [only]
+    return found
 
 
 def cut(stream: bytes, places: Iterable[int]) -> list[bytes]:

@@ -66,8 +66,13 @@ async def test_a_silent_engine_is_given_up(
     )
     for _ in range(tokens):
         generation.add(events.token("x"), "x")
-    clock.now += passed
-    generation.heard = generation.began + heard
+    clock.now = generation.began + heard
+    if tokens:
+        await clocks.step()
+    else:
+        generation.heard = clock.now
+    assert generation.stop_reason is None or heard == passed
+    clock.now = generation.began + passed
     await clocks.step()
     assert generation.stop_reason is (StopReason.SILENT if is_silent else None)
-    assert subscriptions.looks == 1
+    assert subscriptions.looks == 1 + bool(tokens)

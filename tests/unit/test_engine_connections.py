@@ -8,11 +8,12 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, cast
 
 import pytest
+from tests.support.receiving import Collected
 from tests.support.waiting import eventually
 from tests.support.wire import vanish
 
 from chat_api.engines import http, idle
-from chat_api.engines.engine import Event, Request
+from chat_api.engines.engine import Request
 from chat_api.engines.http import EngineHttp
 from chat_api.engines.samosachaat import SamosachaatEngine
 from chat_api.errors import EngineFailed, EngineIncomplete, EngineUnavailable
@@ -105,14 +106,14 @@ async def serving(
 
 async def answer(engine: SamosachaatEngine) -> str | type[EngineFailed]:
     """Return the text that comes, or what went wrong."""
-    arrived: list[Event] = []
+    received = Collected()
     try:
         async with asyncio.timeout(10):
             request = Request("", [{"role": "user", "content": "Hi"}], "trace")
-            await engine.generate(request, arrived.extend)
+            await engine.generate(request, received)
     except EngineFailed as error:
         return type(error)
-    return "".join(event.text for event in arrived)
+    return received.text
 
 
 # Scripts for the requests in their order; the outcomes; connections and requests in all.
@@ -199,7 +200,7 @@ async def test_a_machine_that_is_gone_is_noticed_as_soon_as_by_connecting_to_it(
         request = Request("", [{"role": "user", "content": "Hi"}], "trace")
         async with asyncio.timeout(10):
             with pytest.raises(EngineUnavailable) as failed:
-                await engine.generate(request, lambda _arrived: None)
+                await engine.generate(request, Collected())
         assert failed.value.was_slow
         assert server.requests == 1
 

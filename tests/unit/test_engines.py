@@ -23,7 +23,7 @@ from chat_api.engines import exchange
 from chat_api.engines.breaker import Breaker
 from chat_api.engines.catalogue import DIALECTS
 from chat_api.engines.configuration import Configured, EngineSettings, read_engines
-from chat_api.engines.engine import CannotContinue, Event, Limits, Message, Usage
+from chat_api.engines.engine import CannotContinue, Event, EventReceiver, Limits, Message, Usage
 from chat_api.engines.engines import Engines, Order
 from chat_api.errors import (
     ContextTooLong,
@@ -67,7 +67,7 @@ def two(servers: list[OpenAIEngineServer]) -> OpenAIEngineServer:
 
 
 @dataclass
-class Written:
+class Written(EventReceiver):
     """What an order came to; a receiver."""
 
     text: str = ""

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from tests.support.receiving import Collected
 
 from chat_api.engines import exchange as module
 from chat_api.engines.engine import Decoder, Event
@@ -39,19 +40,23 @@ class Call:
     """An exchange, and what it has delivered."""
 
     def __init__(self, decoder: Decoder | None = None) -> None:
-        self.events: list[Event] = []
+        self.received = Collected()
         self.line = Line()
         self.exchange = Exchange(
             b"",
             decoder=decoder or SamosachaatDecoder(1_000_000),
-            deliver=self.events.extend,
+            receiver=self.received,
             max_idle_bytes=1_000_000,
         )
         self.exchange.connection_made(self.line)
 
     @property
+    def events(self) -> list[Event]:
+        return self.received.events
+
+    @property
     def text(self) -> str:
-        return "".join(event.text for event in self.events)
+        return self.received.text
 
     async def failure(self) -> type[EngineFailed] | None:
         """How it ended; none after `done`."""

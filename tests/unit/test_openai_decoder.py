@@ -63,6 +63,15 @@ class Outcome:
     error: EngineFailed | None = field(default=None, compare=False)
 
 
+def fed(decoder: OpenAIDecoder, piece: bytes, arrived: list[Event]) -> bool:
+    """Give the decoder a piece as `Exchange` does."""
+    token = decoder.token(piece)
+    if token is None:
+        return decoder.feed(piece, arrived)
+    arrived.append(Event(*token))
+    return False
+
+
 def decoded(
     pieces: list[bytes],
     *,
@@ -75,7 +84,7 @@ def decoded(
     outcome = Outcome()
     try:
         decoder.begin(status, headers)
-        if not any(decoder.feed(piece, arrived) for piece in pieces):
+        if not any(fed(decoder, piece, arrived) for piece in pieces):
             decoder.end(arrived)
     except EngineFailed as failure:
         outcome.failure, outcome.error = type(failure), failure
@@ -604,6 +613,9 @@ def test_a_learnt_form_spares_the_parsing(monkeypatch: pytest.MonkeyPatch) -> No
     decoder.feed(sse(raw(b'"a"')), arrived)
     monkeypatch.setattr(decoder, "_take", None)
     decoder.feed(sse(raw('"b\u00e4"'.encode()), raw(b'""'), raw(b'"\\n"')), arrived)
+    assert decoder.token(sse(raw(b'"c"'))) == (b'{"token":"c"}', "c")
+    assert decoder.token(sse(raw(b'""'))) is None
+    assert decoder.token(sse(raw(b'"c"'), raw(b'"c"'))) is None
     assert [event.text for event in arrived] == ["a", "b\u00e4", "\n"]
     assert [orjson.loads(event.data)["token"] for event in arrived] == ["a", "b\u00e4", "\n"]
 

@@ -13,9 +13,12 @@ from hypothesis import strategies as st
 
 from chat_api import sse
 from chat_api.db.generations import Lease
+from chat_api.engines.engine import Event
+from chat_api.errors import EngineIncomplete
 from chat_api.generation import events
 from chat_api.generation.events import Written, unpack
 from chat_api.generation.running import KEPT_SECONDS, RunningGeneration, StopReason
+from chat_api.generation.writer import _Pump
 
 ID = "019aab5c-7d0e-7c39-9f6e-0a3a3e1fb0a1"
 LEASE = Lease(ID, "conversation", "question", 2, 0, "{}", "trace", None)
@@ -293,6 +296,41 @@ def test_the_text_is_the_sum_of_its_pieces(pieces: list[str]) -> None:
             assert answer.written == Written("".join(pieces[:number]), number)
     assert answer.written == answer.written == Written("".join(pieces), len(pieces))
     assert answer.chars == len("".join(pieces))
+
+
+@pytest.mark.parametrize(
+    ("max_chars", "max_bytes", "written"),
+    [(1000, 10_000, "abcdef"), (4, 10_000, "abcd"), (5, 10_000, "abcde"), (1000, 41, "abcde")],
+)
+def test_tokens_that_arrive_alone_meet_the_same_limits(
+    max_chars: int, max_bytes: int, written: str, clock: Clock
+) -> None:
+    outcomes = []
+    for is_short in (True, False):
+        answer, subscription = RunningGeneration(LEASE, clock=clock), Subscription()
+        answer.subscribers.add(subscription)
+        pump = _Pump(
+            answer,
+            max_chars=max_chars,
+            max_bytes=max_bytes,
+            clock=clock,
+            note_model=lambda _generation: None,
+        )
+        failure = ""
+        try:
+            for text in ("abc", "de", "f"):
+                clock.now += 1
+                if is_short:
+                    pump.take_token(events.token(text), text)
+                else:
+                    pump.take([Event(events.token(text), text)])
+        except EngineIncomplete as error:
+            failure = error.detail
+        answer.look(clock.now)
+        assert answer.heard == clock.now
+        outcomes.append((answer.written, answer.bytes, subscription.shown, failure))
+    assert outcomes[0] == outcomes[1]
+    assert outcomes[0][0].text == written
 
 
 def test_replaced_text_is_gone() -> None:

@@ -12,11 +12,17 @@ import pytest
 from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.receiving import Collected
 
 from chat_api.engines import http as module
-from chat_api.engines.engine import Event, Request
+from chat_api.engines.engine import Event, EventReceiver, Request
 from chat_api.engines.http import EngineHttp, translate
-from chat_api.engines.samosachaat import RESERVED, SamosachaatEngine, decode_event
+from chat_api.engines.samosachaat import (
+    RESERVED,
+    SamosachaatDecoder,
+    SamosachaatEngine,
+    decode_event,
+)
 from chat_api.errors import (
     EngineFailed,
     EngineIncomplete,
@@ -394,15 +400,15 @@ async def calling(
 
 async def generated(engine: Engine) -> tuple[str, EngineFailed | None]:
     """The text that comes out, and what ended it early."""
-    arrived: list[Event] = []
+    received = Collected()
     failure: EngineFailed | None = None
     async with calling(engine) as client:
         try:
             request = Request("", [{"role": "user", "content": "Hi"}], "trace")
-            await client.generate(request, arrived.extend)
+            await client.generate(request, received)
         except EngineFailed as error:
             failure = error
-    return "".join(event.text for event in arrived), failure
+    return received.text, failure
 
 
 TOKEN = b'data: {"token":"a"}\n\n'
@@ -433,14 +439,63 @@ async def test_the_prompt_is_let_go_of_once_the_answer_has_begun(engine: Engine)
     del prompt
     kept: list[Text | None] = []
 
-    def deliver(_arrived: list[Event]) -> None:
-        request.messages.clear()  # as `Engines` does
-        kept.append(watched())
+    class Watching(EventReceiver):
+        def take(self, _arrived: list[Event], /) -> None:
+            request.messages.clear()  # as `Engines` does
+            kept.append(watched())
 
     async with calling(engine) as client:
-        await client.generate(request, deliver)
+        await client.generate(request, Watching())
     assert kept
     assert set(kept) == {None}
+
+
+# What `token` takes and what it leaves to `feed`.
+ALONE = [
+    TOKEN,
+    b'data: {"token":" \xc3\xa4\\n","gpu":0}\n\n',
+    b'data: {"gpu":[], "token":"b"} \n\n',
+]
+NOT_ALONE = [
+    b'data: {"token":""}\n\n',
+    b'data: {"token":1}\n\n',
+    b'data: {"token":"\\u0000"}\n\n',
+    b'data: {"token":"a","status":1}\n\n',
+    b'data: {"token":\r"a"}\n\n',
+    b'data: {"token":\ndata: "a"}\n\n',
+    b'data: {"token":"a"}\n',
+    b'data:{"token":"a"}\n\n',
+    b'data: ["token"]\n\n',
+    b"data: token\n\n",
+    b'data: {"token":"\xff"}\n\n',
+    b'data: {"token":"' + b"a" * 1000 + b'"}\n\n',
+    b'id: {"token":"a"}\n\n',
+    b": comment\n\n",
+    TOKEN + TOKEN,
+    DONE,
+]
+
+
+def decoder_after(before: bytes) -> SamosachaatDecoder:
+    decoder = SamosachaatDecoder(1000)
+    decoder.feed(before, [])
+    return decoder
+
+
+@pytest.mark.parametrize("body", ALONE)
+def test_a_token_that_arrives_alone_takes_the_short_way(body: bytes) -> None:
+    token = decoder_after(TOKEN).token(body)
+    assert token is not None
+    arrived: list[Event] = []
+    assert not decoder_after(TOKEN).feed(body, arrived)
+    assert arrived == [Event(*token)]
+    for unfinished in (b"d", b"data: 1\n", b"data: 1\r"):
+        assert decoder_after(TOKEN + unfinished).token(body) is None
+
+
+@pytest.mark.parametrize("body", NOT_ALONE)
+def test_anything_else_does_not(body: bytes) -> None:
+    assert decoder_after(TOKEN).token(body) is None
 
 
 @pytest.mark.case(21)

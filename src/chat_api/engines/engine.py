@@ -4,7 +4,7 @@ A dialect is one module with a client (`Engine`) and a `Decoder`; nothing of a d
 outside its module. A third dialect is one more module and one line in `catalogue.DIALECTS`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -84,7 +84,15 @@ class Request:
     beginning: str = ""
 
 
-Deliver = Callable[[list[Event]], None]
+class EventReceiver(Protocol):
+    """Takes the events of one response."""
+
+    def take(self, arrived: list[Event], /) -> None:
+        """Take events that arrived together; none for a comment."""
+
+    def take_token(self, data: bytes, text: str, /) -> None:
+        """Take the event of a piece of text that arrived alone: the usual case, and a short way."""
+        self.take([Event(data, text)])
 
 
 class Decoder(Protocol):
@@ -100,6 +108,12 @@ class Decoder(Protocol):
 
     def begin(self, status: int, headers: Mapping[str, str]) -> None:
         """Take the head; names of headers are in lower case. Raise EngineFailed to refuse it."""
+
+    def token(self, body: bytes, /) -> tuple[bytes, str] | None:
+        """Return data and text of the one event in `body` if it is nothing but a piece of text.
+
+        None for anything else, which `feed` is to take. `feed` would come to the same.
+        """
 
     def feed(self, body: bytes, arrived: list[Event]) -> bool:
         """Append the events that `body` completes; True after the last one.
@@ -119,10 +133,9 @@ class Engine(Protocol):
     takes_any_tag: bool
     """Whether it answers with whichever model it has loaded, so that tags are only labels."""
 
-    async def generate(self, request: Request, deliver: Deliver) -> str | None:
+    async def generate(self, request: Request, receiver: EventReceiver) -> str | None:
         """Generate an answer; return its finish reason, if the engine reports one.
 
-        `deliver` is called with the events that arrived together, and with none for a comment.
         Cancelling closes the request.
         """
 

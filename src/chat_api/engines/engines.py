@@ -15,7 +15,7 @@ import tenacity
 
 from chat_api.engines.catalogue import DIALECTS, Catalogue, Member, Place
 from chat_api.engines.configuration import Configured
-from chat_api.engines.engine import CannotContinue, Event, Limits, Message, Request
+from chat_api.engines.engine import CannotContinue, Event, EventReceiver, Limits, Message, Request
 from chat_api.errors import (
     ContextTooLong,
     EngineFailed,
@@ -44,14 +44,11 @@ _BACKOFF = tenacity.wait_exponential_jitter(multiplier=0.2, max=5, jitter=0.2)
 _FINAL = (EngineRefused, ContextTooLong)
 
 
-class Receiver(Protocol):
+class Receiver(EventReceiver, Protocol):
     """The receiver of an answer's events."""
 
     def written_by(self, model_tag: str | None, *, is_fallback: bool) -> None:
         """Take the tag of the model that writes; None if it is the one that was asked for."""
-
-    def take(self, arrived: list[Event], /) -> None:
-        """Take events that arrived together; none for a comment."""
 
 
 class Prompt(Protocol):
@@ -271,7 +268,7 @@ class Engines:
             raise EngineUnavailable
         outcome = "cancelled"
         try:
-            reason = await member.engine.generate(attempt.begin(place), attempt.take)
+            reason = await member.engine.generate(attempt.begin(place), attempt)
             attempt.complete()
             outcome = "ok"
             return reason
@@ -315,6 +312,12 @@ class _Attempt:
             else:
                 self._settle()
         self._receiver.take(arrived)
+
+    def take_token(self, data: bytes, text: str) -> None:
+        """Pass a piece of text on."""
+        if not self.has_begun:
+            self._settle()
+        self._receiver.take_token(data, text)
 
     def complete(self) -> None:
         """Note the end of the answer, and the model that wrote it, even if it is empty."""

@@ -11,7 +11,7 @@ from http import HTTPStatus
 
 import httptools
 
-from chat_api.engines.engine import Decoder, Deliver, Event
+from chat_api.engines.engine import Decoder, Event, EventReceiver
 from chat_api.engines.idle import IdleConnections, use_until
 from chat_api.errors import EngineFailed, EngineProtocol, EngineUnavailable
 
@@ -25,22 +25,22 @@ _REST_SECONDS = 2.0
 
 
 class Exchange(asyncio.Protocol):
-    """Sends `request`, and hands the response's events to `deliver`, those of a packet together.
+    """Sends `request`, and hands the response's events to `receiver`, those of a packet together.
 
     `decoder` knows the dialect. `ended` has the result: none after the answer's end, else what went
-    wrong: an EngineFailed, or what `deliver` raised. The caller that awaits it closes the
+    wrong: an EngineFailed, or what `receiver` raised. The caller that awaits it closes the
     transport, or calls `release` after an answer's end.
     Comments and empty events are signs of life; `max_idle_bytes` is how much of them there may be
     between two events.
     """
 
     def __init__(
-        self, request: bytes, *, decoder: Decoder, deliver: Deliver, max_idle_bytes: int
+        self, request: bytes, *, decoder: Decoder, receiver: EventReceiver, max_idle_bytes: int
     ) -> None:
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._request = request
         self._decoder = decoder
-        self._deliver = deliver
+        self._receiver = receiver
         self._max_idle_bytes = max_idle_bytes
         self._idle_bytes = 0  # since the last event
         self._http = httptools.HttpResponseParser(self)
@@ -184,7 +184,7 @@ class Exchange(asyncio.Protocol):
                 self._decoder.end(arrived)
             finally:
                 if arrived:
-                    self._deliver(arrived)
+                    self._receiver.take(arrived)
         except Exception as error:  # noqa: BLE001  # who waits must hear of a defect too
             self._fail(error)
         else:
@@ -211,6 +211,11 @@ class Exchange(asyncio.Protocol):
         self._bytes_without_body = 0
         if self.ended.done():
             return
+        token = self._decoder.token(body)
+        if token is not None:
+            self._idle_bytes = 0
+            self._receiver.take_token(*token)
+            return
         arrived: list[Event] = []
         is_over = False
         try:
@@ -218,7 +223,7 @@ class Exchange(asyncio.Protocol):
         finally:
             # Events before the end, or before an error, count; any line restarts the timeout.
             if arrived or b"\n" in body:
-                self._deliver(arrived)
+                self._receiver.take(arrived)
         if is_over:
             self.ended.set_result(None)
             return

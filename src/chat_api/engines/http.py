@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import orjson
 
-from chat_api.engines.engine import Decoder, Deliver, Reply
+from chat_api.engines.engine import Decoder, EventReceiver, Reply
 from chat_api.engines.exchange import Exchange
 from chat_api.engines.idle import IdleConnections
 from chat_api.errors import (
@@ -120,7 +120,12 @@ class EngineHttp:
         self._connect_timeout = connect_timeout_seconds
 
     async def stream(
-        self, path: str, body: Mapping[str, Any], trace_id: str, decoder: Decoder, deliver: Deliver
+        self,
+        path: str,
+        body: Mapping[str, Any],
+        trace_id: str,
+        decoder: Decoder,
+        receiver: EventReceiver,
     ) -> None:
         """POST the body, and decode the response; return after its end.
 
@@ -129,7 +134,7 @@ class EngineHttp:
         exchange_of = partial(
             Exchange,
             decoder=decoder,
-            deliver=deliver,
+            receiver=receiver,
             max_idle_bytes=_IDLE_EVENTS * self.max_event_bytes,
         )
         exchange = exchange_of(self._request(path, body, trace_id))

@@ -21,8 +21,8 @@ from chat_api.engines.configuration import Configured
 from chat_api.engines.engine import (
     MOST_NAME_CHARS,
     CannotContinue,
-    Deliver,
     Engine,
+    EventReceiver,
     Limits,
     Listing,
     ModelInfo,
@@ -86,7 +86,7 @@ class OpenAIEngine:
         self._seams: dict[str, tuple[float, bool]] = {}  # by model: until when, and what was found
         self._left_out: dict[str, frozenset[str]] = {}  # by model: parameters it refuses
 
-    async def generate(self, request: Request, deliver: Deliver) -> str | None:
+    async def generate(self, request: Request, receiver: EventReceiver) -> str | None:
         """See Engine.
 
         If the engine refuses an optional parameter, the request is repeated without it.
@@ -99,7 +99,7 @@ class OpenAIEngine:
             )
             try:
                 await self._http.stream(
-                    "/chat/completions", self._body(request), request.trace_id, decoder, deliver
+                    "/chat/completions", self._body(request), request.trace_id, decoder, receiver
                 )
             except (EngineRefused, ContextTooLong) as refusal:
                 if self._leave_out(request, decoder.refused_parameter):

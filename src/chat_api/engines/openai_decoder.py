@@ -85,6 +85,14 @@ class OpenAIDecoder:
             log.warning("inference_refused", status=status, code=EngineProtocol.code)
             raise EngineProtocol
 
+    def token(self, body: bytes) -> tuple[bytes, str] | None:
+        """See Decoder."""
+        data = self._parser.only_event(body)
+        if data is None or self.is_complete or not data.startswith(self._before):
+            return None
+        found = self._alike(data)
+        return found if found is not None and found[1] else None
+
     def feed(self, body: bytes, arrived: list[Event]) -> bool:
         """Append the events of `body`; see Decoder."""
         if self._body is not None:
@@ -169,19 +177,26 @@ class OpenAIDecoder:
 
     # --- a stream ---
 
-    def _take_alike(self, data: bytes, arrived: list[Event]) -> bool:
-        """Take a chunk that differs from the one learnt only in its piece of text."""
-        if not data.endswith(self._after) or len(data) < len(self._before) + len(self._after):
-            return False
-        piece = b'"%b"' % data[len(self._before) : -len(self._after)]
-        if b"\\u" in piece:  # may be what PostgreSQL cannot store
-            return False
+    def _alike(self, data: bytes) -> tuple[bytes, str] | None:
+        """Return our event and its text for a chunk that differs from the one learnt only in it."""
+        before, after = len(self._before), len(self._after)
+        if len(data) < before + after or not data.endswith(self._after):
+            return None
+        piece = b'"%b"' % data[before:-after]
+        if piece.find(b"\\u") >= 0:  # may be what PostgreSQL cannot store
+            return None
         try:
             text = orjson.loads(piece)
         except orjson.JSONDecodeError:
+            return None
+        return b'{"token":%b}' % piece, text
+
+    def _take_alike(self, data: bytes, arrived: list[Event]) -> bool:
+        alike = self._alike(data)
+        if alike is None:
             return False
-        if text:
-            arrived.append(Event(b'{"token":%b}' % piece, text))
+        if alike[1]:
+            arrived.append(Event(*alike))
             self.is_complete = False
         return True
 

@@ -15,9 +15,9 @@ import orjson
 from chat_api import sse
 from chat_api.engines.configuration import Configured
 from chat_api.engines.engine import (
-    Deliver,
     Engine,
     Event,
+    EventReceiver,
     Limits,
     Listing,
     ModelInfo,
@@ -99,6 +99,22 @@ class SamosachaatDecoder:
         error.retry_after = retry_after_of(headers)
         raise error
 
+    def token(self, body: bytes) -> tuple[bytes, str] | None:
+        """See Decoder."""
+        data = self._events.only_event(body)
+        if data is None or data.find(b"\\u") >= 0:
+            return None
+        try:
+            document = orjson.loads(data)
+        except orjson.JSONDecodeError:
+            return None
+        if not isinstance(document, dict):
+            return None
+        text = document.get("token")
+        if type(text) is not str or not text or not RESERVED.isdisjoint(document):
+            return None
+        return data, text
+
     def feed(self, body: bytes, arrived: list[Event]) -> bool:
         """See Decoder."""
         try:
@@ -128,11 +144,11 @@ class SamosachaatEngine:
         self._http = http
         self._swap_timeout = aiohttp.ClientTimeout(total=swap_timeout_seconds)
 
-    async def generate(self, request: Request, deliver: Deliver) -> str | None:
+    async def generate(self, request: Request, receiver: EventReceiver) -> str | None:
         """See Engine. There is no finish reason."""
         decoder = SamosachaatDecoder(self._http.max_event_bytes)
         # The body has no name here, which would keep it as long as the answer takes.
-        await self._http.stream("/generate", _body(request), request.trace_id, decoder, deliver)
+        await self._http.stream("/generate", _body(request), request.trace_id, decoder, receiver)
         return None
 
     async def can_continue(self, _request: Request) -> bool:

@@ -44,6 +44,7 @@ class Clocks:
         self._subscriptions.look_at_clocks()
 
     def _is_late(self, generation: RunningGeneration, now: float) -> bool:
+        generation.look(now)
         if now - generation.began > self._generation_seconds:
             return True
         silence = self._token_seconds if generation.has_begun else self._first_token_seconds

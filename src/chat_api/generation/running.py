@@ -106,6 +106,7 @@ class RunningGeneration:
         "_clock",
         "_closing",
         "_id_prefix",
+        "_looked_at",
         "_reasoning",
         "_shown",
         "_text",
@@ -149,7 +150,7 @@ class RunningGeneration:
         self.message_id = lease.message_id
         self.attempt = lease.attempt
         self.began = clock()
-        self.heard = self.began  # when the engine last sent something
+        self.heard = self.began  # when the engine last sent something, as far as `look` knows
         self.token_count = 0
         self.chars = 0
         self.bytes = 0  # of events that the engine has sent
@@ -170,6 +171,7 @@ class RunningGeneration:
         self.subscribers: set[Subscriber] = set()
         self._id_prefix = sse.id_prefix(events.event_id_prefix(self.message_id, self.attempt))
         self._shown = -1  # the last event that subscribers were shown
+        self._looked_at = 0  # the last event when `look` was called; 0 is the start
         self._batches: list[_Batch] = []  # those of the last seconds
         self._unconfirmed: list[bytes] = []  # the JSON of the newest events
         self._chunks: dict[int, tuple[bytes, int]] = {}  # the last ones made, by place
@@ -204,6 +206,12 @@ class RunningGeneration:
         if (beginning := self.beginning) is None:
             return self.last_event > 0
         return self.last_event > beginning.last_event + beginning.begins_again
+
+    def look(self, now: float) -> None:
+        """Note whether there are new events. Reading a clock for each of them would cost more."""
+        if self.last_event != self._looked_at:
+            self._looked_at = self.last_event
+            self.heard = now
 
     @property
     def written(self) -> Written:

@@ -67,7 +67,8 @@ class Subscription:
         self._is_stored = False
         self._beat = False
         self._urgent = True
-        self._last_sent = clock()
+        self._last_sent = clock()  # as far as `look_at_clock` knows
+        self._looked_at = number  # its number then
 
     @property
     def place(self) -> Place:
@@ -104,7 +105,6 @@ class Subscription:
             and self._sink.try_write(frames)
         ):
             self._number = last
-            self._last_sent = self._clock()
         else:
             self.wake()
 
@@ -117,6 +117,8 @@ class Subscription:
         self, now: float, *, heartbeat_seconds: float, slow_reader_seconds: float
     ) -> None:
         """Send a heartbeat after a silence; disconnect a client that reads nothing."""
+        if self._number != self._looked_at:
+            self._looked_at, self._last_sent = self._number, now
         blocked_since = self._sink.blocked_since
         if blocked_since is not None:
             if now - blocked_since > slow_reader_seconds:
@@ -145,7 +147,7 @@ class Subscription:
         async with aclosing(self._chunks()) as chunks:
             async for chunk in chunks:
                 await self._sink.write(chunk)
-                self._last_sent = self._clock()
+                self._looked_at, self._last_sent = self._number, self._clock()
 
     def close(self) -> None:
         """Release everything; must be called after every end of the subscription."""

@@ -432,6 +432,17 @@ class _Pump:
         finally:
             generation.show()
 
+    def take_token(self, data: bytes, text: str) -> None:
+        """Do the same for one piece of text, where it is not the first and nothing is too large."""
+        generation = self._generation
+        size, chars = generation.bytes + len(data), generation.chars + len(text)
+        if size > self._max_bytes or chars > self._max_chars or not generation.token_count:
+            self.take([Event(data, text)])
+            return
+        generation.bytes = size
+        generation.add(data, text)
+        generation.show()
+
     def _cut_off(self, piece: str) -> NoReturn:
         if piece:
             self._generation.add(events.token(piece), piece)
