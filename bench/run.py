@@ -32,6 +32,8 @@ class Effort:
     """How long and how often everything is measured."""
 
     rounds: int
+    answer_rounds: int
+    """Answers differ more from run to run than all else."""
     seconds: float
     shapes: Sequence[tuple[int, int]]
     """Streams, and tokens a second of each. The first two are compared."""
@@ -41,9 +43,9 @@ class Effort:
 
 
 FULL = Effort(
-    3, 3.0, ((100, 25), (200, 50), (25, 25), (50, 25), (200, 25), (400, 25)), 2000, 4000, 150
+    3, 5, 3.0, ((100, 25), (200, 50), (25, 25), (50, 25), (200, 25), (400, 25)), 2000, 4000, 150
 )
-QUICK = Effort(1, 2.0, ((100, 25), (200, 50)), 500, 0, 60)
+QUICK = Effort(1, 1, 2.0, ((100, 25), (200, 50)), 500, 0, 60)
 
 
 class Run:
@@ -105,7 +107,7 @@ class Run:
         """Measure answers of several lengths in ms, their fixed part, and most sends a second."""
         kinds = {"kept": {"fresh": False}, "new": {"fresh": True}}
         found: dict[str, dict[int, list[float]]] = {}
-        for _ in range(self._effort.rounds):
+        for _ in range(self._effort.answer_rounds):
             for tokens, clients in ANSWERS.items():
                 for name, kind in (*(("service", k) for k in kinds), ("nginx", "kept")):
                     if name not in self._subjects:
