@@ -30,8 +30,9 @@ _BEGUN = """SELECT of_user, last - 1, in_conversation, NULL, NULL FROM counter
 _IS_OVER = "SELECT of_user, last, in_conversation, answer, its_status FROM counter"
 
 # Locks are taken in the order of `db.sends`: the conversation, the user's quota, the key. The
-# user's guard is that of migration 0013. A function's assignment of one call costs a tenth of a
-# PERFORM. A history has some more messages than are asked for, since blank ones are left out of it.
+# user's guard is that of migration 0013. The assignments to `ignored` are calls without the
+# statement that PERFORM would need. A history has some more messages than are asked for, since
+# blank ones are left out of it.
 _BEGIN = f"""
 CREATE FUNCTION samosachaat_begin_answer_2(
     of_user text, in_conversation uuid, answer uuid, question uuid, question_text text,
