@@ -1,7 +1,6 @@
 """The only wiring: makes an ASGI application from settings."""
 
 import asyncio
-import gc
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from functools import cached_property
@@ -85,7 +84,7 @@ from chat_api.shutdown import (
     ended_with_its_supervisor,
     reloaded_on_hangup,
 )
-from chat_api.startup import Startup
+from chat_api.startup import Startup, collect_garbage_less_often
 from chat_api.telemetry import configure_logging, log
 from chat_api.titling import Titling
 from chat_api.tracing import Tracing, open_tracing
@@ -146,17 +145,6 @@ def _serve_page(app: FastAPI, settings: Settings) -> None:
         app.add_api_route(path, endpoint, methods=["GET", "HEAD"], include_in_schema=False)
 
 
-def _collect_garbage_less_often() -> None:
-    """Leave what was made until now out of collections, and let more be made between two.
-
-    Almost all that a request makes goes without the collector. With Python's own threshold, the
-    objects of a few answers start a collection.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(5_000, 20, 50)
-
-
 def _lifespan(
     settings: Settings, configured: Sequence[Configured], tracing: Tracing | None
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
@@ -176,7 +164,7 @@ def _lifespan(
             await process.db.open()
             await process.upkeep.open()
             app.state.services = process.services
-            _collect_garbage_less_often()
+            collect_garbage_less_often()
             starting = Background(
                 "start", Startup(settings, (process.db, process.upkeep), process.begin).step
             )

@@ -254,7 +254,7 @@ class Database:
 
     @asynccontextmanager
     async def _with_settings(self, loan: "_Loan") -> AsyncIterator[Connection]:
-        """Lend a connection in a transaction, with which a session's settings are lost."""
+        """Lend a connection in a transaction that sets them first: a pooler drops them after it."""
         async with loan as connection:
             loan.is_ready = False
             async with connection.transaction(isolation="read_committed"):
@@ -348,7 +348,7 @@ class Database:
 class _Loan:
     """One connection for the length of a block: see `Database.connection`.
 
-    A class, since a generator for each statement would cost a tenth of what the driver does.
+    A class, since a generator costs more, and there is one for each statement.
     """
 
     __slots__ = ("_connection", "_connections", "_database", "is_ready")

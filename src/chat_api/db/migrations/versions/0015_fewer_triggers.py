@@ -241,7 +241,7 @@ _GUARD = """
 CREATE TRIGGER samosachaat_conversation_{name} BEFORE {event} ON conversations
     FOR EACH ROW {condition} EXECUTE FUNCTION samosachaat_conversation_guarded()
 """
-_IN_ONE_CALL = "current_setting('samosachaat.in_one_call', true) IS DISTINCT FROM {id}::text"
+_NOT_IN_ONE_CALL = "current_setting('samosachaat.in_one_call', true) IS DISTINCT FROM {id}::text"
 _IDS = {"conversations": "NEW.id", "generations": "NEW.conversation_id"}
 _LOCK = "LOCK TABLE conversations, generations IN ACCESS EXCLUSIVE MODE"
 
@@ -251,7 +251,7 @@ def _replaced(*, may_be_in_one_call: bool) -> list[str]:
     statements = []
     for name, statement in _TRIGGERS.items():
         column = _IDS[name.rpartition(" ")[2]]
-        unless = f"AND {_IN_ONE_CALL.format(id=column)}" if may_be_in_one_call else ""
+        unless = f"AND {_NOT_IN_ONE_CALL.format(id=column)}" if may_be_in_one_call else ""
         statements += [f"DROP TRIGGER {name}", statement.format(unless_in_one_call=unless)]
     return statements
 
@@ -264,7 +264,7 @@ UPGRADE = (
     _GUARD.format(
         name="update_guarded",
         event="UPDATE",
-        condition=f"WHEN ({_IN_ONE_CALL.format(id=_IDS['conversations'])})",
+        condition=f"WHEN ({_NOT_IN_ONE_CALL.format(id=_IDS['conversations'])})",
     ),
 )
 DOWNGRADE = (
