@@ -485,6 +485,32 @@ async def test_a_connection_goes_from_statement_to_statement(database_url: str) 
         assert row[0] == first
 
 
+async def test_a_connection_that_comes_back_soon_is_used_before_another_is_opened(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "_WAIT_SECONDS", 60)
+    async with opened(database_url, size=5) as pool:
+        async with pool.connection() as connection:
+            first = await connection.fetchval("SELECT pg_backend_pid()")
+            cancelled, *waiting = (
+                asyncio.create_task(pool.fetch("SELECT pg_backend_pid()")) for _ in range(3)
+            )
+            await asyncio.sleep(0)
+            cancelled.cancel()
+        async with asyncio.timeout(5):
+            assert [rows[0][0] for rows in await asyncio.gather(*waiting)] == [first, first]
+
+
+async def test_a_connection_that_stays_in_use_does_not_hold_up_others(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "_WAIT_SECONDS", 0.01)
+    async with opened(database_url, size=2) as pool, pool.connection() as connection:
+        first = await connection.fetchval("SELECT pg_backend_pid()")
+        async with asyncio.timeout(5):
+            assert (await pool.fetch("SELECT pg_backend_pid()"))[0][0] != first
+
+
 async def test_connections_at_hand_go_back_to_the_pool(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

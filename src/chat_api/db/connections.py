@@ -17,6 +17,10 @@ Lent: TypeAlias = "PoolConnectionProxy[Record]"
 
 # How long connections stay at hand before they go back to the pool, and its rules.
 _KEPT_SECONDS = 60.0
+# How long a caller waits for a connection in use before a new one is opened for it. A statement
+# takes less than that on most connections; a new one takes ten times as long, reads the catalog
+# for itself and makes its own plans.
+_WAIT_SECONDS = 0.002
 
 
 def is_lost(connection: Connection) -> bool:
@@ -35,12 +39,15 @@ class Connections:
         self._timeout = timeout_seconds
         self._at_hand: list[Lent] = []
         self._waiting = 0
+        self._waits: dict[asyncio.Future[None], None] = {}
         self._is_closing = False
         self._timer: asyncio.TimerHandle | None = None
         self._returning: asyncio.Task[None] | None = None
 
     async def take(self) -> Lent:
         """Return a connection for the caller alone. Raise what the driver raises."""
+        if not self._at_hand and self._would_open_another():
+            await self._wait_for_one()
         while self._at_hand:
             connection = self._at_hand.pop()
             if not is_lost(connection):
@@ -52,6 +59,23 @@ class Connections:
         finally:
             self._waiting -= 1
 
+    def _would_open_another(self) -> bool:
+        """Return whether the pool would open a connection while others are in use."""
+        pool = self._pool
+        return 0 < pool.get_size() < pool.get_max_size() and not pool.get_idle_size()
+
+    async def _wait_for_one(self) -> None:
+        """Wait a moment for a connection to come back."""
+        loop = asyncio.get_running_loop()
+        wait = loop.create_future()
+        self._waits[wait] = None
+        timer = loop.call_later(_WAIT_SECONDS, _end, wait)
+        try:
+            await wait
+        finally:
+            timer.cancel()
+            self._waits.pop(wait, None)
+
     def keep(self, connection: Lent) -> bool:
         """Keep a connection at hand on which nothing is under way.
 
@@ -60,6 +84,10 @@ class Connections:
         if self._waiting or self._is_closing or is_lost(connection):
             return False
         self._at_hand.append(connection)
+        for wait in self._waits:
+            if not wait.done():
+                wait.set_result(None)
+                break
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_KEPT_SECONDS, self._return_all)
         return True
@@ -98,3 +126,8 @@ class Connections:
     def terminate(self) -> None:
         """Close the pool at once, and every connection that is in use."""
         self._pool.terminate()
+
+
+def _end(wait: asyncio.Future[None]) -> None:
+    if not wait.done():
+        wait.set_result(None)
