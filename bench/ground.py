@@ -103,11 +103,16 @@ class Ground:
             "LOG_LEVEL": "WARNING",
         }
 
-    def sql(self, statement: str) -> None:
-        """Run a statement in the database of the benchmarks."""
+    def copy_database(self, name: str) -> str:
+        """Return the address of a copy of the database, to which no connection may be open."""
+        self._postgres.create_database(name, "bench")
+        return self._postgres.url(name).replace("+asyncpg", "")
+
+    def sql(self, statement: str, database: str | None = None) -> None:
+        """Run a statement in the database of the benchmarks, or in the copy with this address."""
 
         async def run() -> None:
-            connection = await asyncpg.connect(self.database_url)
+            connection = await asyncpg.connect(database or self.database_url)
             try:
                 await connection.execute(statement)
             finally:
@@ -116,10 +121,12 @@ class Ground:
         asyncio.run(run())
 
     @contextmanager
-    def service(self, **settings: str) -> Iterator[Subject]:
+    def service(self, database: str | None = None, **settings: str) -> Iterator[Subject]:
         """Lend the chat API, with every promise on, and no answers of an earlier one to take up."""
         with suppress(asyncpg.UndefinedTableError):
-            self.sql("TRUNCATE generations, event_log, subscriptions")
+            self.sql("TRUNCATE generations, event_log, subscriptions", database)
+        if database is not None:
+            settings["DATABASE_URL"] = database.replace("postgresql://", "postgresql+asyncpg://")
         port = free_port()
         command = [sys.executable, "-m", "chat_api.cli", "serve", "--port", str(port)]
         environment = {**self.environment, "DRAIN_SECONDS": "0", **settings}

@@ -106,6 +106,10 @@ class Run:
     def answers(self) -> None:
         """Measure answers of several lengths in ms, their fixed part, and most sends a second."""
         kinds = {"kept": {"fresh": False}, "new": {"fresh": True}}
+        for fresh in (False, True):  # a new connection to PostgreSQL has no catalog and no plans
+            self._ground.answers(
+                self._subjects["service"], clients=8, tokens=10, rate=100, seconds=2.0, fresh=fresh
+            )
         found: dict[str, dict[int, list[float]]] = {}
         for _ in range(self._effort.answer_rounds):
             for tokens, clients in ANSWERS.items():

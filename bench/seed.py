@@ -1,5 +1,7 @@
 """What the pages are read from: one user's conversations, and as many of others as asked for."""
 
+from functools import partial
+
 from bench.ground import Ground, Subject
 
 USER = "reader"
@@ -40,12 +42,13 @@ def cursor_of_page_200(ground: Ground, service: Subject) -> str:
     return str(page["next_cursor"])
 
 
-def add_others(ground: Ground, conversations: int, messages: int) -> None:
-    """So many conversations of others, a thousand users or more, with so many messages in all.
+def add_others(ground: Ground, conversations: int, messages: int, *, database: str) -> None:
+    """Add conversations of a thousand other users or more, with so many messages in all.
 
     Without triggers: that for moves takes a lock for each user until the commit.
     """
-    ground.sql(f"""
+    sql = partial(ground.sql, database=database)
+    sql(f"""
         SET session_replication_role = replica;
         INSERT INTO conversations (id, user_id, title, title_given, model_tag, updated_at)
         SELECT gen_random_uuid(), 'other-' || n % greatest(1000, {conversations} / 50),
@@ -53,7 +56,7 @@ def add_others(ground: Ground, conversations: int, messages: int) -> None:
         FROM generate_series(1, {conversations}) n;
     """)
     each = max(1, messages // conversations)
-    ground.sql(f"""
+    sql(f"""
         SET session_replication_role = replica;
         INSERT INTO messages (id, conversation_id, position, role, content, status, model_tag)
         SELECT gen_random_uuid(), c.id, n, CASE n % 2 WHEN 1 THEN 'user' ELSE 'assistant' END,
@@ -62,8 +65,8 @@ def add_others(ground: Ground, conversations: int, messages: int) -> None:
         WHERE c.user_id LIKE 'other-%'
             AND NOT EXISTS (SELECT 1 FROM messages m WHERE m.conversation_id = c.id);
     """)
-    ground.sql("VACUUM ANALYZE conversations")
-    ground.sql("VACUUM ANALYZE messages")
+    sql("VACUUM ANALYZE conversations")
+    sql("VACUUM ANALYZE messages")
 
 
 def _messages(conversation: str, count: int) -> str:
