@@ -22,6 +22,8 @@ from bench.ground import Ground, Subject
 RESULTS = Path(__file__).parent / "growth.json"
 MESSAGES_EACH = 10
 ROUNDS = 3
+# The answers of a load end so long after it, which is not to be counted for the next service.
+_ENDS_SECONDS = 4.0
 
 
 def measure(sizes: list[int], seconds: float) -> dict[int, dict[str, float]]:
@@ -75,6 +77,7 @@ def _figures(
     )
     yield both("answer of 10 tokens", answered.cpu, answered.answers, 1e3)
     load = ground.load(service, streams=100, rate=25, seconds=2 * seconds)
+    time.sleep(_ENDS_SECONDS)
     yield both("token", load.cpu, load.tokens, 1e6)
 
 
