@@ -49,9 +49,11 @@ _EXAMPLE = (
     '"usage":{"input_tokens":14,"output_tokens":1}}}\n\n'
     "data: [DONE]\n\n"
 )
+# Of each event of the stream.
+_EVENT = {"type": "object", "required": ["data"], "properties": {"data": {"type": "string"}}}
 _STREAM: dict[str, Any] = {
     "description": "A UI message stream, protocol version 1",
-    "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EXAMPLE}},
+    "content": {"text/event-stream": {"itemSchema": _EVENT, "example": _EXAMPLE}},
 }
 # Chat ids of the client's own may have slashes, which some of its releases do not encode.
 ChatId = Annotated[str, Path(description="a conversation's id, or the client's own id")]
