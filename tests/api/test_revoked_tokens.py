@@ -80,7 +80,7 @@ async def test_while_auth_cannot_answer_a_stream_goes_on_until_its_token_ends(
     service_with: ServiceWith, clients: MakeClient, auth: AuthServer, inference: Inference
 ) -> None:
     service = short(service_with)
-    lasting, ending = auth.user("alice"), auth.user("bob", expires_in=6)
+    lasting, ending = auth.user("alice"), auth.user("bob", expires_in=8)
     alice, bob = clients(service, lasting), clients(service, ending)
     mine, his = await alice.create(), await bob.create()
     gate = Gate()
