@@ -95,7 +95,7 @@ class _PagePath(Convertor[str]):
     Routes without the page answer these with 404 whatever the method is.
     """
 
-    regex = "(?!api(?:/|$)|v1(?:/|$)|assets(?:/|$)).*"
+    regex = "(?!api(?:/|$)|v1(?:/|$)|assets(?:/|$))(?s:.*)"
 
     def convert(self, value: str) -> str:
         return value

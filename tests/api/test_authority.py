@@ -124,7 +124,7 @@ MALFORMED = [
 def test_every_route_of_the_application_has_a_row() -> None:
     app = create_app(Settings(internal_api_key="a-key"))  # type: ignore[arg-type]
     routes = {
-        (method, str(route.path).replace("{chat_id:path}", "{conversation_id}"))
+        (method, str(route.path).replace("{chat_id:any_text}", "{conversation_id}"))
         for route in iter_route_contexts(app.routes)
         for method in route.methods or ()
         # OpenAI's dialect has errors of another shape: tests/dialects/test_openai_authority.py.

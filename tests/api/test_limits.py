@@ -119,7 +119,8 @@ async def test_more_answers_at_once_than_allowed_are_refused_until_one_ends(
     alice = clients(service_with(MAX_RUNNING_ANSWERS="2"), auth.user("alice"))
     first, second, third = [await alice.create() for _ in range(3)]
     gate = Gate()
-    inference.once(Script().tokens("a").wait(gate).done(), Script().tokens("b").hang())
+    inference.on("One", Script().tokens("a").wait(gate).done())
+    inference.on("Two", Script().tokens("b").hang())
     async with alice.send(first["id"], "One") as one, alice.send(second["id"], "Two") as two:
         await one.until("token")
         await two.until("token")

@@ -210,16 +210,18 @@ async def test_a_comment_keeps_an_answer_alive(
         INFERENCE_API="openai",
         INFERENCE_SERVICE_URL=engine.url,
         INFERENCE_API_KEY=KEY,
-        FIRST_TOKEN_TIMEOUT_SECONDS="1",
-        TOKEN_TIMEOUT_SECONDS="1",
+        FIRST_TOKEN_TIMEOUT_SECONDS="2",
+        TOKEN_TIMEOUT_SECONDS="2",
     )
     client = clients(service, auth.user())
     script = ChatScript()
-    for _ in range(4):
-        script.raw(b": OPENROUTER PROCESSING\n\n").pause(0.6)
+    # Together longer than the limit and the quarter of a second in which it is looked at; each far
+    # shorter.
+    for _ in range(5):
+        script.raw(b": OPENROUTER PROCESSING\n\n").pause(0.5)
     script.reasoning("Hm.")
-    for _ in range(3):
-        script.raw(b": still\n\n").pause(0.6)
+    for _ in range(5):
+        script.raw(b": still\n\n").pause(0.5)
     engine.once(script.tokens("Hello").finish().done())
     conversation = await client.create()
     async with client.send(conversation["id"], "Hi") as stream:

@@ -111,6 +111,29 @@ async def test_the_errors_of_an_endpoint_are_described(description: dict[str, An
     assert "403" in found[("post", "/api/models/swap")]["responses"]
 
 
+async def test_each_stream_is_described_by_its_events(description: dict[str, Any]) -> None:
+    """`itemSchema` of OpenAPI 3.2: by `schema`, a client would read a text for each event."""
+    streams = [
+        content["text/event-stream"]
+        for operation in operations(description).values()
+        for response in operation["responses"].values()
+        if "text/event-stream" in (content := response.get("content", {}))
+    ]
+    assert len(streams) >= 6
+    for stream in streams:
+        assert stream["itemSchema"]["properties"]["data"]["type"] == "string"
+        assert "schema" not in stream
+
+
+@pytest.mark.parametrize("last", ["messages", "regenerate", "continue"])
+async def test_a_text_to_stop_at_may_come_without_a_list(
+    description: dict[str, Any], last: str
+) -> None:
+    body = operations(description)["post", f"/api/conversations/{{}}/{last}"]["requestBody"]
+    stop = body["content"]["application/json"]["schema"]["properties"]["stop"]
+    assert [option["type"] for option in stop["anyOf"]] == ["string", "array", "null"]
+
+
 async def test_the_description_says_how_to_authenticate(description: dict[str, Any]) -> None:
     schemes = description["components"]["securitySchemes"].values()
     assert any(

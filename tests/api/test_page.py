@@ -173,7 +173,7 @@ async def test_a_person_at_an_unknown_address_gets_the_page_and_a_program_gets_t
     page: Client,
 ) -> None:
     index = (await page.get("/")).text
-    for path in ("/nothing", "/c/", "/c/a/b", "/settings", "/apinothing"):
+    for path in ("/nothing", "/c/", "/c/a/b", "/settings", "/apinothing", "/a%0Ab"):
         response = await page.get(path, headers=NAVIGATION)
         assert response.status_code == 404
         assert response.headers["content-type"] == "text/html; charset=utf-8"

@@ -80,13 +80,13 @@ async def test_while_auth_cannot_answer_a_stream_goes_on_until_its_token_ends(
     service_with: ServiceWith, clients: MakeClient, auth: AuthServer, inference: Inference
 ) -> None:
     service = short(service_with)
-    lasting, ending = auth.user("alice"), auth.user("bob", expires_in=6)
+    lasting, ending = auth.user("alice"), auth.user("bob", expires_in=8)
     alice, bob = clients(service, lasting), clients(service, ending)
     mine, his = await alice.create(), await bob.create()
     gate = Gate()
-    waiting = Script().tokens("a").wait(gate).tokens("b").done()
-    inference.once(waiting, Script().tokens("a").hang())
-    async with alice.send(mine["id"], "One") as one, bob.send(his["id"], "One") as two:
+    inference.on("Mine", Script().tokens("a").wait(gate).tokens("b").done())
+    inference.on("His", Script().tokens("a").hang())
+    async with alice.send(mine["id"], "Mine") as one, bob.send(his["id"], "His") as two:
         await one.until("token")
         await two.until("token")
         with auth.failing():

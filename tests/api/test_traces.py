@@ -123,8 +123,9 @@ async def test_the_usage_that_an_engine_tells_is_in_the_span_and_so_is_a_failure
     assert failed.is_error
     assert failed.attributes["error.type"] == "inference_error"
     assert failed.attributes["samosachaat.status"] == "failed"
-    await eventually(lambda: [span for span in collector.spans if span.kind == SERVER])
-    request = next(span for span in collector.spans if "messages" in span.name)
+    sent_to = "POST /api/conversations/{conversation_id}/messages"
+    await eventually(lambda: collector.named(sent_to))
+    [request] = collector.named(sent_to)
     assert (request.is_error, request.attributes["error.type"]) == (True, "502")
     assert collector.resources[0]["service.name"] == "chat"
     assert collector.resources[0]["zone"] == "a"

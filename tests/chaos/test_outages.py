@@ -232,7 +232,7 @@ async def test_case_27_a_stop_during_an_outage_is_told_to_try_again_and_then_sto
             return (await pair.there.post(path)).status_code == 200
 
         await eventually(stopped)
-        await (await inference.call()).gone.wait(1)
+        await (await inference.call()).gone.wait(5)
         await sender.rest()
         assert (length(sender.text), sender.done["status"]) == (5, "stopped")
 

@@ -17,7 +17,7 @@ RESPONSE = "/v1/responses/{response_id}"
 # The body, and the status for another user.
 MATRIX: dict[tuple[str, str], tuple[dict[str, Any] | None, int]] = {
     ("GET", "/v1/models"): (None, 200),
-    ("GET", "/v1/models/{model:path}"): (None, 200),
+    ("GET", "/v1/models/{model:any_text}"): (None, 200),
     ("POST", "/v1/responses"): (ASK, 200),
     ("GET", RESPONSE): (None, 404),
     ("GET", f"{RESPONSE}/input_items"): (None, 404),
@@ -52,7 +52,7 @@ async def test_each_caller_gets_what_the_matrix_says(
 ) -> None:
     made = (await alice.post("/v1/responses", json=ASK)).json()
     items = await alice.get(f"/v1/responses/{made['id']}/input_items")
-    filled = path.replace("{model:path}", "d20").format(
+    filled = path.replace("{model:any_text}", "d20").format(
         response_id=made["id"],
         conversation_id=made["conversation"]["id"],
         item_id=items.json()["data"][0]["id"],

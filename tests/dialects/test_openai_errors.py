@@ -35,6 +35,10 @@ REFUSALS: dict[str, tuple[str, str, dict[str, Any], int, type[openai.APIStatusEr
         "get", "/models/none", {},
         404, openai.NotFoundError, "invalid_request_error", "model_not_found",
     ),
+    "no such model, though one is called so but for a line end": (
+        "get", "/models/d20%0A", {},
+        404, openai.NotFoundError, "invalid_request_error", "model_not_found",
+    ),
     "another method": (
         "put", "/responses", {"body": ASK},
         405, openai.APIStatusError, "invalid_request_error", "method_not_allowed",

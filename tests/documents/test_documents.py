@@ -89,7 +89,7 @@ def test_the_endpoints_table_is_that_of_the_routes() -> None:
     }
     # OpenAI describes these, not our own description.
     described |= {
-        (method, str(route.path).replace(":path", ""))
+        (method, str(route.path).replace(":any_text", ""))
         for route in iter_route_contexts(app.routes)
         for method in route.methods or ()
         if method != "HEAD" and str(route.path).startswith("/v1/")

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import zoneinfo
 from typing import Any
 
@@ -35,11 +36,40 @@ schemathesis.openapi.format("search-cursor", SEARCH_CURSORS)
 schemathesis.openapi.format("audit-cursor", AUDIT_CURSORS)
 schemathesis.openapi.format("event-id", EVENT_IDS)
 
+# A conversation and its answer, where the test names them: chance seldom leads to one that has any.
+CONVERSATION, ANSWER = os.environ.get("FUZZ_CONVERSATION"), os.environ.get("FUZZ_ANSWER")
+IN = "/api/conversations/{conversation_id}"
+ON_AN_ANSWER = {
+    ("POST", f"{IN}/regenerate"),
+    ("POST", f"{IN}/stop"),
+    ("PUT", f"{IN}/path"),
+    ("GET", f"{IN}/messages/{{message_id}}/versions"),
+    ("GET", "/api/chat/{chat_id}/messages"),
+    ("GET", "/api/chat/{chat_id}/stream"),
+    ("POST", "/api/chat/{chat_id}/stop"),
+}
+
+
+@schemathesis.hook
+def before_add_examples(context: Any, examples: list[Any]) -> None:
+    """Add a case that succeeds to each operation on an answer."""
+    operation = context.operation
+    if CONVERSATION is None or (operation.method.upper(), operation.path) not in ON_AN_ANSWER:
+        return
+    ids = {"conversation_id": CONVERSATION, "chat_id": CONVERSATION, "message_id": ANSWER}
+    named = {name: id_ for name, id_ in ids.items() if f"{{{name}}}" in operation.path}
+    body: dict[str, Any] = {}
+    if operation.path == f"{IN}/path":
+        body = {"body": {"message_id": ANSWER}, "media_type": "application/json"}
+    examples.append(operation.Case(path_parameters=named, **body))
+
+
 # Refusals of what is well-formed that are right, for a reason that lies in what went before.
 RIGHT = {
     ("/import", "bad_request"),  # JSON that is no array and no object
     ("/messages", "idempotency_key_reused"),
     ("/regenerate", "idempotency_key_reused"),
+    ("/continue", "idempotency_key_reused"),
     ("/regenerate", "nothing_to_answer"),
     ("/stop", "not_found"),  # where no answer was ever written
     # A message that the conversation does not have.

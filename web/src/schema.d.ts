@@ -2345,7 +2345,7 @@ export interface operations {
                      *       "\n\n"
                      *     ]
                      */
-                    stop?: string[] | null;
+                    stop?: string | string[] | null;
                     /**
                      * Temperature
                      * @example 0.7
@@ -2396,7 +2396,7 @@ export interface operations {
                      *
                      *     data: [DONE]
                      */
-                    "text/event-stream": string;
+                    "text/event-stream": unknown;
                 };
             };
             /** @description A problem document (RFC 9457) */
@@ -2647,7 +2647,7 @@ export interface operations {
                      *
                      *     data: [DONE]
                      */
-                    "text/event-stream": string;
+                    "text/event-stream": unknown;
                 };
             };
             /** @description No answer is running */
@@ -3336,7 +3336,7 @@ export interface operations {
                      *       "\n\n"
                      *     ]
                      */
-                    stop?: string[] | null;
+                    stop?: string | string[] | null;
                     /**
                      * Temperature
                      * @example 0.7
@@ -3620,7 +3620,7 @@ export interface operations {
                      *       "\n\n"
                      *     ]
                      */
-                    stop?: string[] | null;
+                    stop?: string | string[] | null;
                     /**
                      * Temperature
                      * @example 0.7
@@ -4074,7 +4074,7 @@ export interface operations {
                      *       "\n\n"
                      *     ]
                      */
-                    stop?: string[] | null;
+                    stop?: string | string[] | null;
                     /**
                      * Temperature
                      * @example 0.7

@@ -9,12 +9,11 @@ import orjson
 from fastapi import APIRouter, Depends, Path, Query
 from fastapi.routing import APIRoute
 from pydantic import AfterValidator
-from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import Scope
 
-from chat_api.api import cursors
+from chat_api.api import cursors, paths  # noqa: F401  # `any_text`
 from chat_api.api.bodies import json_body
 from chat_api.api.responses import problems
 from chat_api.api.schemas.fields import is_storable
@@ -47,15 +46,6 @@ router = APIRouter(prefix="/api/admin", tags=["administration"], route_class=_Ro
 
 _MOST_CHARS = 255
 _CURSOR = re.compile(r"(\d{1,18})")
-
-
-class _AnyText(PathConvertor):
-    """Also line ends: `path` leaves out one at the end, and so names another user."""
-
-    regex = "(?s:.*)"
-
-
-register_url_convertor("any_text", _AnyText())
 
 
 async def _user_id(

@@ -70,6 +70,14 @@ class ConversationChange(ConversationFields):
     is_favorited: Annotated[bool | None, Field(examples=[True])] = None
 
 
+# Their limits are checked by `few_texts`, with one message for all of them.
+_StopText = Annotated[
+    str,
+    Field(json_schema_extra={"minLength": 1, "maxLength": 100, "pattern": r"^[^\u0000]*$"}),
+]
+_StopTexts = Annotated[list[_StopText], Field(json_schema_extra={"minItems": 1, "maxItems": 4})]
+
+
 class AnswerOptions(Request):
     temperature: Annotated[float | None, Field(ge=0, le=2, allow_inf_nan=False, examples=[0.7])] = (
         None
@@ -80,19 +88,10 @@ class AnswerOptions(Request):
     force_web_search: bool | None = None
     top_p: Annotated[float | None, Field(gt=0, le=1, allow_inf_nan=False, examples=[0.9])] = None
     stop: Annotated[
-        list[
-            Annotated[
-                str,
-                Field(
-                    json_schema_extra={"minLength": 1, "maxLength": 100, "pattern": r"^[^\u0000]*$"}
-                ),
-            ]
-        ]
-        | None,
-        BeforeValidator(as_list),
+        list[str] | None,
+        BeforeValidator(as_list, json_schema_input_type=_StopText | _StopTexts | None),
         AfterValidator(few_texts),
         Field(
-            json_schema_extra={"minItems": 1, "maxItems": 4},
             examples=[["\n\n"]],
             description="texts at which the answer ends: 1 to 4 of 1 to 100 characters; one may "
             "come without a list",

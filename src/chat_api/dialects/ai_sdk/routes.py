@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import Response
 
 from chat_api import sse
+from chat_api.api import paths  # noqa: F401  # `any_text`
 from chat_api.api.bodies import json_body
 from chat_api.api.responses import problems, written_json
 from chat_api.api.schemas.fields import is_storable
@@ -48,9 +49,11 @@ _EXAMPLE = (
     '"usage":{"input_tokens":14,"output_tokens":1}}}\n\n'
     "data: [DONE]\n\n"
 )
+# Of each event of the stream.
+_EVENT = {"type": "object", "required": ["data"], "properties": {"data": {"type": "string"}}}
 _STREAM: dict[str, Any] = {
     "description": "A UI message stream, protocol version 1",
-    "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EXAMPLE}},
+    "content": {"text/event-stream": {"itemSchema": _EVENT, "example": _EXAMPLE}},
 }
 # Chat ids of the client's own may have slashes, which some of its releases do not encode.
 ChatId = Annotated[str, Path(description="a conversation's id, or the client's own id")]
@@ -85,7 +88,7 @@ async def send_turn(
 
 
 @router.get(
-    "/{chat_id:path}/stream",
+    "/{chat_id:any_text}/stream",
     response_class=Response,
     responses={200: _STREAM, 204: {"description": "No answer is running"}, **problems(422)},
 )
@@ -136,7 +139,7 @@ async def resume_stream(
     return await _streamed(services, stream, joined, sink, translator, skip=start_index)
 
 
-@router.get("/{chat_id:path}/messages", response_model=list[UiMessage], responses=problems(404))
+@router.get("/{chat_id:any_text}/messages", response_model=list[UiMessage], responses=problems(404))
 async def list_messages(services: ServicesOf, user: CurrentUser, chat_id: ChatId) -> Response:
     """Return the conversation as UI messages, for the first load of a page.
 
@@ -162,7 +165,7 @@ async def list_messages(services: ServicesOf, user: CurrentUser, chat_id: ChatId
     return written_json(orjson.dumps([ui_message(message) for message in messages]))
 
 
-@router.post("/{chat_id:path}/stop", response_model=UiMessage, responses=problems(404))
+@router.post("/{chat_id:any_text}/stop", response_model=UiMessage, responses=problems(404))
 async def stop(services: ServicesOf, user: CurrentUser, chat_id: ChatId) -> Response:
     """Stop the running answer, on whichever replica it runs; the text so far is kept."""
     conversation_id = await _conversation(services, user, chat_id)

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 from uuid_utils import uuid7
 
+from chat_api.api import paths  # noqa: F401  # `any_text`
 from chat_api.api.responses import written_json
 from chat_api.api.services import CurrentUser, Services, ServicesOf
 from chat_api.auth import User
@@ -239,7 +240,7 @@ async def list_models(services: ServicesOf, _user: CurrentUser) -> Response:
     return _json({"object": "list", "data": await _models(services)})
 
 
-@router.get("/models/{model:path}")
+@router.get("/models/{model:any_text}")
 async def retrieve_model(services: ServicesOf, _user: CurrentUser, model: str) -> Response:
     """Return one available model. Raise NotFound."""
     for found in await _models(services):
