@@ -380,8 +380,13 @@ class Protocol(HttpToolsProtocol):
     # --- deadlines and refusals ---
 
     def _limit_arrival(self) -> None:
-        """Bound the time of a request that has begun; one that is there whole needs no timer."""
-        if self._arriving and self._deadline is None and not self._refused:
+        """Bound the time of a request that has begun; one that is there whole needs no timer.
+
+        Empty lines before a request begin none, but have ended the time that an idle connection has.
+        """
+        if self._deadline is not None or self._refused:
+            return
+        if self._arriving or self.cycle is None or self.cycle.response_complete:
             self._expect_a_request()
 
     def _expect_a_request(self) -> None:

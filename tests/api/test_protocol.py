@@ -368,6 +368,16 @@ async def test_an_idle_connection_is_closed_after_a_while(hasty: Service) -> Non
     assert statuses(await exchange(hasty, GET + b"\r\n")) == [200]
 
 
+@pytest.mark.case(46)
+async def test_empty_lines_do_not_keep_an_idle_connection_open(hasty: Service) -> None:
+    """RFC 9112, section 2.2: they may come before a request, and are none."""
+    async with connected(hasty) as (reader, writer), asyncio.timeout(20):
+        writer.write(GET + b"\r\n")
+        await reader.readuntil(b"}")
+        writer.write(b"\r\n")
+        assert await reader.read() == b""
+
+
 async def test_a_trickle_does_not_prolong_a_request_s_time(hasty: Service) -> None:
     async def trickle(first: bytes) -> bytes:
         async with connected(hasty) as (reader, writer):
