@@ -382,7 +382,7 @@ class Protocol(HttpToolsProtocol):
     def _limit_arrival(self) -> None:
         """Bound the time of a request that has begun; one that is there whole needs no timer.
 
-        Empty lines before a request begin none, but have ended the time that an idle connection has.
+        Empty lines before a request begin none, but have stopped the idle connection's timer.
         """
         if self._deadline is not None or self._refused:
             return
@@ -424,6 +424,13 @@ class Protocol(HttpToolsProtocol):
         trace_id = trace_id_of(None, None)
         REFUSALS.labels(error.code).inc()
         log.info("request_refused", error=error.code, status=error.status, trace_id=trace_id)
+        if self.pipeline and not self._in_headers:
+            # Its turn would come, and wait for the rest of the body, which is not read any more.
+            del self.pipeline[0]
+            before = self.pipeline[0][0] if self.pipeline else self._answering
+            assert before is not None  # noqa: S101  # a request waits behind another one
+            before.keep_alive = False
+            return
         cycle = self.cycle
         if cycle is not None and not cycle.response_complete:
             if self._in_headers or self.pipeline or cycle.response_started:
