@@ -311,6 +311,17 @@ async def test_connections_to_a_server_that_refuses_writes_leave_the_pool(
             assert not old & {await one.fetchval("SELECT pg_backend_pid()") for one in lent}
 
 
+@pytest.mark.case(62)
+async def test_a_connection_that_was_in_use_leaves_the_pool_with_the_others(
+    database_url: str,
+) -> None:
+    async with opened(database_url) as pool:
+        async with pool.connection() as connection:
+            old = await connection.fetchval("SELECT pg_backend_pid()")
+            await pool._connections.expire()
+        assert (await pool.fetch("SELECT pg_backend_pid()"))[0][0] != old
+
+
 async def test_a_read_only_database_is_unavailable(world: World) -> None:
     async def delete() -> None:
         async with world.pool.transaction() as connection:

@@ -38,6 +38,7 @@ class Connections:
         self._pool = pool
         self._timeout = timeout_seconds
         self._at_hand: list[Lent] = []
+        self._current: set[Lent] = set()  # taken from the pool since connections were expired
         self._waiting = 0
         self._waits: dict[asyncio.Future[None], None] = {}
         self._is_closing = False
@@ -52,12 +53,15 @@ class Connections:
             connection = self._at_hand.pop()
             if not is_lost(connection):
                 return connection
-            await self._pool.release(connection)
+            await self.give_back(connection)
+        current = self._current  # `expire` puts another set in its place
         self._waiting += 1
         try:
-            return await self._pool.acquire(timeout=self._timeout)
+            connection = await self._pool.acquire(timeout=self._timeout)
         finally:
             self._waiting -= 1
+        current.add(connection)
+        return connection
 
     def _would_open_another(self) -> bool:
         """Return whether the pool would open a connection while others are in use."""
@@ -79,9 +83,15 @@ class Connections:
     def keep(self, connection: Lent) -> bool:
         """Keep a connection at hand on which nothing is under way.
 
-        Return False where it must be given back: it is lost, or someone waits for the pool's next.
+        Return False where it must be given back: it is lost or expired, or someone waits for the
+        pool's next.
         """
-        if self._waiting or self._is_closing or is_lost(connection):
+        if (
+            self._waiting
+            or self._is_closing
+            or connection not in self._current
+            or is_lost(connection)
+        ):
             return False
         self._at_hand.append(connection)
         for wait in self._waits:
@@ -94,6 +104,7 @@ class Connections:
 
     async def give_back(self, connection: Lent) -> None:
         """Give a connection back to the pool, whatever state it is in."""
+        self._current.discard(connection)
         await self._pool.release(connection)
 
     def _return_all(self) -> None:
@@ -103,10 +114,11 @@ class Connections:
     async def _return(self) -> None:
         for _ in range(len(self._at_hand)):
             if self._at_hand:
-                await self._pool.release(self._at_hand.pop(0))
+                await self.give_back(self._at_hand.pop(0))
 
     async def expire(self) -> None:
         """Replace every open connection before its next use."""
+        self._current = set()
         await self._pool.expire_connections()
         while self._at_hand:
             connection = self._at_hand.pop()
