@@ -6,7 +6,8 @@ which still decides how many there are, and which of them are too old.
 """
 
 import asyncio
-from typing import TypeAlias
+from collections.abc import Coroutine
+from typing import Any, TypeAlias
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
@@ -43,7 +44,7 @@ class Connections:
         self._waits: dict[asyncio.Future[None], None] = {}
         self._is_closing = False
         self._timer: asyncio.TimerHandle | None = None
-        self._returning: asyncio.Task[None] | None = None
+        self._returning: set[asyncio.Task[None]] = set()
 
     async def take(self) -> Lent:
         """Return a connection for the caller alone. Raise what the driver raises."""
@@ -107,9 +108,27 @@ class Connections:
         self._current.discard(connection)
         await self._pool.release(connection)
 
+    def give_back_later(self, connection: Lent) -> None:
+        """Give back a connection whose user was cancelled, who does not wait for it.
+
+        The driver still cancels the statement: where the server is silent, that takes as long as a
+        statement may take, and then fails.
+        """
+        self._start(self.give_back(connection))
+
     def _return_all(self) -> None:
         self._timer = None
-        self._returning = asyncio.create_task(self._return(), name="return-connections")
+        self._start(self._return())
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work, name="return-connections")
+        self._returning.add(task)
+        task.add_done_callback(self._returned)
+
+    def _returned(self, task: asyncio.Task[None]) -> None:
+        self._returning.discard(task)
+        if not task.cancelled():
+            task.exception()  # seen: the driver has closed the connection then
 
     async def _return(self) -> None:
         for _ in range(len(self._at_hand)):
@@ -130,8 +149,6 @@ class Connections:
         self._is_closing = True
         if self._timer is not None:
             self._timer.cancel()
-        if self._returning is not None:
-            self._returning.cancel()
         await self._return()
         await self._pool.close()
 
