@@ -246,7 +246,7 @@ async def test_an_inference_line_that_fails_at_any_byte_keeps_what_came(
     assert '"done"' in response.text
     size = wired.inference.passed - before
     # What follows the event `done` may be missing: the end of its chunk, and of the body.
-    last = size - len(b"\r\n" b"0\r\n\r\n")
+    last = size - len(b"\r\n0\r\n\r\n")
     for number in range(40):
         trouble = Trouble(
             after=last - 1 if number == 1 else rng.randrange(last),
