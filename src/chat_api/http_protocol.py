@@ -382,7 +382,8 @@ class Protocol(HttpToolsProtocol):
     def _limit_arrival(self) -> None:
         """Bound the time of a request that has begun; one that is there whole needs no timer.
 
-        Empty lines before a request begin none, but have stopped the idle connection's timer.
+        Any bytes have stopped the idle connection's timer, also those that begin no request: empty
+        lines, or the rest of a request that has its response.
         """
         if self._deadline is not None or self._refused:
             return

@@ -379,13 +379,23 @@ async def test_an_idle_connection_is_closed_after_a_while(hasty: Service) -> Non
 
 
 @pytest.mark.case(46)
-async def test_empty_lines_do_not_keep_an_idle_connection_open(hasty: Service) -> None:
-    """RFC 9112, section 2.2: they may come before a request, and are none."""
+@pytest.mark.parametrize(
+    ("request_", "after"),
+    [
+        # RFC 9112, section 2.2: empty lines may come before a request, and are none.
+        pytest.param(GET + b"\r\n", b"\r\n", id="an empty line"),
+        # There is no token, so the response does not wait for the body.
+        pytest.param(POST + b"content-length: 2\r\n\r\n", b"{}", id="a body"),
+    ],
+)
+async def test_what_comes_after_a_response_does_not_keep_the_connection_open(
+    hasty: Service, request_: bytes, after: bytes
+) -> None:
     async with connected(hasty) as (reader, writer), asyncio.timeout(20):
-        writer.write(GET + b"\r\n")
+        writer.write(request_)
         await reader.readuntil(b"}")
-        writer.write(b"\r\n")
-        assert await reader.read() == b""
+        writer.write(after)
+        await reader.read()
 
 
 async def test_a_trickle_does_not_prolong_a_request_s_time(hasty: Service) -> None:
