@@ -17,7 +17,12 @@ from chat_api.engines.engine import Event
 from chat_api.errors import EngineIncomplete
 from chat_api.generation import events
 from chat_api.generation.events import Written, unpack
-from chat_api.generation.running import KEPT_SECONDS, RunningGeneration, StopReason
+from chat_api.generation.running import (
+    KEPT_SECONDS,
+    Beginning,
+    RunningGeneration,
+    StopReason,
+)
 from chat_api.generation.writer import _Pump
 
 ID = "019aab5c-7d0e-7c39-9f6e-0a3a3e1fb0a1"
@@ -331,6 +336,15 @@ def test_tokens_that_arrive_alone_meet_the_same_limits(
         outcomes.append((answer.written, answer.bytes, subscription.shown, failure))
     assert outcomes[0] == outcomes[1]
     assert outcomes[0][0].text == written
+
+
+def test_a_beginning_that_is_over_the_limit_gets_no_more(clock: Clock) -> None:
+    """It may have been imported, or written under a higher limit."""
+    answer = RunningGeneration(LEASE, Beginning(Written("abcdef", 2), 2), clock=clock)
+    pump = _Pump(answer, max_chars=4, max_bytes=100, clock=clock, note_model=lambda _: None)
+    with pytest.raises(EngineIncomplete):
+        pump.take_token(events.token("xyz"), "xyz")
+    assert answer.written.text == "abcdef"
 
 
 def test_replaced_text_is_gone() -> None:

@@ -425,7 +425,7 @@ class _Pump:
                 if event.text:
                     if generation.token_count == 0:
                         FIRST_TOKEN_SECONDS.observe(generation.heard - generation.began)
-                    room = self._max_chars - generation.chars
+                    room = max(0, self._max_chars - generation.chars)
                     if len(event.text) > room:
                         self._cut_off(event.text[:room])
                 generation.add(event.data, event.text)
