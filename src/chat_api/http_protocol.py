@@ -360,7 +360,7 @@ class Protocol(HttpToolsProtocol):
     def when_gone(self, call: Callable[[], None]) -> None:
         """Call `call` when the client of the response that is being sent has gone."""
         self._when_gone = call
-        self.flow.resume_reading()  # without it the end of the connection is not seen
+        self.flow.resume_reading()  # a connection that is not read does not report its end
 
     def on_response_complete(self) -> None:
         self._when_gone = None

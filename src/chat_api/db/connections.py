@@ -18,9 +18,9 @@ Lent: TypeAlias = "PoolConnectionProxy[Record]"
 
 # How long connections stay at hand before they go back to the pool, and its rules.
 _KEPT_SECONDS = 60.0
-# How long a caller waits for a connection in use before a new one is opened for it. A statement
-# takes less than that on most connections; a new one takes ten times as long, reads the catalog
-# for itself and makes its own plans.
+# How long a caller waits for a connection in use before another one is opened for it. Most
+# statements take less than that. Opening a connection takes ten times as long, and its server
+# process then reads the catalog and makes its plans, too.
 _WAIT_SECONDS = 0.002
 
 

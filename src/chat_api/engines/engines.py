@@ -325,6 +325,7 @@ class _Attempt:
             self._settle()
 
     def _settle(self) -> None:
+        """Fix the model, release the prompt, and pass on the usage that was kept back."""
         assert self._place is not None  # noqa: S101  # events come after `begin`
         self.has_begun = True
         self._order.prompt = None
