@@ -281,6 +281,7 @@ async def test_an_empty_answer_has_a_writer_and_a_price(one: OpenAIEngineServer)
         )
 
 
+@pytest.mark.case(64)
 async def test_usage_that_comes_before_the_text_counts(one: OpenAIEngineServer) -> None:
     """A cache in front of an engine has it from the start, and says it once or in each chunk."""
     one.once(ChatScript().usage().tokens("a").finish().usage().done())

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from chat_api import sse
 from chat_api.db.generations import Lease
-from chat_api.engines.engine import Event
+from chat_api.engines.engine import Event, Usage
 from chat_api.errors import EngineIncomplete
 from chat_api.generation import events
 from chat_api.generation.events import Written, unpack
@@ -23,7 +23,7 @@ from chat_api.generation.running import (
     RunningGeneration,
     StopReason,
 )
-from chat_api.generation.writer import _Pump
+from chat_api.generation.writer import _Pump, _usage_of
 
 ID = "019aab5c-7d0e-7c39-9f6e-0a3a3e1fb0a1"
 LEASE = Lease(ID, "conversation", "question", 2, 0, "{}", "trace", None)
@@ -345,6 +345,19 @@ def test_a_beginning_that_is_over_the_limit_gets_no_more(clock: Clock) -> None:
     with pytest.raises(EngineIncomplete):
         pump.take_token(events.token("xyz"), "xyz")
     assert answer.written.text == "abcdef"
+
+
+@pytest.mark.case(72)
+@pytest.mark.parametrize("spent", [Usage(2**31 - 1, 2**31 - 1), None], ids=["resumed", "crashed"])
+def test_usage_of_two_requests_fits_into_its_columns(spent: Usage | None) -> None:
+    """An engine may report as much as a column holds, for each."""
+    beginning = Beginning(Written("abc", 3), 3, spent)
+    answer = RunningGeneration(LEASE, beginning)
+    answer.usage = Usage(2**31 - 1, 2**31 - 1)
+    usage = _usage_of(answer)
+    assert usage is not None
+    assert usage.output_tokens == 2**31 - 1
+    assert usage.input_tokens <= 2**31 - 1
 
 
 def test_replaced_text_is_gone() -> None:
