@@ -360,7 +360,7 @@ class Protocol(HttpToolsProtocol):
     def when_gone(self, call: Callable[[], None]) -> None:
         """Call `call` when the client of the response that is being sent has gone."""
         self._when_gone = call
-        self.flow.resume_reading()  # without it the end of the connection is not seen
+        self.flow.resume_reading()  # a connection that is not read does not report its end
 
     def on_response_complete(self) -> None:
         self._when_gone = None
@@ -380,8 +380,14 @@ class Protocol(HttpToolsProtocol):
     # --- deadlines and refusals ---
 
     def _limit_arrival(self) -> None:
-        """Bound the time of a request that has begun; one that is there whole needs no timer."""
-        if self._arriving and self._deadline is None and not self._refused:
+        """Bound the time of a request that has begun; one that is there whole needs no timer.
+
+        Any bytes have stopped the idle connection's timer, also those that begin no request: empty
+        lines, or the rest of a request that has its response.
+        """
+        if self._deadline is not None or self._refused:
+            return
+        if self._arriving or self.cycle is None or self.cycle.response_complete:
             self._expect_a_request()
 
     def _expect_a_request(self) -> None:
@@ -419,6 +425,13 @@ class Protocol(HttpToolsProtocol):
         trace_id = trace_id_of(None, None)
         REFUSALS.labels(error.code).inc()
         log.info("request_refused", error=error.code, status=error.status, trace_id=trace_id)
+        if self.pipeline and not self._in_headers:
+            # Its turn would come, and wait for the rest of the body, which is not read any more.
+            del self.pipeline[0]
+            before = self.pipeline[0][0] if self.pipeline else self._answering
+            assert before is not None  # noqa: S101  # a request waits behind another one
+            before.keep_alive = False
+            return
         cycle = self.cycle
         if cycle is not None and not cycle.response_complete:
             if self._in_headers or self.pipeline or cycle.response_started:

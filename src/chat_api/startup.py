@@ -19,7 +19,7 @@ _LOOK_AGAIN_SECONDS = 1.0
 
 
 def collect_garbage_less_often() -> None:
-    """Leave what was made until now out of collections, and let more be made between two.
+    """Exclude the objects made so far from garbage collections, and start these less often.
 
     Almost all objects of a request are freed without the collector. With Python's own threshold,
     the objects of a few answers start a collection.

@@ -241,6 +241,7 @@ async def test_what_follows_a_request_does_not_take_its_answer(service: Service)
     assert answer.count(b'"service":"chat-api"') == 2
 
 
+@pytest.mark.case(32)
 async def test_what_follows_a_stream_does_not_break_it(
     hasty: Service, clients: MakeClient, auth: AuthServer, inference: Inference
 ) -> None:
@@ -256,6 +257,8 @@ async def test_what_follows_a_stream_does_not_break_it(
             f"GET /api/conversations/{conversation['id']}/stream HTTP/1.1\r\nhost: x\r\n"
             f"authorization: Bearer {account.token}\r\n\r\n"
         ).encode()
+        # A token makes it wait for its body, where it gets its turn.
+        post = POST + f"authorization: Bearer {account.token}\r\n".encode()
 
         async def followed_by(rest: bytes) -> bytes:
             async with connected(hasty) as (reader, writer):
@@ -268,10 +271,16 @@ async def test_what_follows_a_stream_does_not_break_it(
         async with asyncio.timeout(20):
             following = [
                 asyncio.create_task(followed_by(rest))
-                for rest in (b"\0nonsense\r\n\r\n", b"GET /api/hea", GET + b"x: " + b"y" * 70_000)
+                for rest in (
+                    b"\0nonsense\r\n\r\n",
+                    b"GET /api/hea",
+                    GET + b"x: " + b"y" * 70_000,
+                    post + b"content-length: 9\r\n\r\n{",
+                    post + b"transfer-encoding: chunked\r\n\r\nzz\r\n",
+                )
             ]
-            await eventually(lambda: len(joined) == 3)
-            await refusals(hasty, "request_timeout")  # the half one has had its time
+            await eventually(lambda: len(joined) == 5)
+            await refusals(hasty, "request_timeout", 2)  # the half ones have had their time
             gate.open()
             answers = await asyncio.gather(*following)
     for answer in answers:
@@ -331,14 +340,15 @@ async def test_a_stream_with_a_request_behind_it_hears_that_its_client_has_gone(
     await alice.ask(conversation["id"], "Two")
 
 
-async def refusals(service: Service, code: str) -> float:
-    """How often this was refused; waits until it was."""
+async def refusals(service: Service, code: str, least: int = 1) -> float:
+    """How often this was refused; waits until it was, at least so often."""
     async with Client(service.url) as client:
 
         async def counted() -> float:
             text = (await client.get("/metrics")).text
             found = re.search(rf'chat_api_refusals_total{{code="{code}"}} (\S+)', text)
-            return float(found[1]) if found else 0.0
+            count = float(found[1]) if found else 0.0
+            return count if count >= least else 0.0
 
         return await eventually(counted)
 
@@ -366,6 +376,26 @@ async def test_half_a_request_is_408_and_none_at_all_is_closed(
 @pytest.mark.case(46)
 async def test_an_idle_connection_is_closed_after_a_while(hasty: Service) -> None:
     assert statuses(await exchange(hasty, GET + b"\r\n")) == [200]
+
+
+@pytest.mark.case(46)
+@pytest.mark.parametrize(
+    ("request_", "after"),
+    [
+        # RFC 9112, section 2.2: empty lines may come before a request, and are none.
+        pytest.param(GET + b"\r\n", b"\r\n", id="an empty line"),
+        # There is no token, so the response does not wait for the body.
+        pytest.param(POST + b"content-length: 2\r\n\r\n", b"{}", id="a body"),
+    ],
+)
+async def test_what_comes_after_a_response_does_not_keep_the_connection_open(
+    hasty: Service, request_: bytes, after: bytes
+) -> None:
+    async with connected(hasty) as (reader, writer), asyncio.timeout(20):
+        writer.write(request_)
+        await reader.readuntil(b"}")
+        writer.write(after)
+        await reader.read()
 
 
 async def test_a_trickle_does_not_prolong_a_request_s_time(hasty: Service) -> None:

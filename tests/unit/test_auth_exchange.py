@@ -28,6 +28,10 @@ RESPONSES: dict[str, tuple[bytes, tuple[int, bytes] | str]] = {
     ),
     "nothing": (b"", "lost"),
     "half a head": (OK + b"Content-Le", "lost"),
+    "half a head behind early hints": (
+        b"HTTP/1.1 103 Early Hints\r\n\r\n" + OK + b"Content-Le",
+        "lost",
+    ),
     "half a body": (OK + b"Content-Length: 4\r\n\r\n{}", "lost"),
     "half a chunk": (OK + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{", "lost"),
     "another protocol": (b"220 smtp.example.org ESMTP\r\n", "not a response"),

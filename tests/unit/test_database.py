@@ -3,11 +3,14 @@
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
+from pathlib import Path
 from tempfile import TemporaryDirectory
+from urllib.parse import parse_qs, urlsplit
 from uuid import uuid4
 
 import asyncpg
 import pytest
+from tests.support.proxy import Proxy
 from tests.support.waiting import eventually
 from tests.unit.world import World, connected, opened
 
@@ -311,6 +314,17 @@ async def test_connections_to_a_server_that_refuses_writes_leave_the_pool(
             assert not old & {await one.fetchval("SELECT pg_backend_pid()") for one in lent}
 
 
+@pytest.mark.case(62)
+async def test_a_connection_that_was_in_use_leaves_the_pool_with_the_others(
+    database_url: str,
+) -> None:
+    async with opened(database_url) as pool:
+        async with pool.connection() as connection:
+            old = await connection.fetchval("SELECT pg_backend_pid()")
+            await pool._connections.expire()
+        assert (await pool.fetch("SELECT pg_backend_pid()"))[0][0] != old
+
+
 async def test_a_read_only_database_is_unavailable(world: World) -> None:
     async def delete() -> None:
         async with world.pool.transaction() as connection:
@@ -333,6 +347,36 @@ async def test_a_connection_cut_in_mid_transaction_is_unavailable_and_then_forgo
     with pytest.raises(DatabaseUnavailable):
         await be_cut()
     assert (await pool.fetch("SELECT 7 AS seven"))[0]["seven"] == 7
+
+
+@pytest.mark.case(36)
+@pytest.mark.parametrize("timeout_seconds", [0.5, 60])
+async def test_a_statement_that_is_cancelled_on_a_silent_line_ends_at_once(
+    database_url: str, timeout_seconds: float
+) -> None:
+    """As a cancellation, not as an outage, after which it would be repeated."""
+    parts = urlsplit(database_url)
+    place = parse_qs(parts.query)
+    with Proxy(Path(place["host"][0]) / f".s.PGSQL.{place['port'][0]}") as proxy:
+        url = f"{parts.scheme}://{parts.username}@127.0.0.1:{proxy.port}{parts.path}"
+        pool = Database(url, size=1, timeout_seconds=timeout_seconds)
+        await pool.open()
+        held = asyncio.Event()
+
+        async def use() -> None:
+            async with pool.connection() as connection:
+                proxy.freeze()
+                held.set()
+                await connection.fetch("SELECT 1")
+
+        using = asyncio.create_task(use())
+        await held.wait()
+        await asyncio.sleep(0)
+        using.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            async with asyncio.timeout(20):
+                await using
+        await pool.close()
 
 
 async def test_no_free_connection_in_time_is_unavailable(database_url: str) -> None:

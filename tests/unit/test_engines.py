@@ -281,6 +281,14 @@ async def test_an_empty_answer_has_a_writer_and_a_price(one: OpenAIEngineServer)
         )
 
 
+@pytest.mark.case(64)
+async def test_usage_that_comes_before_the_text_counts(one: OpenAIEngineServer) -> None:
+    """A cache in front of an engine has it from the start, and says it once or in each chunk."""
+    one.once(ChatScript().usage().tokens("a").finish().usage().done())
+    async with made(configured(one, "openai")) as engines:
+        assert (await write(engines)).usage == Usage(11, 4)
+
+
 async def test_text_after_a_finish_reason_is_waited_for(
     one: OpenAIEngineServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

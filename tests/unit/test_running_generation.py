@@ -13,12 +13,17 @@ from hypothesis import strategies as st
 
 from chat_api import sse
 from chat_api.db.generations import Lease
-from chat_api.engines.engine import Event
+from chat_api.engines.engine import Event, Usage
 from chat_api.errors import EngineIncomplete
 from chat_api.generation import events
 from chat_api.generation.events import Written, unpack
-from chat_api.generation.running import KEPT_SECONDS, RunningGeneration, StopReason
-from chat_api.generation.writer import _Pump
+from chat_api.generation.running import (
+    KEPT_SECONDS,
+    Beginning,
+    RunningGeneration,
+    StopReason,
+)
+from chat_api.generation.writer import _Pump, _usage_of
 
 ID = "019aab5c-7d0e-7c39-9f6e-0a3a3e1fb0a1"
 LEASE = Lease(ID, "conversation", "question", 2, 0, "{}", "trace", None)
@@ -331,6 +336,28 @@ def test_tokens_that_arrive_alone_meet_the_same_limits(
         outcomes.append((answer.written, answer.bytes, subscription.shown, failure))
     assert outcomes[0] == outcomes[1]
     assert outcomes[0][0].text == written
+
+
+def test_a_beginning_that_is_over_the_limit_gets_no_more(clock: Clock) -> None:
+    """It may have been imported, or written under a higher limit."""
+    answer = RunningGeneration(LEASE, Beginning(Written("abcdef", 2), 2), clock=clock)
+    pump = _Pump(answer, max_chars=4, max_bytes=100, clock=clock, note_model=lambda _: None)
+    with pytest.raises(EngineIncomplete):
+        pump.take_token(events.token("xyz"), "xyz")
+    assert answer.written.text == "abcdef"
+
+
+@pytest.mark.case(72)
+@pytest.mark.parametrize("spent", [Usage(2**31 - 1, 2**31 - 1), None], ids=["resumed", "crashed"])
+def test_usage_of_two_requests_fits_into_its_columns(spent: Usage | None) -> None:
+    """An engine may report as much as a column holds, for each."""
+    beginning = Beginning(Written("abc", 3), 3, spent)
+    answer = RunningGeneration(LEASE, beginning)
+    answer.usage = Usage(2**31 - 1, 2**31 - 1)
+    usage = _usage_of(answer)
+    assert usage is not None
+    assert usage.output_tokens == 2**31 - 1
+    assert usage.input_tokens <= 2**31 - 1
 
 
 def test_replaced_text_is_gone() -> None:

@@ -55,6 +55,10 @@ class Exchange(asyncio.Protocol):
 
     # --- llhttp's callbacks ---
 
+    def on_message_begin(self) -> None:
+        # What interim responses (1xx) said does not count for the one that follows.
+        self._is_delimited = self._ends_with_connection = False
+
     def on_header(self, name: bytes, _value: bytes) -> None:
         if name.lower() in {b"content-length", b"transfer-encoding"}:
             self._is_delimited = True

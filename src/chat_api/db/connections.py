@@ -6,7 +6,8 @@ which still decides how many there are, and which of them are too old.
 """
 
 import asyncio
-from typing import TypeAlias
+from collections.abc import Coroutine
+from typing import Any, TypeAlias
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
@@ -17,9 +18,9 @@ Lent: TypeAlias = "PoolConnectionProxy[Record]"
 
 # How long connections stay at hand before they go back to the pool, and its rules.
 _KEPT_SECONDS = 60.0
-# How long a caller waits for a connection in use before a new one is opened for it. A statement
-# takes less than that on most connections; a new one takes ten times as long, reads the catalog
-# for itself and makes its own plans.
+# How long a caller waits for a connection in use before another one is opened for it. Most
+# statements take less than that. Opening a connection takes ten times as long, and its server
+# process then reads the catalog and makes its plans, too.
 _WAIT_SECONDS = 0.002
 
 
@@ -38,11 +39,12 @@ class Connections:
         self._pool = pool
         self._timeout = timeout_seconds
         self._at_hand: list[Lent] = []
+        self._current: set[Lent] = set()  # taken from the pool since connections were expired
         self._waiting = 0
         self._waits: dict[asyncio.Future[None], None] = {}
         self._is_closing = False
         self._timer: asyncio.TimerHandle | None = None
-        self._returning: asyncio.Task[None] | None = None
+        self._returning: set[asyncio.Task[None]] = set()
 
     async def take(self) -> Lent:
         """Return a connection for the caller alone. Raise what the driver raises."""
@@ -52,12 +54,15 @@ class Connections:
             connection = self._at_hand.pop()
             if not is_lost(connection):
                 return connection
-            await self._pool.release(connection)
+            await self.give_back(connection)
+        current = self._current  # `expire` puts another set in its place
         self._waiting += 1
         try:
-            return await self._pool.acquire(timeout=self._timeout)
+            connection = await self._pool.acquire(timeout=self._timeout)
         finally:
             self._waiting -= 1
+        current.add(connection)
+        return connection
 
     def _would_open_another(self) -> bool:
         """Return whether the pool would open a connection while others are in use."""
@@ -79,9 +84,15 @@ class Connections:
     def keep(self, connection: Lent) -> bool:
         """Keep a connection at hand on which nothing is under way.
 
-        Return False where it must be given back: it is lost, or someone waits for the pool's next.
+        Return False where it must be given back: it is lost or expired, or someone waits for the
+        pool's next.
         """
-        if self._waiting or self._is_closing or is_lost(connection):
+        if (
+            self._waiting
+            or self._is_closing
+            or connection not in self._current
+            or is_lost(connection)
+        ):
             return False
         self._at_hand.append(connection)
         for wait in self._waits:
@@ -94,19 +105,39 @@ class Connections:
 
     async def give_back(self, connection: Lent) -> None:
         """Give a connection back to the pool, whatever state it is in."""
+        self._current.discard(connection)
         await self._pool.release(connection)
+
+    def give_back_later(self, connection: Lent) -> None:
+        """Give back a connection whose user was cancelled, who does not wait for it.
+
+        The driver still cancels the statement: where the server is silent, that takes as long as a
+        statement may take, and then fails.
+        """
+        self._start(self.give_back(connection))
 
     def _return_all(self) -> None:
         self._timer = None
-        self._returning = asyncio.create_task(self._return(), name="return-connections")
+        self._start(self._return())
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work, name="return-connections")
+        self._returning.add(task)
+        task.add_done_callback(self._returned)
+
+    def _returned(self, task: asyncio.Task[None]) -> None:
+        self._returning.discard(task)
+        if not task.cancelled():
+            task.exception()  # seen: the driver has closed the connection then
 
     async def _return(self) -> None:
         for _ in range(len(self._at_hand)):
             if self._at_hand:
-                await self._pool.release(self._at_hand.pop(0))
+                await self.give_back(self._at_hand.pop(0))
 
     async def expire(self) -> None:
         """Replace every open connection before its next use."""
+        self._current = set()
         await self._pool.expire_connections()
         while self._at_hand:
             connection = self._at_hand.pop()
@@ -118,8 +149,6 @@ class Connections:
         self._is_closing = True
         if self._timer is not None:
             self._timer.cancel()
-        if self._returning is not None:
-            self._returning.cancel()
         await self._return()
         await self._pool.close()
 

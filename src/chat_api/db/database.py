@@ -375,6 +375,10 @@ class _Loan:
     ) -> None:
         if error is None and self._connections.keep(self._connection):
             return
+        if isinstance(error, asyncio.CancelledError):
+            # An outage that is met here must not take the place of the cancellation.
+            self._connections.give_back_later(self._connection)
+            return
         # The driver raises InterfaceError for a lost connection, and for wrong use.
         is_defect = isinstance(error, asyncpg.InterfaceError) and not is_lost(self._connection)
         if isinstance(error, asyncpg.ReadOnlySQLTransactionError):

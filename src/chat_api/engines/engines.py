@@ -294,7 +294,7 @@ class _Attempt:
         self._place: Place | None = None
         self._request: Request | None = None
         self._began = 0.0
-        self._unseen: list[Event] = []  # usage that came before the first event that is shown
+        self._unseen: list[Event] = []  # the newest usage before the first event that is shown
 
     def begin(self, place: Place) -> Request:
         """Return the request to the model's engine."""
@@ -323,9 +323,9 @@ class _Attempt:
         """Note the end of the answer, and the model that wrote it, even if it is empty."""
         if not self.has_begun:
             self._settle()
-            self._receiver.take(self._unseen)
 
     def _settle(self) -> None:
+        """Fix the model, release the prompt, and pass on the usage that was kept back."""
         assert self._place is not None  # noqa: S101  # events come after `begin`
         self.has_begun = True
         self._order.prompt = None
@@ -335,6 +335,8 @@ class _Attempt:
         member.breaker.succeeded()
         ENGINE_FIRST_EVENT_SECONDS.labels(member.name).observe(time.monotonic() - self._began)
         self._receiver.written_by(self._place.tag, is_fallback=self.is_fallback)
+        if self._unseen:
+            self._receiver.take(self._unseen)
 
 
 def _request(order: Order, place: Place) -> Request:

@@ -185,7 +185,7 @@ class Exchange(asyncio.Protocol):
             finally:
                 if arrived:
                     self._receiver.take(arrived)
-        except Exception as error:  # noqa: BLE001  # who waits must hear of a defect too
+        except Exception as error:  # noqa: BLE001  # the caller waits, and must get a defect, too
             self._fail(error)
         else:
             self.ended.set_result(None)

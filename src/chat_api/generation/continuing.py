@@ -38,8 +38,8 @@ async def _newest_logged(db: Database, lease: Lease) -> tuple[int, Collector]:
 async def kept(db: Database, lease: Lease) -> Beginning | None:
     """Continue the lease's events after those logged before, without asking an engine.
 
-    Clients whose dialect has no `reset` need that. None where nothing was
-    logged, or the attempt holds the generation no more.
+    Clients whose dialect has no `reset` need that. Return None where nothing was logged, or where
+    the attempt does not hold the generation any more.
     """
     attempt, earlier = await _newest_logged(db, lease)
     if earlier.last_event < 0:

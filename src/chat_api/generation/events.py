@@ -202,7 +202,7 @@ class Collector:
         self._count = 0
 
     def add(self, row: LogRow) -> None:
-        """Add the events of the attempt's next row, but those of its end."""
+        """Add the events of the attempt's next row, except those of its end."""
         for event in unpack((row,), self.last_event):
             if event.data.startswith(_ENDINGS):
                 return

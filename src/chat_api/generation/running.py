@@ -192,12 +192,8 @@ class RunningGeneration:
 
     def _go_on_from(self, beginning: Beginning) -> None:
         """Start with the text and events that the log has."""
-        written = beginning.written
         self.last_event = self.logged = self._shown = beginning.last_event
-        self.token_count = written.token_count
-        self.chars = len(written.text)
-        self._text = bytearray(written.text.encode())
-        self._reasoning = bytearray(written.reasoning.encode())
+        self._set_text(beginning.written)
         self.bytes = len(self._text)
 
     @property
@@ -221,11 +217,7 @@ class RunningGeneration:
     def replace_text(self, written: Written) -> None:
         """Replace the text by that of an earlier attempt; the caller publishes a `snapshot`."""
         self.rewritten = True
-        self.token_count = written.token_count
-        self.chars = len(written.text)
-        self._text = bytearray(written.text.encode())
-        self.reasoning_chars = len(written.reasoning)
-        self._reasoning = bytearray(written.reasoning.encode())
+        self._set_text(written)
         # Not every subscription may be shown the snapshot: each looks for itself.
         for subscriber in self.subscribers:
             subscriber.wake()
@@ -233,13 +225,17 @@ class RunningGeneration:
     def keep(self, written: Written) -> None:
         """Replace the text; drop the events that are not in the log."""
         self.refused = True
-        self.token_count = written.token_count
-        self.chars = len(written.text)
-        self._text = bytearray(written.text.encode())
-        self._reasoning = bytearray(written.reasoning.encode())
+        self._set_text(written)
         self._batches.clear()
         self._unconfirmed.clear()
         self._chunks.clear()
+
+    def _set_text(self, written: Written) -> None:
+        self.token_count = written.token_count
+        self.chars = len(written.text)
+        self.reasoning_chars = len(written.reasoning)
+        self._text = bytearray(written.text.encode())
+        self._reasoning = bytearray(written.reasoning.encode())
 
     def publish(self, data: bytes) -> None:
         """Number an event and show it to every subscriber. `data` is JSON on one line."""

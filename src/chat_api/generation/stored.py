@@ -13,9 +13,9 @@ async def stored_frames(
 ) -> bytes | None:
     """Return the frames that end a subscription which has had the events up to `number`.
 
-    Return None if nothing correct can be sent. The ids of events that were sent
-    stand for the same bytes again. A snapshot has the id of the last event that it contains; a
-    token with the whole text, which no event was, has an id that no event had.
+    Return None if nothing correct can be sent. The ids of events that were sent stand for the same
+    bytes again. A snapshot has the id of the last event that it contains; a token with the whole
+    text, which was never an event, has an id that no event had.
     """
     generation = await db_generations.read_generation(db, message_id)
     if generation is None or generation.last_event is None or generation.done is None:

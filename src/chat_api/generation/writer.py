@@ -39,6 +39,8 @@ from chat_api.telemetry import (
 )
 from chat_api.tracing import Tracing, span_var
 
+_MOST_TOKENS = 2**31 - 1  # in a column
+
 
 class Titles(Protocol):
     """Gives conversations their titles."""
@@ -425,7 +427,7 @@ class _Pump:
                 if event.text:
                     if generation.token_count == 0:
                         FIRST_TOKEN_SECONDS.observe(generation.heard - generation.began)
-                    room = self._max_chars - generation.chars
+                    room = max(0, self._max_chars - generation.chars)
                     if len(event.text) > room:
                         self._cut_off(event.text[:room])
                 generation.add(event.data, event.text)
@@ -456,10 +458,15 @@ def _usage_of(generation: RunningGeneration) -> Usage | None:
         return usage
     if (spent := beginning.usage) is not None:
         usage = usage or Usage(0, 0)
-        return Usage(
+        return _bounded(
             spent.input_tokens + usage.input_tokens, spent.output_tokens + usage.output_tokens
         )
     if usage is None or generation.lease.resumed_after is not None:
         return usage
     before = min(usage.input_tokens, beginning.written.token_count)
-    return Usage(usage.input_tokens - before, usage.output_tokens + before)
+    return _bounded(usage.input_tokens - before, usage.output_tokens + before)
+
+
+def _bounded(input_tokens: int, output_tokens: int) -> Usage:
+    """Return a usage that can be saved: engines report any numbers, each within the bound."""
+    return Usage(min(input_tokens, _MOST_TOKENS), min(output_tokens, _MOST_TOKENS))

@@ -36,8 +36,8 @@ class OpenStream:
     A validation is trusted for as long as in other requests. Then the auth service is asked again,
     and the stream of a refused token closes without `done`; its client reconnects and gets 401.
     While the auth service is unavailable, the stream continues until the token expires. There is
-    one timer per stream and no work per event. The token is kept until
-    `close`, and no longer.
+    one timer per stream and no work per event. The token is kept as long as this object, which
+    ends with the stream.
     """
 
     def __init__(

@@ -106,8 +106,9 @@ async def run_to_end(subscription: Reading, stream: OpenStream, receive: Receive
 class LongResponses:
     """Continues an event stream after the application has returned.
 
-    The outermost middleware. Our server has one around the application for each request, which
-    leaves nothing to this one. What goes on is given the server's own `receive` and `send`.
+    Outside of every middleware but `HeadAsGet`. Our server puts one of its own around the whole
+    application for each request, which leaves nothing to do for this one. The rest of a response
+    uses the server's own `receive` and `send`.
     """
 
     def __init__(self, app: ASGIApp, server: ServerConnection | None = None) -> None:
