@@ -161,6 +161,8 @@ CASES: dict[str, tuple[list[list[bytes]], list[str | type[EngineFailed]], int, i
         2,
     ),
     "more than was asked for": ([[WHOLE + b"HTTP/1.1 200 OK\r\n"], [WHOLE]], ["Tea"] * 2, 2, 2),
+    "a whole response more": ([[WHOLE + WHOLE], [WHOLE]], ["Tea"] * 2, 2, 2),
+    "more, in two packets": ([[WHOLE + HEAD, TOKEN + DONE + END], [WHOLE]], ["Tea"] * 2, 2, 2),
     "more, later": ([[WHOLE, b"HTTP/1.1 200 OK\r\n"], [WHOLE]], ["Tea"] * 2, 2, 2),
 }
 

@@ -54,6 +54,7 @@ class Exchange(asyncio.Protocol):
         self._acknowledged: int | None = None
         self._use_until = 0.0
         self._may_be_used_again = False  # the response is complete, and the engine keeps alive
+        self._is_unasked = False  # a second response has begun
         self._kept_by: IdleConnections | None = None
 
     # --- the connection's side ---
@@ -244,10 +245,11 @@ class Exchange(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         self._may_be_used_again = False
+        self._is_unasked = self._has_begun
 
     def on_message_complete(self) -> None:
         if self._has_begun:
-            self._may_be_used_again = self._http.should_keep_alive()
+            self._may_be_used_again = self._http.should_keep_alive() and not self._is_unasked
             self._end(EngineProtocol())
 
 
