@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -115,6 +116,7 @@ def _shown(value: float, unit: str) -> str:
     return f"{number} {unit}".strip()
 
 
+@cache  # the commit is that before the results are written
 def conditions() -> str:
     """Return the machine, the versions, the commit and the day."""
     cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
