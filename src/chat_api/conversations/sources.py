@@ -5,6 +5,7 @@ left out; only what has no messages at all is refused.
 """
 
 import html
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -464,6 +465,8 @@ def _any_time(value: object) -> datetime | None:
             found = datetime.fromisoformat(value.strip())
             found = found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
         elif isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
+            if value == math.inf:  # which Python's JSON parser takes, and which stays infinite
+                return None
             while value > 1e11:  # milliseconds, microseconds or nanoseconds
                 value /= 1000
             found = datetime.fromtimestamp(value, UTC)
