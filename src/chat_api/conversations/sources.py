@@ -22,6 +22,7 @@ _ROLES = ("user", "assistant", "system")
 _STATUSES = ("complete", "stopped", "interrupted", "failed")
 _FINISH_REASONS = ("stop", "length", "content_filter")
 _MOST_INTEGER = 2**31 - 1
+_MOST_TIME_LEVELS = 2  # {"$date": {"$numberLong": "…"}}
 # Stands for content that is not text, such as a picture.
 _ATTACHMENT = "[attachment]"
 # What Open WebUI writes into a text: reasoning as quoted lines, calls of tools and their results.
@@ -456,8 +457,9 @@ def _time(value: object) -> datetime | None:
 
 def _any_time(value: object) -> datetime | None:
     """Return a time: Unix time in any unit, ISO 8601, or MongoDB's JSON."""
-    if isinstance(value, dict):
-        return _any_time(value.get("$date", value.get("$numberLong")))
+    for _ in range(_MOST_TIME_LEVELS):
+        if isinstance(value, dict):
+            value = value.get("$date", value.get("$numberLong"))
     try:
         if isinstance(value, str):
             if value.strip().isdecimal():
