@@ -341,6 +341,8 @@ async def test_unknown_and_foreign_ids_are_not_found(ai: AsyncOpenAI, bob: Clien
         ({"tools": [{"type": "web_search"}]}, "tools"),
         ({"prompt": {"id": "p"}}, "prompt"),
         ({"temperature": 3}, "temperature"),
+        ({"max_output_tokens": 10**20}, "max_output_tokens"),
+        ({"max_output_tokens": 1e300}, "max_output_tokens"),
         ({"input": []}, "input"),
         ({"input": "\0"}, "input"),
         ({"input": [{"role": "tool", "content": "x"}]}, "input[0].role"),

@@ -26,6 +26,7 @@ from chat_api.text import is_blank
 _MOST_CHARS = 8_000
 _MOST_MESSAGES = 2_000
 _MOST_TOKENS = 4_096
+_MOST_INTEGER = 2**31 - 1  # what is stored with the response has at most 64 bits
 _ROLES = {"user": "user", "assistant": "assistant", "system": "system", "developer": "system"}
 _TEXT_PARTS = {"input_text", "output_text", "text"}
 
@@ -50,7 +51,9 @@ class NewResponse(Request):
     store: bool | None = None
     temperature: Annotated[float | None, Field(ge=0, le=2, allow_inf_nan=False)] = None
     top_p: Annotated[float | None, Field(gt=0, le=1, allow_inf_nan=False)] = None
-    max_output_tokens: Annotated[int | None, Field(ge=1), BeforeValidator(whole_number)] = None
+    max_output_tokens: Annotated[
+        int | None, Field(ge=1, le=_MOST_INTEGER), BeforeValidator(whole_number)
+    ] = None
     metadata: Metadata | None = None
     text: TextOptions | None = None
     reasoning: ReasoningOptions | None = None
