@@ -363,6 +363,17 @@ async def test_what_cannot_be_done_is_refused_by_name(
     assert inference.calls == []
 
 
+@pytest.mark.case(33)
+async def test_a_limit_out_of_bounds_is_refused(ai: AsyncOpenAI, alice: Client) -> None:
+    made = await ai.responses.create(model="m", input="x")
+    assert made.conversation is not None
+    for path in (f"responses/{made.id}/input_items", f"conversations/{made.conversation.id}/items"):
+        for limit in ("0", "101", "-1", "1e1", "00019999", "0001" + "9" * 30, "²", ""):
+            response = await alice.request("GET", f"/v1/{path}", params={"limit": limit})
+            assert response.status_code == 400, (path, limit)
+            assert response.json()["error"]["param"] == "limit"
+
+
 async def test_every_error_has_their_shape(service: Service, alice: Client) -> None:
     async with AsyncOpenAI(
         base_url=f"{service.url}/v1", api_key="wrong", max_retries=0
