@@ -374,6 +374,29 @@ async def test_a_limit_out_of_bounds_is_refused(ai: AsyncOpenAI, alice: Client) 
             assert response.json()["error"]["param"] == "limit"
 
 
+@pytest.mark.case(30)
+async def test_a_body_of_any_depth_is_taken_or_refused(alice: Client) -> None:
+    async def is_taken(levels: int) -> bool:
+        response = await alice.request(
+            "POST",
+            "/v1/conversations",
+            content=b'{"unknown":' + b"[" * levels + b"]" * levels + b"}",
+            headers={"content-type": "application/json", "idempotency-key": str(levels)},
+        )
+        assert response.status_code in {200, 400}, levels
+        return response.status_code == 200
+
+    taken, refused = 1, 100_000
+    while refused - taken > 1:
+        middle = (taken + refused) // 2
+        if await is_taken(middle):
+            taken = middle
+        else:
+            refused = middle
+    for levels in range(refused, refused + 40):  # some pass the parser, and nothing after it
+        assert not await is_taken(levels)
+
+
 async def test_every_error_has_their_shape(service: Service, alice: Client) -> None:
     async with AsyncOpenAI(
         base_url=f"{service.url}/v1", api_key="wrong", max_retries=0

@@ -96,8 +96,14 @@ class Entry:
 
 
 def fingerprint(user_id: str, document: Json) -> bytes:
-    """Return a value that two requests share only if they are equal."""
-    text = json.dumps([user_id, document], sort_keys=True)
+    """Return a value that two requests share only if they are equal.
+
+    Raise BadRequest for a document with too many levels, which the parser may still accept.
+    """
+    try:
+        text = json.dumps([user_id, document], sort_keys=True)
+    except RecursionError:
+        raise invalid("body", "has too many levels") from None
     return hashlib.sha256(text.encode()).digest()
 
 
