@@ -350,6 +350,10 @@ async def test_unknown_and_foreign_ids_are_not_found(ai: AsyncOpenAI, bob: Clien
             {"input": [{"role": "user", "content": [{"type": "input_image"}]}]},
             "input[0].content[0].type",
         ),
+        (
+            {"input": [{"role": "user", "content": [{"type": {}, "text": "x"}]}]},
+            "input[0].content[0].type",
+        ),
         ({"conversation": "conv_x", "previous_response_id": "resp_x"}, "previous_response_id"),
         ({"metadata": {"k": "v" * 513}}, "metadata.k"),
     ],
@@ -361,6 +365,18 @@ async def test_what_cannot_be_done_is_refused_by_name(
         await ai.responses.create(**{"model": "m", "input": "x", **fields})
     assert (refused.value.param, refused.value.type) == (param, "invalid_request_error")
     assert inference.calls == []
+
+
+async def test_null_is_as_if_absent(ai: AsyncOpenAI) -> None:
+    names = (
+        *("instructions", "conversation", "previous_response_id", "background", "stream", "store"),
+        *("temperature", "top_p", "max_output_tokens", "metadata", "text", "reasoning", "tools"),
+        *("tool_choice", "prompt"),
+    )
+    nested = {"text": {"format": None}, "reasoning": {"effort": None, "summary": None}}
+    for fields in (dict.fromkeys(names), nested):
+        answer = await ai.responses.create(model="m", input="x", extra_body=fields)
+        assert answer.output_text == PLAIN_TEXT
 
 
 @pytest.mark.case(33)

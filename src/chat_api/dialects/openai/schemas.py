@@ -13,6 +13,7 @@ from chat_api.api.schemas.fields import (
     Instructions,
     Metadata,
     ModelTag,
+    Storable,
     is_format,
     is_storable,
     whole_number,
@@ -36,8 +37,8 @@ class TextOptions(Request):
 
 
 class ReasoningOptions(Request):
-    effort: Annotated[str | None, Field(max_length=20), AfterValidator(is_storable)] = None
-    summary: Annotated[str | None, Field(max_length=20), AfterValidator(is_storable)] = None
+    effort: Annotated[Storable, Field(max_length=20)] | None = None
+    summary: Annotated[Storable, Field(max_length=20)] | None = None
 
 
 class NewResponse(Request):
@@ -192,7 +193,7 @@ def _text(content: object, name: str) -> str:
     for index, part in enumerate(content):
         if not isinstance(part, dict):
             raise invalid(f"{name}[{index}]", "is no object")
-        if part.get("type") not in _TEXT_PARTS:
+        if str(part.get("type")) not in _TEXT_PARTS:
             raise unsupported(f"{name}[{index}].type")
         if not isinstance(part.get("text"), str):
             raise invalid(f"{name}[{index}].text", "is no text")
