@@ -505,6 +505,8 @@ async def test_what_other_programs_know_of_a_message_is_kept(alice: Client) -> N
         (b'\xef\xbb\xbf[{"id":"1","messages":[]},{"id":"2","messages":[]}]', []),
         (b'{"id":"1","messages":[]}\n{"id":"2","messages":[{"id":"m","role":"user","content":"'
          + b"x" * 1_000_001 + b'"}]}\n{"id":"3","messages":5}\n{"id":"2","messages":[]}', [2, 3]),
+        (b'[{"id":"1","messages":[]},{"messages":[],"a":%b},{"id":"2","messages":[],"created_at":%b}]'
+         % (b"[" * 3000 + b"]" * 3000, b'{"$date":' * 3000 + b"5" + b"}" * 3000), [2]),
     ],
 )  # fmt: skip
 async def test_what_fails_is_reported_and_the_rest_is_imported(

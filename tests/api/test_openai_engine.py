@@ -139,6 +139,16 @@ async def test_options_that_are_none_are_refused(
     assert await alice.messages(conversation["id"]) == []
 
 
+async def test_a_schema_may_speak_of_characters_that_cannot_be_stored(
+    alice: Client, engine: OpenAIEngineServer
+) -> None:
+    schema = {"type": "string", "pattern": r"^[^\u0000]*$", "x": "\\\\u0000"}
+    wanted = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
+    conversation = await alice.create()
+    await alice.ask(conversation["id"], "Hello", response_format=wanted)
+    assert (await engine.call()).body["response_format"] == wanted
+
+
 @pytest.mark.case(64)
 @pytest.mark.parametrize(
     ("script", "name", "text"),

@@ -341,11 +341,17 @@ async def test_unknown_and_foreign_ids_are_not_found(ai: AsyncOpenAI, bob: Clien
         ({"tools": [{"type": "web_search"}]}, "tools"),
         ({"prompt": {"id": "p"}}, "prompt"),
         ({"temperature": 3}, "temperature"),
+        ({"max_output_tokens": 10**20}, "max_output_tokens"),
+        ({"max_output_tokens": 1e300}, "max_output_tokens"),
         ({"input": []}, "input"),
         ({"input": "\0"}, "input"),
         ({"input": [{"role": "tool", "content": "x"}]}, "input[0].role"),
         (
             {"input": [{"role": "user", "content": [{"type": "input_image"}]}]},
+            "input[0].content[0].type",
+        ),
+        (
+            {"input": [{"role": "user", "content": [{"type": {}, "text": "x"}]}]},
             "input[0].content[0].type",
         ),
         ({"conversation": "conv_x", "previous_response_id": "resp_x"}, "previous_response_id"),
@@ -359,6 +365,52 @@ async def test_what_cannot_be_done_is_refused_by_name(
         await ai.responses.create(**{"model": "m", "input": "x", **fields})
     assert (refused.value.param, refused.value.type) == (param, "invalid_request_error")
     assert inference.calls == []
+
+
+async def test_null_is_as_if_absent(ai: AsyncOpenAI) -> None:
+    names = (
+        *("instructions", "conversation", "previous_response_id", "background", "stream", "store"),
+        *("temperature", "top_p", "max_output_tokens", "metadata", "text", "reasoning", "tools"),
+        *("tool_choice", "prompt"),
+    )
+    nested = {"text": {"format": None}, "reasoning": {"effort": None, "summary": None}}
+    for fields in (dict.fromkeys(names), nested):
+        answer = await ai.responses.create(model="m", input="x", extra_body=fields)
+        assert answer.output_text == PLAIN_TEXT
+
+
+@pytest.mark.case(33)
+async def test_a_limit_out_of_bounds_is_refused(ai: AsyncOpenAI, alice: Client) -> None:
+    made = await ai.responses.create(model="m", input="x")
+    assert made.conversation is not None
+    for path in (f"responses/{made.id}/input_items", f"conversations/{made.conversation.id}/items"):
+        for limit in ("0", "101", "-1", "1e1", "00019999", "0001" + "9" * 30, "²", ""):
+            response = await alice.request("GET", f"/v1/{path}", params={"limit": limit})
+            assert response.status_code == 400, (path, limit)
+            assert response.json()["error"]["param"] == "limit"
+
+
+@pytest.mark.case(30)
+async def test_a_body_of_any_depth_is_taken_or_refused(alice: Client) -> None:
+    async def is_taken(levels: int) -> bool:
+        response = await alice.request(
+            "POST",
+            "/v1/conversations",
+            content=b'{"unknown":' + b"[" * levels + b"]" * levels + b"}",
+            headers={"content-type": "application/json", "idempotency-key": str(levels)},
+        )
+        assert response.status_code in {200, 400}, levels
+        return response.status_code == 200
+
+    taken, refused = 1, 100_000
+    while refused - taken > 1:
+        middle = (taken + refused) // 2
+        if await is_taken(middle):
+            taken = middle
+        else:
+            refused = middle
+    for levels in range(refused, refused + 40):  # some pass the parser, and nothing after it
+        assert not await is_taken(levels)
 
 
 async def test_every_error_has_their_shape(service: Service, alice: Client) -> None:

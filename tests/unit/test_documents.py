@@ -76,3 +76,13 @@ def test_marks_without_an_end_are_read_in_linear_time(piece: str) -> None:
     ):
         (node,) = sources.read(document).nodes
         assert node.content.rstrip() == text.rstrip()
+
+
+@pytest.mark.case(70)
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("number", [b"Infinity", b"1e999", b"-Infinity", b"NaN", b"9" * 4000])
+def test_a_time_that_is_no_finite_number_is_none(number: bytes) -> None:
+    line = b'{"messages":[{"role":"user","content":"x","created_at":%b}],"updated_at":%b}'
+    ((_, document, _),) = split(line % (number, number), 4096)
+    source = sources.read(document)
+    assert (source.updated_at, source.nodes[0].created_at) == (None, None)

@@ -213,10 +213,18 @@ def _id_of(user_id: str, source: Source, document: dict[str, Any]) -> str:
     if name is None:
         try:
             written = orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
-        except TypeError:  # lone surrogates, or huge numbers
-            written = repr(document).encode("utf-8", "backslashreplace")
+        except TypeError:  # lone surrogates, huge numbers, or many levels
+            written = _represented(document)
         name = hashlib.sha256(written).hexdigest()
     return str(uuid5(_NAMESPACE, f"{user_id}\n{source.program}\n{name}"))
+
+
+def _represented(document: dict[str, Any]) -> bytes:
+    """Return a text that stands for the document only. Raise NotReadable for too many levels."""
+    try:
+        return repr(document).encode("utf-8", "backslashreplace")
+    except RecursionError:
+        raise NotReadable("This has too many levels.") from None
 
 
 def _times(source: Source) -> tuple[datetime, datetime]:

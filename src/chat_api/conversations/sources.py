@@ -5,6 +5,7 @@ left out; only what has no messages at all is refused.
 """
 
 import html
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ _ROLES = ("user", "assistant", "system")
 _STATUSES = ("complete", "stopped", "interrupted", "failed")
 _FINISH_REASONS = ("stop", "length", "content_filter")
 _MOST_INTEGER = 2**31 - 1
+_MOST_TIME_LEVELS = 2  # {"$date": {"$numberLong": "…"}}
 # Stands for content that is not text, such as a picture.
 _ATTACHMENT = "[attachment]"
 # What Open WebUI writes into a text: reasoning as quoted lines, calls of tools and their results.
@@ -455,8 +457,9 @@ def _time(value: object) -> datetime | None:
 
 def _any_time(value: object) -> datetime | None:
     """Return a time: Unix time in any unit, ISO 8601, or MongoDB's JSON."""
-    if isinstance(value, dict):
-        return _any_time(value.get("$date", value.get("$numberLong")))
+    for _ in range(_MOST_TIME_LEVELS):
+        if isinstance(value, dict):
+            value = value.get("$date", value.get("$numberLong"))
     try:
         if isinstance(value, str):
             if value.strip().isdecimal():
@@ -464,6 +467,8 @@ def _any_time(value: object) -> datetime | None:
             found = datetime.fromisoformat(value.strip())
             found = found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
         elif isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
+            if value == math.inf:  # which Python's JSON parser takes, and which stays infinite
+                return None
             while value > 1e11:  # milliseconds, microseconds or nanoseconds
                 value /= 1000
             found = datetime.fromtimestamp(value, UTC)

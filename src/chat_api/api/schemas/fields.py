@@ -1,5 +1,6 @@
 """The types of fields in the bodies of requests, with their checks."""
 
+import json
 import re
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -10,6 +11,8 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from chat_api.text import BLANK_CLASS, is_blank
 
 _NOT_STORABLE = re.compile("[\0\ud800-\udfff]")
+# An even number of backslashes before it stands for backslashes of the text, as in a pattern.
+_WRITTEN_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 
 def is_storable(text: str) -> str:
@@ -67,9 +70,10 @@ def is_format(value: dict[str, Any] | None) -> dict[str, Any] | None:
         raise ValueError("has a type: text, json_object or json_schema")
     try:
         written = orjson.dumps(value)
-    except TypeError:  # lone surrogates, huge integers, too many levels
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):  # lone surrogates, huge integers, too many levels; NaN
         raise ValueError("holds what cannot be stored") from None
-    if b"\\u0000" in written:
+    if _WRITTEN_NUL.search(written):
         raise ValueError("holds what cannot be stored")
     return value
 

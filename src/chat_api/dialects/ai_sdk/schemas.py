@@ -24,11 +24,16 @@ class SentPart(Request):
     ] = None
 
 
-class SentMessage(Request):
-    """A UI message of the client's."""
+class KnownMessage(Request):
+    """A UI message of which the service reads no text: it has it already."""
 
     id: ClientId | None = None
     role: Literal["user", "assistant", "system"]
+
+
+class SentMessage(KnownMessage):
+    """A UI message of the user's."""
+
     parts: Annotated[list[SentPart], Field(min_length=1)]
 
     def content(self) -> str:
@@ -62,15 +67,16 @@ class Turn(AnswerOptions):
         dict[str, Any] | None, Field(description="only the last message, instead of `messages`")
     ] = None
 
-    def last(self) -> SentMessage | None:
-        """Return the last message, if there is one. Raise Invalid."""
+    def last(self) -> KnownMessage | None:
+        """Return the last message, if there is one: a SentMessage if the user's. Raise Invalid."""
         sent, name = self.message, "message"
         if sent is None and self.messages:
             sent, name = self.messages[-1], "messages"
         if sent is None:
             return None
         try:
-            return SentMessage.model_validate(sent)
+            model = SentMessage if sent.get("role") == "user" else KnownMessage
+            return model.model_validate(sent)
         except ValidationError as error:
             problems = [(f"{name}.{field}", reason) for field, reason in errors_of(error)]
             raise Invalid(problems) from None

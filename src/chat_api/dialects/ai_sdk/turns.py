@@ -14,7 +14,7 @@ from chat_api.conversations.titles import title_of
 from chat_api.db import generations as db_generations
 from chat_api.db import named, queries
 from chat_api.db.named import Named
-from chat_api.dialects.ai_sdk.schemas import SentMessage, Turn
+from chat_api.dialects.ai_sdk.schemas import KnownMessage, SentMessage, Turn
 from chat_api.errors import AnswerGone, Invalid, NotFound
 from chat_api.generation.sink import Sink
 from chat_api.generation.subscription import Subscription
@@ -55,20 +55,20 @@ class Turns:
     async def begin(self) -> Subscription | Saved:
         """Carry out the POST. Raise Invalid, or an error of `SendPolicy.send`."""
         last = self._turn.last()
-        is_sent = last is not None and last.role == "user"
+        sent = last if isinstance(last, SentMessage) else None
         if self._turn.trigger == "submit-message" and last is None:
             raise Invalid([("messages", "is empty")])
-        content = last.content() if last is not None and is_sent else ""
+        content = "" if sent is None else sent.content()
         await check_model(self._services, self._turn.model_tag)
         candidates = conversation_ids(self._user, self._turn.id)
         found = await named.find_conversation(self._services.db, self._user.id, candidates)
         self._conversation_id = found or candidates[-1]
         if self._turn.trigger == "regenerate-message":
-            return await self._regenerate(last if is_sent else None, content)
+            return await self._regenerate(sent, content)
         assert last is not None  # noqa: S101  # refused above
-        if not is_sent:
+        if sent is None:
             return await self._go_on(last)
-        return await self._submit(last.id, content)
+        return await self._submit(sent.id, content)
 
     # --- submit-message ---
 
@@ -107,7 +107,7 @@ class Turns:
             return await self._send(None, at=answer.id)
         return await self._subscribe(answer.id)
 
-    async def _go_on(self, last: SentMessage) -> Subscription | Saved:
+    async def _go_on(self, last: KnownMessage) -> Subscription | Saved:
         """Subscribe to an answer that the client has already, which is the last message sent."""
         answer = None if last.id is None else await self._find(last.id)
         if answer is None or answer.role != "assistant":

@@ -1,5 +1,6 @@
 """Responses: create, retrieve, resume, cancel, delete, input items."""
 
+import re
 from typing import Annotated, Any
 
 import orjson
@@ -42,6 +43,8 @@ async def body(request: Request, _user: CurrentUser) -> Json:
     limit = max(_MOST_BODY_BYTES, services_of(request).settings.max_body_bytes)
     return schemas.as_object(await json_document(request, limit))
 
+
+_LIMIT = re.compile("[1-9][0-9]?|100")
 
 Body = Annotated[dict[str, Any], Depends(body)]
 Flag = Annotated[str | None, Query()]
@@ -228,7 +231,7 @@ def read_limit(text: str | None) -> int:
     """Return how many items a page has. Raise BadRequest."""
     if text is None:
         return 20
-    if not (text.isascii() and text.isdigit() and 1 <= int(text[:4]) <= 100):
+    if _LIMIT.fullmatch(text) is None:
         raise invalid("limit", "is 1 to 100")
     return int(text)
 

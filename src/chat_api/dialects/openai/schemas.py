@@ -13,6 +13,7 @@ from chat_api.api.schemas.fields import (
     Instructions,
     Metadata,
     ModelTag,
+    Storable,
     is_format,
     is_storable,
     whole_number,
@@ -26,6 +27,7 @@ from chat_api.text import is_blank
 _MOST_CHARS = 8_000
 _MOST_MESSAGES = 2_000
 _MOST_TOKENS = 4_096
+_MOST_INTEGER = 2**31 - 1  # what is stored with the response has at most 64 bits
 _ROLES = {"user": "user", "assistant": "assistant", "system": "system", "developer": "system"}
 _TEXT_PARTS = {"input_text", "output_text", "text"}
 
@@ -35,8 +37,8 @@ class TextOptions(Request):
 
 
 class ReasoningOptions(Request):
-    effort: Annotated[str | None, Field(max_length=20), AfterValidator(is_storable)] = None
-    summary: Annotated[str | None, Field(max_length=20), AfterValidator(is_storable)] = None
+    effort: Annotated[Storable, Field(max_length=20)] | None = None
+    summary: Annotated[Storable, Field(max_length=20)] | None = None
 
 
 class NewResponse(Request):
@@ -50,7 +52,9 @@ class NewResponse(Request):
     store: bool | None = None
     temperature: Annotated[float | None, Field(ge=0, le=2, allow_inf_nan=False)] = None
     top_p: Annotated[float | None, Field(gt=0, le=1, allow_inf_nan=False)] = None
-    max_output_tokens: Annotated[int | None, Field(ge=1), BeforeValidator(whole_number)] = None
+    max_output_tokens: Annotated[
+        int | None, Field(ge=1, le=_MOST_INTEGER), BeforeValidator(whole_number)
+    ] = None
     metadata: Metadata | None = None
     text: TextOptions | None = None
     reasoning: ReasoningOptions | None = None
@@ -93,8 +97,14 @@ class Entry:
 
 
 def fingerprint(user_id: str, document: Json) -> bytes:
-    """Return a value that two requests share only if they are equal."""
-    text = json.dumps([user_id, document], sort_keys=True)
+    """Return a value that two requests share only if they are equal.
+
+    Raise BadRequest for a document with too many levels, which the parser may still accept.
+    """
+    try:
+        text = json.dumps([user_id, document], sort_keys=True)
+    except RecursionError:
+        raise invalid("body", "has too many levels") from None
     return hashlib.sha256(text.encode()).digest()
 
 
@@ -183,7 +193,7 @@ def _text(content: object, name: str) -> str:
     for index, part in enumerate(content):
         if not isinstance(part, dict):
             raise invalid(f"{name}[{index}]", "is no object")
-        if part.get("type") not in _TEXT_PARTS:
+        if str(part.get("type")) not in _TEXT_PARTS:
             raise unsupported(f"{name}[{index}].type")
         if not isinstance(part.get("text"), str):
             raise invalid(f"{name}[{index}].text", "is no text")
