@@ -68,6 +68,17 @@ def clusters(text: str) -> Iterator[str]:
     return (found.group() for found in _CLUSTER.finditer(text))
 
 
+def near_first_shown(text: str, most_chars: int) -> str:
+    """Return at most so many code points before and after the first visible character.
+
+    Clusters take much time and memory in a long text.
+    """
+    shown = _SHOWN.search(text)
+    if shown is None:
+        return ""
+    return text[max(0, shown.start() - most_chars) : shown.start() + most_chars]
+
+
 def trimmed(text: str) -> str:
     """Return the text without invisible characters at its ends.
 

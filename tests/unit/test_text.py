@@ -1,5 +1,7 @@
 """What shows nothing, where a text may be cut, and what is shown of a hit."""
 
+import tracemalloc
+
 import pytest
 import regex
 
@@ -53,6 +55,18 @@ def test_a_text_is_cut_between_clusters() -> None:
     assert cut("a\r\nb", most_clusters=9, most_chars=2) == "a"
     assert cut("abc", most_clusters=2, most_chars=9) == "ab"
     assert cut("abc", most_clusters=9, most_chars=1) == "a"
+
+
+def test_the_title_of_a_long_text_takes_little_memory() -> None:
+    text = "\u200b" * 900 + "नमस्ते " * 200_000
+    tracemalloc.start()
+    try:
+        title = title_of(text)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert title == cut(text[900:], most_clusters=80, most_chars=1_000).rstrip()
+    assert peak < 8 * len(text)
 
 
 def test_a_title_that_only_begins_like_a_placeholder_is_given() -> None:

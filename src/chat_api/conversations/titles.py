@@ -2,7 +2,7 @@
 
 import re
 
-from chat_api.text import cut, is_blank, trimmed
+from chat_api.text import cut, is_blank, near_first_shown, trimmed
 
 TITLE_CLUSTERS = 80
 # Most code points of it. Emoji have up to a dozen in a cluster, hostile text any number.
@@ -26,4 +26,5 @@ def title_of(content: str) -> str:
     A text that shows nothing gives an empty title.
     """
     line = next((line for line in _LINE_END.split(content) if not is_blank(line)), "")
+    line = near_first_shown(line, 2 * TITLE_CHARS)
     return trimmed(cut(trimmed(line), most_clusters=TITLE_CLUSTERS, most_chars=TITLE_CHARS))
