@@ -303,6 +303,30 @@ async def test_models(ai: AsyncOpenAI) -> None:
         await ai.models.retrieve("none/of/ours")
 
 
+@pytest.mark.parametrize(
+    "listed", [["a"], {"models": None}, {"models": ["a", None, {"model_tag": 1}, {}]}], ids=str
+)
+async def test_models_without_a_name_are_none(
+    ai: AsyncOpenAI, inference: Inference, listed: Any
+) -> None:
+    inference.models = (200, listed)
+    assert [model.id async for model in ai.models.list()] == []
+    with pytest.raises(NotFoundError):
+        await ai.models.retrieve("a")
+
+
+async def test_a_blank_answer_of_a_history_is_no_message(ai: AsyncOpenAI, alice: Client) -> None:
+    blank: Any = {"role": "assistant", "content": " ", "id": "msg_of_another", "type": "message"}
+    question: Any = {"role": "user", "content": "Hello", "type": "message"}
+    response = await ai.responses.create(model="m", input=[blank, question])
+    assert response.conversation is not None
+    conversation_id = str(UUID(response.conversation.id.removeprefix("conv_")))
+    messages = await alice.messages(conversation_id)
+    assert [message["content"] for message in messages] == ["Hello", PLAIN_TEXT]
+    found = (await alice.get(f"/api/conversations/{conversation_id}")).json()
+    assert found["title"] == "Hello"
+
+
 @pytest.mark.case(66)
 async def test_unknown_and_foreign_ids_are_not_found(ai: AsyncOpenAI, bob: Client) -> None:
     async with openai(bob) as theirs:

@@ -226,11 +226,14 @@ async def delete_item(
 
 
 async def _models(services: Services) -> list[Json]:
+    """Return the available models. What an engine lists besides is passed over."""
     listed = orjson.loads(await services.engines.list_models(trace_id_var.get()))
+    models = listed.get("models") if isinstance(listed, dict) else None
     return [
-        {"id": model["model_tag"], "object": "model", "created": 0, "owned_by": "samosachaat"}
-        for model in listed.get("models", [])
-        if model.get("model_tag") and model.get("available") is not False
+        {"id": tag, "object": "model", "created": 0, "owned_by": "samosachaat"}
+        for model in (models if isinstance(models, list) else [])
+        if isinstance(model, dict) and model.get("available") is not False
+        if isinstance(tag := model.get("model_tag"), str) and tag
     ]
 
 
