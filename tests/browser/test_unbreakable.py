@@ -206,6 +206,35 @@ async def test_a_message_that_begins_a_conversation_is_sent_when_the_network_is_
     await expect(tab.questions).to_have_text("Out of the tunnel")
 
 
+# The service is away until the page says that it is, and is back before the page is painted.
+_AWAY_FOR_AN_INSTANT = """() => {
+    const real = window.fetch
+    let away = true
+    window.fetch = (url, options) => {
+        if (away) return Promise.reject(new TypeError("away"))
+        if (String(url).endsWith("/api/health")) return Promise.resolve(new Response("{}"))
+        return real(url, options)
+    }
+    const look = () => {
+        if (!away || !document.body.textContent.includes("It is sent when")) return
+        away = false
+        dispatchEvent(new Event("online"))
+    }
+    const everything = {subtree: true, childList: true, characterData: true}
+    new MutationObserver(look).observe(document.body, everything)
+}"""
+
+
+@pytest.mark.case(61)
+async def test_a_message_is_sent_though_the_network_is_back_at_once(
+    visit: Visit, auth: AuthServer, inference: Inference
+) -> None:
+    tab = await visit(auth.user())
+    await tab.page.evaluate(_AWAY_FOR_AN_INSTANT)
+    await tab.ask("Out of the tunnel")
+    await expect(tab.answer).to_contain_text("Samosas are triangles.")
+
+
 async def test_a_service_that_dies_and_comes_back_goes_on_with_the_answer(
     auth: AuthServer,
     inference: Inference,

@@ -95,7 +95,8 @@ export function Composer({ chat, sendNow = false }: Props) {
   useEffect(() => {
     if (sendNow) void send();
   }, []);
-  useEffect(() => (waiting ? onFound(() => void send()) : undefined), [waiting, text]);
+  // Before it is painted: the service may be found at once.
+  useLayoutEffect(() => (waiting ? onFound(() => void send()) : undefined), [waiting, text]);
 
   const thinking = options.value.thinking_mode;
   return (
