@@ -4,7 +4,7 @@
 
 A database and a service for each size, up to a million conversations and ten million messages of
 others, measured in turns, so that what else the machine does falls on all of them. Takes ten
-minutes and eight gigabytes of disk. Results go to bench/growth.json, docs/performance.md and
+minutes and several gigabytes of disk. Results go to bench/growth.json, docs/performance.md and
 docs/pictures/.
 """
 

@@ -226,7 +226,7 @@ async def delete_item(
 
 
 async def _models(services: Services) -> list[Json]:
-    """Return the available models. What an engine lists besides is passed over."""
+    """Return the available models. Entries without a name are left out."""
     listed = orjson.loads(await services.engines.list_models(trace_id_var.get()))
     models = listed.get("models") if isinstance(listed, dict) else None
     return [

@@ -51,7 +51,7 @@ async def find_place(
     messages = [entry for entry in entries if entry.role != "system"]
     known = await _known(services, user, messages)
     last = max((i for i, entry in enumerate(messages) if entry.id in known), default=-1)
-    new = [entry for entry in messages[last + 1 :] if entry.content]  # a blank answer is none
+    new = [entry for entry in messages[last + 1 :] if entry.content]  # a blank answer is no message
     if not new or new[-1].role != "user":
         raise invalid("input", "does not end with a new message of the user")
     if conversation is not None:
